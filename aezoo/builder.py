@@ -1,0 +1,103 @@
+"""From a spec to an autoencoder. Every mistake is found on the meta device, before anything is allocated."""
+
+import os
+
+import torch
+
+from aezoo.autoencoder import Autoencoder, LayerShape, ShapeLog, Stack, logging_shapes
+from aezoo.documents import Document
+from aezoo.errors import Problem, SpecError
+from aezoo.specs import AutoencoderSpec, VariantSpec
+
+MAX_PARAMETERS = 1_000_000_000
+"""Parameters that a network may have unless a caller or `AEZOO_MAX_PARAMETERS` says otherwise."""
+
+
+def build(
+    spec: AutoencoderSpec,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    max_parameters: int | None = None,
+) -> Autoencoder:
+    """Builds a network with random weights.
+
+    The same spec and seed give the same weights bit for bit, whatever the device; PyTorch's global
+    random state is left as it was.
+
+    Args:
+        spec: an architecture or a whole variant.
+        seed: of the initial weights.
+        device: where the weights go after they were drawn on the CPU.
+        dtype: of the weights, floating point.
+        max_parameters: refuses more than that; by default a thousand million.
+
+    Returns:
+        The autoencoder in training mode, as PyTorch's modules are when new.
+
+    Raises:
+        SpecError: layers that do not fit one another, or too many parameters.
+    """
+    log = ShapeLog()
+    _assemble(spec, log, max_parameters)
+    log.replay = True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ae = _assemble(spec, log, max_parameters, "cpu")
+    return ae.to(device=device, dtype=dtype)
+
+
+def skeleton(
+    spec: AutoencoderSpec,
+    shapes: dict[str, LayerShape] | None = None,
+    max_parameters: int | None = None,
+) -> Autoencoder:
+    """The network on the meta device: every name, shape and dtype, and no memory.
+
+    Args:
+        spec: an architecture or a whole variant.
+        shapes: what an earlier build found, which spares a forward pass on the meta device.
+        max_parameters: as for `build`.
+
+    Raises:
+        SpecError: as for `build`, or shapes that do not follow from the spec.
+    """
+    log = ShapeLog() if shapes is None else ShapeLog(dict(shapes), replay=True)
+    return _assemble(spec, log, max_parameters)
+
+
+def validate(path: str | os.PathLike[str]) -> VariantSpec:
+    """Reads a `spec.yaml` and proves on the meta device that it can be built.
+
+    Raises:
+        SpecError: every mistake with file, line and path.
+    """
+    document = Document.read(path)
+    spec = document.as_spec(VariantSpec)
+    try:
+        skeleton(spec)
+    except SpecError as error:
+        raise error.locate(document.source, document.lines) from error
+    return spec
+
+
+def _assemble(
+    spec: AutoencoderSpec, log: ShapeLog, max_parameters: int | None, device: str = "meta"
+) -> Autoencoder:
+    with logging_shapes(log), torch.device(device):
+        encoder = Stack.build(spec.encoder, spec.input.shape, "encoder")
+        assert encoder.out_shape is not None
+        decoder = Stack.build(spec.decoder, encoder.out_shape, "decoder")
+    if decoder.out_shape != spec.output.shape:
+        what = "target" if spec.target else "input"
+        raise SpecError([Problem(
+            f"decoder.{len(spec.decoder) - 1}",
+            f"gives {decoder.out_shape}, which is not the {what}'s shape {spec.output.shape}",
+        )])  # fmt: skip
+    ae = Autoencoder(encoder, decoder, spec, log.shapes)
+    limit = max_parameters or int(os.environ.get("AEZOO_MAX_PARAMETERS", MAX_PARAMETERS))
+    if ae.parameters_total > limit:
+        text = f"{ae.parameters_total:,} parameters are more than the {limit:,} allowed"
+        raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
+    return ae

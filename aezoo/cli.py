@@ -1,0 +1,330 @@
+"""The command line. Thin: every command calls one public function and prints what it returns.
+
+Exit codes: 0 done, 1 refused with one clear line, 2 wrong usage.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aezoo.errors import AezooError, PluginWarning
+
+app = typer.Typer(
+    name="aezoo",
+    help="A model zoo of autoencoders: declarative specs, trained weights, numbers you can recompute.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False, soft_wrap=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Headline = ("mse", "fvu", "l0", "dead_latents")
+
+
+def main() -> None:
+    """Runs the command line; what aezoo refuses becomes one line and exit code 1."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except AezooError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    word = "warning" if issubclass(category, PluginWarning | UserWarning) else category.__name__
+    print(f"{word}: {message}", file=sys.stderr)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(version("aezoo"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A model zoo of autoencoders: declarative specs, trained weights, numbers you can recompute."""
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="Names to show, such as 'sparse-*'.")] = "*",
+    as_json: Json = False,
+) -> None:
+    """List the variants with their size and their error on the test set."""
+    from aezoo import zoo
+
+    names = zoo.list_variants(pattern)
+    entries = {name: zoo.get_entry(name) for name in names}
+    if as_json:
+        _print_json(entries)
+        return
+    if not names:
+        out.print(f"no variant fits {escape(repr(pattern))}")
+        return
+    table = _table("variant", "input", "latents", "parameters", *Headline, "summary")
+    for name, entry in entries.items():
+        table.add_row(
+            name,
+            _shape(entry["input"]),
+            _shape(entry["latents"]),
+            f"{entry['parameters']:,}",
+            *(_number(entry["metrics"].get(metric)) for metric in Headline),
+            escape(entry["summary"]),
+        )
+    out.print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json: Json = False) -> None:
+    """Show a variant: its layers, what was measured, and its files with their hashes."""
+    from aezoo import zoo
+
+    entry = zoo.get_entry(name)
+    if as_json:
+        _print_json(entry)
+        return
+    out.print(f"[bold]{name}[/bold]  {escape(entry['summary'])}")
+    out.print(f"{_shape(entry['input'])} -> {_shape(entry['latents'])} latents, "
+              f"{entry['parameters']:,} parameters, trained on {entry['dataset'] or 'data without a name'}")  # fmt: skip
+    if entry["references"]:
+        out.print(", ".join(map(escape, entry["references"])))
+    layers = _table("layer", "kind", "output", "parameters")
+    for layer in entry["layers"]:
+        layers.add_row(
+            layer["path"], escape(layer["kind"]), _shape(layer["output"]), f"{layer['parameters']:,}"
+        )
+    out.print(layers)
+    metrics = _table("metric", "value")
+    for metric, value in entry["metrics"].items():
+        metrics.add_row(metric, _number(value))
+    out.print(metrics)
+    files = _table("file", "bytes", "sha256")
+    for file, record in entry["files"].items():
+        files.add_row(file, f"{record['bytes']:,}", record["sha256"])
+    out.print(files)
+
+
+@app.command()
+def demo(
+    name: Annotated[str, typer.Argument(help="A variant for handwritten digits.")] = "sparse-topk16",
+    picture: Annotated[Path, typer.Option("--out", help="Where to write the picture.")] = Path("aezoo-demo.png"),
+    as_json: Json = False,
+) -> None:
+    """Reconstruct 300 real digits that ship with aezoo, and draw some. Needs no network and no dataset."""
+    import aezoo.demo
+
+    found = aezoo.demo.demo(name, picture)
+    n = len(aezoo.demo.sample_digits())
+    if as_json:
+        _print_json({
+            "name": name, "digits": n, "metrics": found.metrics, "picture": str(found.picture),
+            "load_seconds": found.load_seconds, "run_seconds": found.run_seconds,
+        })  # fmt: skip
+        return
+    table = _table("measured on", "MSE per pixel", "FVU", "L0", "dead latents", "load", "encode + decode")
+    table.add_row(
+        f"{n} test digits",
+        *(_number(found.metrics[metric]["value"]) for metric in Headline),
+        f"{1000 * found.load_seconds:.0f} ms",
+        f"{1000 * found.run_seconds:.1f} ms",
+    )
+    out.print(f"[bold]{name}[/bold], weights sha256 {str(found.ae.source.sha256)[:12]}… verified")
+    out.print(table)
+    out.print(f"picture: {escape(str(found.picture))}")
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Specs to check.")], as_json: Json = False
+) -> None:
+    """Check specs without training: every mistake of every file, with line and path."""
+    from aezoo import builder
+    from aezoo.errors import SpecError
+
+    results: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            ae = builder.skeleton(builder.validate(file))
+        except SpecError as error:
+            problems = [{"path": p.path, "line": p.line, "message": p.message} for p in error.problems]
+            results.append({"file": str(file), "valid": False, "problems": problems})
+            if not as_json:
+                print(error, file=sys.stderr)
+        else:
+            results.append({"file": str(file), "valid": True, "problems": []})
+            if not as_json:
+                out.print(escape(f"{file}: valid; {ae.latents:,} latents, {ae.parameters_total:,} parameters"))
+    if as_json:
+        _print_json(results)
+    if not all(result["valid"] for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec.yaml, for completion and checking in an editor."""
+    from aezoo import documents
+
+    _print_json(documents.json_schema())
+
+
+@app.command()
+def train(
+    spec: Annotated[str, typer.Argument(help="A spec.yaml, or the name of a variant to train again.")],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write. [default: the spec's own, else ./NAME]")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the spec.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace a folder that holds weights.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a spec, measure it once on the test set, and write its folder."""
+    from aezoo import checkpoint, documents, plots, training, zoo
+
+    given = _spec_file(spec)
+    variant = zoo.get_spec(spec) if given is None else documents.read_spec(given)
+    if changes:
+        variant = variant.replace(dict(_change(text) for text in changes))
+    target = to or _own_folder(given, variant.name) or Path(variant.name)
+    checkpoint.check_target(target, overwrite=overwrite)
+    ae = training.train(variant, device=device)
+    files = {checkpoint.PREVIEW: plots.png(plots.reconstructions(ae, training.preview_inputs(variant)))}
+    folder = checkpoint.save(ae, target, overwrite=overwrite, files=files)
+    if as_json:
+        _print_json({"folder": str(folder), "metrics": ae.metrics})
+        return
+    table = _table("metric", "value", "split", "samples")
+    for metric, entry in ae.metrics.items():
+        table.add_row(metric, _number(entry["value"]), str(entry["split"]), f"{entry['n']:,}")
+    out.print(table)
+    out.print(escape(f"folder: {folder}; load it with aezoo.load({_spelled(folder)!r})"))
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
+    from aezoo import evaluation, zoo
+
+    ae = zoo.load(name)
+    found = evaluation.evaluate_again(ae, split)
+    if as_json:
+        _print_json(found)
+        return
+    table = _table("metric", "computed now", "published", "samples")
+    for metric, entry in found.items():
+        published = ae.metrics.get(metric, {})
+        same_split = published.get("split") == split
+        table.add_row(
+            metric,
+            _number(entry["value"], digits=8),
+            _number(published.get("value"), digits=8) if same_split else "-",
+            f"{entry['n']:,}",
+        )
+    out.print(table)
+
+
+@app.command()
+def plugins(as_json: Json = False) -> None:
+    """Show who brought which kinds: distribution, version and contract."""
+    from aezoo.registry import contributors
+
+    found = contributors()
+    if as_json:
+        _print_json([
+            {"name": c.name, "distribution": c.distribution, "version": c.version, "api": c.api,
+             "kinds": [{"family": f, "kind": k} for f, k in c.kinds], "error": c.error}
+            for c in found
+        ])  # fmt: skip
+        return
+    table = _table("plugin", "distribution", "version", "contract", "kinds")
+    for c in found:
+        kinds: dict[str, list[str]] = {}
+        for family, kind in c.kinds:
+            kinds.setdefault(family, []).append(kind)
+        text = "\n".join(f"{family}: {', '.join(names)}" for family, names in kinds.items())
+        shown = f"[red]left out: {escape(c.error)}[/red]" if c.error else escape(text)
+        table.add_row(c.name, c.distribution or "-", c.version or "-", str(c.api or "-"), shown)
+    out.print(table)
+
+
+@app.command("index", hidden=True)
+def index(root_: Annotated[Path, typer.Argument(help="A folder of variants.")] = Path("zoo")) -> None:
+    """Write the index of a folder of variants anew."""
+    from aezoo import zoo
+
+    out.print(escape(str(zoo.write_index(root_))))
+
+
+def _spec_file(text: str) -> Path | None:
+    """The file that an argument names; None where it is a variant's name."""
+    path = Path(text)
+    return path if path.suffix in (".yaml", ".yml") or path.is_file() else None
+
+
+def _own_folder(file: Path | None, name: str) -> Path | None:
+    if file is None or file.name != "spec.yaml" or file.absolute().parent.name != name:
+        return None
+    return file.parent
+
+
+def _change(text: str) -> tuple[str, object]:
+    from aezoo.documents import Document
+
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise typer.BadParameter(f"{text!r}: write PATH=VALUE, such as recipe.batch_size=256")
+    return path, Document(value, "--set").data
+
+
+def _spelled(folder: Path) -> str:
+    text = str(folder)
+    return text if folder.is_absolute() or text.startswith(".") else f"./{text}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    numeric = {"parameters", "bytes", "value", "samples", *Headline}
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    return table
+
+
+def _shape(sizes: list[int]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "null"
+    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.{digits}g}"
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))

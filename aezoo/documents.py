@@ -1,0 +1,304 @@
+"""Specs as files: YAML in and out, the JSON Schema for editors, and the canonical form that is hashed."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+
+from aezoo.errors import Problem, SchemaVersionError, SpecError
+from aezoo.families import FAMILY_MARKER, FamilySpec, Spec, check
+from aezoo.specs import (
+    ActivationSpec,
+    CallbackSpec,
+    DatasetSpec,
+    LayerSpec,
+    LossSpec,
+    MetricSpec,
+    NoiseSpec,
+    OptimizerSpec,
+    ScheduleSpec,
+    StageSpec,
+    VariantSpec,
+)
+
+SCHEMA_VERSION = 1
+"""Of specs and of `config.json`; grows when an older document would otherwise be read wrongly."""
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Schema version -> the function that lifts a spec of that version to the next one."""
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 40
+
+FAMILIES: tuple[type[FamilySpec], ...] = (
+    LayerSpec,
+    LossSpec,
+    NoiseSpec,
+    DatasetSpec,
+    CallbackSpec,
+    MetricSpec,
+    ActivationSpec,
+    OptimizerSpec,
+    ScheduleSpec,
+    StageSpec,
+)
+
+S = TypeVar("S", bound=Spec)
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+
+class Document:
+    """A YAML file as plain data that remembers its lines.
+
+    Attributes:
+        source: the file's name, as errors show it.
+        data: dicts, lists, text, numbers, booleans and None.
+        lines: dotted path -> line of the value, from 1; the empty path is the whole document.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        """Parses YAML 1.2's core schema (`1e-3` is a number, `on` is text) without anchors.
+
+        Raises:
+            SpecError: not YAML, a duplicate key, an alias, or nested too deeply.
+        """
+        self.source = source
+        self.lines: dict[str, int] = {}
+        try:
+            root = yaml.compose(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            what = " ".join(part for part in (error.context, error.problem) if part)
+            raise self._error("", f"not YAML: {what}", mark.line + 1 if mark else None) from error
+        except (yaml.YAMLError, ValueError) as error:
+            raise self._error("", f"not YAML: {str(error).splitlines()[0]}", None) from error
+        self.data = self._value(root, ())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Document":
+        """Reads a file of at most 1 MB in UTF-8.
+
+        Raises:
+            SpecError: the file cannot be read as such.
+        """
+        path = Path(path)
+        source = str(path)
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise SpecError([Problem("", error.strerror or str(error))], source) from error
+        if len(raw) > MAX_BYTES:
+            raise SpecError([Problem("", f"larger than {MAX_BYTES:,} bytes, which no spec is")], source)
+        try:
+            return cls(raw.decode("utf-8"), source)
+        except UnicodeDecodeError as error:
+            line = raw[: error.start].count(b"\n") + 1
+            raise SpecError([Problem("", "not UTF-8", line)], source) from error
+
+    def as_spec(self, cls: type[S]) -> S:
+        """Checks the data against a spec class.
+
+        Raises:
+            SpecError: every mistake with file, line and path.
+        """
+        if not isinstance(self.data, dict):
+            raise self._error("", f"expected a mapping, found {type(self.data).__name__}", 1)
+        try:
+            return check(cls, migrate(cast(dict[str, Any], self.data)))
+        except SpecError as error:
+            raise error.locate(self.source, self.lines) from error
+
+    def _error(self, path: str, message: str, line: int | None) -> SpecError:
+        return SpecError([Problem(path, message, line)], self.source)
+
+    def _value(self, node: yaml.Node | None, path: tuple[str, ...]) -> object:
+        if node is None:
+            return None
+        if len(path) > MAX_DEPTH:
+            raise self._error("", f"nested deeper than {MAX_DEPTH} levels", node.start_mark.line + 1)
+        self.lines[".".join(path)] = node.start_mark.line + 1
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*path, str(i))) for i, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            found: dict[str, object] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                if key in found:
+                    where = ".".join((*path, key))
+                    raise self._error(where, "the key stands here twice", key_node.start_mark.line + 1)
+                found[key] = self._value(value_node, (*path, key))
+                self.lines[".".join((*path, key))] = key_node.start_mark.line + 1
+            return found
+        return self._scalar(node)
+
+    def _scalar(self, node: yaml.Node) -> object:
+        text, tag = str(node.value), node.tag.rpartition(":")[2]
+        if tag == "null":
+            return None
+        if tag == "bool":
+            return text.lower() == "true"
+        if tag == "int":
+            return int(text)
+        if tag == "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        if tag == "str":
+            return text
+        raise self._error("", f"the tag {node.tag!r} is not read", node.start_mark.line + 1)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars, and no aliases: a few lines of them can stand for gigabytes.
+
+    PyYAML follows YAML 1.1, where `1e-3` is text, `no` is false and `1:30` is ninety.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = cast(Any, self).peek_event()
+            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=event.start_mark)
+        # Composing recurses, so that the limit must hold here, before the data exist.
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            event = cast(Any, self).peek_event()
+            problem = f"nested deeper than {MAX_DEPTH} levels"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        node = cast(Any, super()).compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+     list("-+.0123456789")),
+):  # fmt: skip
+    cast(Any, _Loader).add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+    )
+
+
+def migrate(data: dict[str, Any]) -> dict[str, Any]:
+    """Lifts a document to this aezoo's schema and takes its `schema_version` off.
+
+    Raises:
+        SpecError: the version is no number.
+        SchemaVersionError: the document is newer than this aezoo.
+    """
+    data = dict(data)
+    version: object = data.pop("schema_version", SCHEMA_VERSION)
+    if type(version) is not int or version < 1:
+        raise SpecError([Problem("schema_version", f"expected a whole number, found {version!r}")])
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"written with schema version {version}, this aezoo reads up to {SCHEMA_VERSION}; upgrade aezoo"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        data = MIGRATIONS[step](data)
+    return data
+
+
+def read_spec(path: str | os.PathLike[str]) -> VariantSpec:
+    """Reads a `spec.yaml`.
+
+    Raises:
+        SpecError: every mistake with file, line and path.
+    """
+    return Document.read(path).as_spec(VariantSpec)
+
+
+# -- writing ------------------------------------------------------------------------------------------
+
+
+def to_yaml(spec: Spec) -> str:
+    """A spec as short YAML that reads back as the same spec."""
+    data = spec.model_dump(mode="json", exclude_defaults=True)
+    head = ("name", "summary", "references")
+    data = {key: data[key] for key in (*(k for k in head if k in data), *(k for k in data if k not in head))}
+    return yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what only YAML 1.1 readers would take for something else."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def canonical_json(data: object) -> str:
+    """The one spelling of plain data that is hashed: sorted keys, no spaces, no NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def spec_sha256(spec: VariantSpec) -> str:
+    """Hash of a resolved spec: every default written out, every `repeat` expanded."""
+    data = spec.resolved().model_dump(mode="json")
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+
+
+# -- JSON Schema --------------------------------------------------------------------------------------
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a `spec.yaml`, with every kind that is registered now.
+
+    Editors complete and check with it.
+    """
+    definitions: dict[str, Any] = {}
+
+    def absorb(schema: dict[str, Any]) -> dict[str, Any]:
+        for name, definition in schema.pop("$defs", {}).items():
+            definitions.setdefault(name, _finished(definition))
+        return _finished(schema)
+
+    root = absorb(VariantSpec.model_json_schema())
+    root["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
+    for family in FAMILIES:
+        choices: list[dict[str, Any]] = []
+        bare: list[str] = []
+        for kind in family.kinds():
+            cls = family.of_kind(kind)
+            name = f"{family.family}:{kind}"
+            definitions[name] = absorb(cls.model_json_schema())
+            choices.append({"$ref": f"#/$defs/{name}"})
+            if not any(field.is_required() for field in cls.model_fields.values()):
+                bare.append(kind)
+        definitions[family.family] = {"oneOf": [*choices, *([{"enum": bare}] if bare else [])]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "aezoo variant",
+        **{key: value for key, value in root.items() if key != "title"},
+        "$defs": definitions,
+    }
+
+
+def _finished(node: Any) -> Any:
+    """Puts references for family markers, and `kind` among the required keys."""
+    if isinstance(node, list):
+        return [_finished(item) for item in cast(list[Any], node)]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _finished(value) for key, value in _items(cast(dict[str, Any], node))}
+    if FAMILY_MARKER in found:
+        return {"$ref": f"#/$defs/{found[FAMILY_MARKER]}"}
+    if "const" in found.get("properties", {}).get("kind", {}):
+        found["required"] = ["kind", *(name for name in found.get("required", []) if name != "kind")]
+    return found
+
+
+def _items(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return (item for item in node.items() if item[0] != "title" or not isinstance(item[1], str))

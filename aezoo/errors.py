@@ -1,0 +1,136 @@
+"""Every error that aezoo raises on purpose.
+
+Each says in one line what was wrong, where, and what was expected. A file with several mistakes gives
+one line for each. The command line prints the text and exits with 1, without a traceback.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+class AezooError(Exception):
+    """Base of all of them."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a spec.
+
+    Attributes:
+        path: dotted path of the value, such as `encoder.2.k`; empty for the whole document.
+        message: what was expected and what was found.
+        line: line in the file, counted from 1, where one is known.
+    """
+
+    path: str
+    message: str
+    line: int | None = None
+
+
+class SpecError(AezooError, ValueError):
+    """A spec that cannot be used; `problems` holds every mistake found, `source` the file, if any."""
+
+    def __init__(self, problems: Iterable[Problem], source: str | None = None) -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        super().__init__(self.problems, source)
+
+    def __str__(self) -> str:
+        return "\n".join(self._line(problem) for problem in self.problems)
+
+    def _line(self, problem: Problem) -> str:
+        where = [self.source] if self.source else []
+        if self.source and problem.line is not None:
+            where = [f"{self.source}:{problem.line}"]
+        return ": ".join([*where, *([problem.path] if problem.path else []), problem.message])
+
+    def locate(self, source: str, lines: dict[str, int]) -> "SpecError":
+        """The same problems with file and line, `lines` mapping dotted paths to line numbers."""
+
+        def line_of(path: str) -> int | None:
+            while path not in lines and "." in path:
+                path = path.rpartition(".")[0]
+            return lines.get(path, lines.get(""))
+
+        return SpecError((replace(p, line=line_of(p.path)) for p in self.problems), source)
+
+
+class LayerError(AezooError, ValueError):
+    """Raised by `LayerSpec.build` for a field that does not fit the layer's input.
+
+    The stack adds the layer's path and where the input comes from. Write the message so that it ends
+    with the input: `LayerError("k", "80 is more than the 64 features")` reads in the end
+    `encoder.2.k: 80 is more than the 64 features that encoder.1 gives`.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        self.message = message
+        super().__init__(field, message)
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class RegistryError(AezooError, ValueError):
+    """A kind that nobody has, that two claim, or a class that cannot be registered."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin that could not be loaded; everything else goes on working."""
+
+
+class DataError(AezooError, ValueError):
+    """Data that is missing, or does not fit what a variant expects."""
+
+
+class TrainingError(AezooError, RuntimeError):
+    """A training that cannot start or cannot go on."""
+
+
+class UnknownVariantError(AezooError, LookupError):
+    """No variant has that name."""
+
+
+class NotSupportedError(AezooError, TypeError):
+    """The autoencoder has no such ability, such as `sample` without a prior."""
+
+
+class CheckpointError(AezooError):
+    """A folder that cannot be loaded; nothing of it was used."""
+
+
+class MissingFileError(CheckpointError):
+    """A file of the folder is absent."""
+
+
+class ConfigError(CheckpointError):
+    """`config.json` is too large, not strict JSON, or not what aezoo writes."""
+
+
+class SchemaVersionError(CheckpointError):
+    """Written by a newer aezoo than this one."""
+
+
+class MissingPluginError(CheckpointError):
+    """The folder needs a plugin that is not installed here."""
+
+
+class NotSafetensorsError(CheckpointError):
+    """The weights are not a safetensors file: a pickle, or something else."""
+
+
+class TruncatedError(CheckpointError):
+    """The weights have another size than the config declares."""
+
+
+class HashError(CheckpointError):
+    """The bytes are not the ones that were published under this name."""
+
+
+class TensorError(CheckpointError):
+    """A tensor is missing, unexpected, or has another shape, dtype or place than the spec says."""
+
+
+class NotFiniteError(CheckpointError):
+    """A weight is NaN or infinite."""

@@ -1,0 +1,305 @@
+"""What every spec is built on: closed, frozen, strictly typed models, and families told apart by `kind`.
+
+The `kind` of an entry is looked up while a document is checked, not when a class is defined, so that a
+plugin installed tomorrow is understood by a class defined today. (A union frozen at import could not
+hold it: pydantic keeps a nested model's old union even after `model_rebuild(force=True)`.)
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
+
+from aezoo.errors import Problem, RegistryError, SpecError
+from aezoo.registry import registry, suggestion
+
+MAX_INT = 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=MAX_INT)]
+"""A whole number from 1."""
+NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_INT)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+"""A part of a whole, above 0 and at most 1."""
+
+FAMILY_MARKER = "x-aezoo-family"
+"""Stands for a family in a JSON Schema until `documents.json_schema` puts its kinds there."""
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Spec")
+
+
+def _some(value: tuple[T, ...]) -> tuple[T, ...]:
+    if not 1 <= len(value) <= MAX_ITEMS:
+        raise refusal(f"expected 1 to {MAX_ITEMS} entries, found {len(value)}")
+    return value
+
+
+MAX_ITEMS = 1000
+# Not pydantic's min_length: it counts only valid items, and so adds a second error to a bad one.
+NonEmpty = Annotated[
+    tuple[T, ...], AfterValidator(_some), Field(json_schema_extra={"minItems": 1, "maxItems": MAX_ITEMS})
+]
+"""One entry or more."""
+
+
+def refusal(text: str) -> PydanticCustomError:
+    """An error for a validator to raise: pydantic adds the path, and `text` is shown as it is."""
+    return PydanticCustomError("aezoo", "{text}", {"text": text})
+
+
+class Spec(BaseModel):
+    """Base of everything declared: closed, frozen, strictly typed."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, data: object) -> object:
+        # Strict mode wants tuples where YAML, JSON and people write lists.
+        if isinstance(data, dict):
+            return {key: _as_tuple(value) for key, value in cast(dict[Any, Any], data).items()}
+        return data
+
+    @model_serializer(mode="wrap")
+    def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # `kind` is a default, which `exclude_defaults` would drop.
+        data: dict[str, Any] = handler(self)
+        kind: str | None = getattr(self, "kind", None)
+        return data if kind is None else {"kind": kind, **data}
+
+    def replace(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with some values changed, checked as a whole.
+
+        Args:
+            changes: dotted path -> new value, as in `{"encoder.2.k": 8, "recipe.batch_size": 256}`.
+
+        Raises:
+            SpecError: a path that does not exist, or a result that is not valid.
+        """
+        data = self.model_dump(mode="json")
+        for path, value in changes.items():
+            _set(data, path, _plain(value))
+        return check(type(self), data)
+
+
+def _as_tuple(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(_as_tuple(item) for item in cast(list[object], value))
+    return value
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, Spec) else copy.deepcopy(value)
+
+
+def _set(data: Any, path: str, value: object) -> None:
+    node: Any = data
+    *parents, last = path.split(".")
+    for depth, part in enumerate([*parents, last]):
+        here = ".".join(path.split(".")[:depth]) or "the spec"
+        key: Any = part
+        if isinstance(node, list):
+            size = len(cast(list[Any], node))
+            if not part.isdigit() or int(part) >= size:
+                raise SpecError([Problem(path, f"{here} has entries 0 to {size - 1}, found {part!r}")])
+            key = int(part)
+        elif not isinstance(node, dict):
+            raise SpecError([Problem(path, f"{here} is a single value and has no {part!r}")])
+        if depth == len(parents):
+            node[key] = value
+            return
+        if isinstance(node, dict) and key not in node:
+            near = suggestion(part, cast(dict[str, Any], node))
+            raise SpecError([Problem(path, f"{here} has no {part!r}{near}")])
+        node = node[key]
+
+
+# -- families -----------------------------------------------------------------------------------------
+
+
+def _is_root(cls: type[Spec]) -> bool:
+    """Whether a class is the abstract head of a family: the one that names it."""
+    return "family" in vars(cls)
+
+
+class FamilySpec(Spec):
+    """Base of the families: abstract classes whose concrete ones are told apart by `kind`.
+
+    A subclass that sets `family` is the root of a family. Validating against a root looks `kind` up and
+    validates against the concrete class. A bare word stands for a kind with nothing but defaults.
+
+    Attributes:
+        family: the family's name.
+        members: a closed family's kinds; None where the registry knows them.
+        declared_kind: a concrete class's kind.
+    """
+
+    family: ClassVar[str]
+    members: ClassVar[dict[str, type["FamilySpec"]] | None] = None
+    declared_kind: ClassVar[str | None] = None
+
+    def __new__(cls, *args: object, **values: object) -> Self:
+        if _is_root(cls):
+            raise TypeError(f"{cls.__name__} is abstract; use one of its kinds")
+        return super().__new__(cls)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        field = cls.model_fields.get("kind")
+        if _is_root(cls) or field is None:
+            return
+        words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        if len(words) != 1 or field.default != words[0]:
+            raise TypeError(f'{cls.__qualname__}: write kind as `kind: Literal["name"] = "name"`')
+        if cls.model_config.get("extra") != "forbid" or not cls.model_config.get("frozen"):
+            raise TypeError(f"{cls.__qualname__}: a spec stays extra='forbid' and frozen=True")
+        cls.declared_kind = str(words[0])
+        if cls.members is not None:
+            cls.members[cls.declared_kind] = cls
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        if not _is_root(cls):
+            return handler(source)
+        return core_schema.with_info_plain_validator_function(cls._dispatch)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        # Expanding a family here would recurse for ever; `json_schema` replaces the marker.
+        return {FAMILY_MARKER: cls.family} if _is_root(cls) else handler(schema)
+
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """The family's kinds, sorted."""
+        return registry.names(cls.family) if cls.members is None else tuple(sorted(cls.members))
+
+    @classmethod
+    def of_kind(cls, kind: str) -> type["FamilySpec"]:
+        """The concrete class of a kind.
+
+        Raises:
+            RegistryError: no such kind.
+        """
+        if cls.members is None:
+            return cast(type[FamilySpec], registry.get(cls.family, kind))
+        if kind not in cls.members:
+            known = cls.kinds()
+            raise RegistryError(
+                f"unknown {cls.family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
+            )
+        return cls.members[kind]
+
+    @classmethod
+    def _dispatch(cls, value: object, info: ValidationInfo) -> "FamilySpec":
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, Mapping):
+            raise refusal(f"expected a {cls.family}: a word or a mapping with `kind`, found {shown(value)}")
+        data = cast(Mapping[str, object], value)
+        kind = data.get("kind")
+        if not isinstance(kind, str):
+            what = "missing" if "kind" not in data else "not a word"
+            raise _error_at("kind", kind, f"{what}; one of {', '.join(cls.kinds())} is expected")
+        try:
+            concrete = cls.of_kind(kind)
+        except RegistryError as error:
+            raise _error_at("kind", kind, str(error)) from error
+        return concrete.model_validate(dict(data), context=info.context)
+
+
+def _error_at(field: str, found: object, message: str) -> ValidationError:
+    return ValidationError.from_exception_data(
+        "spec", [{"type": refusal(message), "loc": (field,), "input": found}]
+    )
+
+
+
+
+# -- checking -----------------------------------------------------------------------------------------
+
+
+def check(cls: type[S], data: object) -> S:
+    """Validates plain data against a spec class.
+
+    Raises:
+        SpecError: every mistake, each with its path.
+    """
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(problems(cls, data, error)) from error
+
+
+def problems(cls: type[Spec], data: object, error: ValidationError) -> Iterator[Problem]:
+    """Every mistake that pydantic found, in aezoo's words."""
+    for details in error.errors(include_url=False):
+        path = ".".join(str(part) for part in details["loc"])
+        yield Problem(path, _message(cls, data, details))
+
+
+def _message(cls: type[Spec], data: object, details: ErrorDetails) -> str:
+    if details["type"] == "extra_forbidden":
+        owner = _class_at(cls, data, details["loc"][:-1])
+        known = sorted(owner.model_fields, key=lambda name: name != "kind") if owner else []
+        word = str(details["loc"][-1])
+        return f"unknown key{suggestion(word, known)}; known are {', '.join(known)}"
+    if details["type"] == "missing":
+        return "missing"
+    if details["type"] == "aezoo":
+        return details["msg"]
+    text = details["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
+    text = text.replace("a integer", "an integer").replace("tuple", "list").replace(" dictionary or instance of", " mapping for a")
+    return f"{text[:1].lower()}{text[1:]}, found {shown(details['input'])}"
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: short, and telling text from numbers."""
+    text = repr(list(cast(tuple[object, ...], value)) if isinstance(value, tuple) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _class_at(cls: type[Spec], data: object, path: tuple[int | str, ...]) -> type[Spec] | None:
+    """The spec class that reads what lies at a path of a document; None where there is none."""
+    here: type[Spec] | None = cls
+    for part in path:
+        try:
+            data = cast(Any, data)[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+        if isinstance(part, str) and here is not None:
+            field = here.model_fields.get(part)
+            here = _spec_in(field.annotation) if field else None
+        if here is not None and issubclass(here, FamilySpec) and isinstance(data, dict):
+            kind = cast(dict[str, object], data).get("kind")
+            here = here.of_kind(kind) if _is_root(here) and isinstance(kind, str) else here
+    return here
+
+
+def _spec_in(annotation: Any) -> type[Spec] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _spec_in(part))), None)

@@ -1,0 +1,187 @@
+"""Convolutions, pooling and upsampling in one, two or three dimensions, as the input has them.
+
+A sample of shape (channels, length) is a series, (channels, height, width) an image, and
+(channels, depth, height, width) a volume.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import nn
+
+from aezoo.errors import LayerError
+from aezoo.families import Count, NonNegativeInt, PositiveFloat
+from aezoo.layers.linear import WeightedSpec
+from aezoo.specs import LayerSpec
+
+Sizes = Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=3)]
+"""One number for every axis, or one for each."""
+Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=3)]
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def _axes(in_shape: tuple[int, ...], kind: str) -> int:
+    if len(in_shape) not in (2, 3, 4):
+        raise LayerError("kind", f"{kind} takes channels and 1 to 3 axes, not the {in_shape}")
+    return len(in_shape) - 1
+
+
+def _each(value: int | tuple[int, ...], axes: int, field: str) -> tuple[int, ...]:
+    """A size for every axis."""
+    sizes = (value,) * axes if isinstance(value, int) else value
+    if len(sizes) != axes:
+        raise LayerError(field, f"{len(sizes)} sizes do not fit the {axes} axes")
+    return sizes
+
+
+def _fits(kernel: tuple[int, ...], padded: tuple[int, ...]) -> None:
+    if any(k > size for k, size in zip(kernel, padded, strict=True)):
+        raise LayerError("kernel_size", f"{_x(kernel)} is more than the (padded) {_x(padded)}")
+
+
+def _x(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+class _ConvSpec(WeightedSpec):
+    out_channels: Count
+    kernel_size: Sizes
+    stride: Sizes = 1
+    dilation: Sizes = 1
+    groups: Count = 1
+
+    def _check_groups(self, channels: int) -> None:
+        if self.out_channels % self.groups:
+            raise LayerError("groups", f"{self.groups} does not divide out_channels {self.out_channels}, nor need the")
+        if channels % self.groups:
+            raise LayerError("groups", f"{self.groups} does not divide the {channels} channels")
+
+    def _norm(self, axes: int) -> nn.Module | None:
+        if self.norm == "batch_norm":
+            return BATCH_NORM[axes](self.out_channels)
+        # One group: over channels and positions of a sample, with an affine map for each channel.
+        return nn.GroupNorm(1, self.out_channels) if self.norm == "layer_norm" else None
+
+
+class ConvSpec(_ConvSpec):
+    """A convolution, PyTorch's `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`."""
+
+    kind: Literal["conv"] = "conv"
+    padding: Paddings | Literal["same"] = 0
+    """Positions added at each end; `same` keeps the size (stride 1 only)."""
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, channels, *sizes) -> (batch, out_channels, *new sizes)."""
+        axes = _axes(in_shape, "conv")
+        kernel = _each(self.kernel_size, axes, "kernel_size")
+        stride = _each(self.stride, axes, "stride")
+        dilation = _each(self.dilation, axes, "dilation")
+        self._check_groups(in_shape[0])
+        padding: Any = "same"
+        if isinstance(self.padding, str):
+            if any(s != 1 for s in stride):
+                raise LayerError("padding", "'same' goes with stride 1, whatever the size")
+        else:
+            padding = _each(self.padding, axes, "padding")
+            reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+            _fits(reach, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
+        conv = CONV[axes](
+            in_shape[0], self.out_channels, kernel, stride, padding, dilation,
+            self.groups, self.bias, self.padding_mode,
+        )  # fmt: skip
+        return self.followed("conv", conv, self._norm(axes))
+
+
+class ConvTransposeSpec(_ConvSpec):
+    """A transposed convolution, the gradient of a convolution with respect to its input."""
+
+    kind: Literal["conv_transpose"] = "conv_transpose"
+    padding: Paddings = 0
+    """Positions taken off at each end."""
+    output_padding: Paddings = 0
+    """Positions added at one end, to choose among the sizes that a strided convolution maps alike."""
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, channels, *sizes) -> (batch, out_channels, *new sizes)."""
+        axes = _axes(in_shape, "conv_transpose")
+        self._check_groups(in_shape[0])
+        conv = CONV_TRANSPOSE[axes](
+            in_shape[0],
+            self.out_channels,
+            _each(self.kernel_size, axes, "kernel_size"),
+            stride=_each(self.stride, axes, "stride"),
+            padding=_each(self.padding, axes, "padding"),
+            output_padding=_each(self.output_padding, axes, "output_padding"),
+            groups=self.groups,
+            bias=self.bias,
+            dilation=_each(self.dilation, axes, "dilation"),
+        )
+        return self.followed("conv_transpose", conv, self._norm(axes))
+
+
+class _PoolSpec(LayerSpec):
+    kernel_size: Sizes
+    stride: Sizes | None = None
+    """By default the kernel's size, so that windows do not overlap."""
+    padding: Paddings = 0
+    ceil_mode: bool = False
+    """Whether a window that reaches over the end counts."""
+
+    def _arguments(self, in_shape: tuple[int, ...], kind: str) -> tuple[int, dict[str, Any]]:
+        axes = _axes(in_shape, kind)
+        kernel = _each(self.kernel_size, axes, "kernel_size")
+        padding = _each(self.padding, axes, "padding")
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            raise LayerError("padding", f"{_x(padding)} is more than half the kernel {_x(kernel)}, whatever the size")
+        _fits(kernel, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
+        stride = kernel if self.stride is None else _each(self.stride, axes, "stride")
+        return axes, {
+            "kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": self.ceil_mode,
+        }  # fmt: skip
+
+
+class MaxPoolSpec(_PoolSpec):
+    """The largest value of each window."""
+
+    kind: Literal["max_pool"] = "max_pool"
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
+        axes, arguments = self._arguments(in_shape, "max_pool")
+        return MAX_POOL[axes](**arguments)
+
+
+class AvgPoolSpec(_PoolSpec):
+    """The mean of each window; padding counts as zeros."""
+
+    kind: Literal["avg_pool"] = "avg_pool"
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
+        axes, arguments = self._arguments(in_shape, "avg_pool")
+        return AVG_POOL[axes](**arguments)
+
+
+class UpsampleSpec(LayerSpec):
+    """Enlarges every axis by a factor, repeating values or interpolating between them."""
+
+    kind: Literal["upsample"] = "upsample"
+    scale_factor: PositiveFloat = 2.0
+    mode: Literal["nearest", "linear"] = "nearest"
+    """`linear` interpolates along every axis: bilinear on images."""
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, channels, *sizes) -> (batch, channels, *sizes times scale_factor)."""
+        axes = _axes(in_shape, "upsample")
+        if any(size * self.scale_factor < 1 for size in in_shape[1:]):
+            raise LayerError("scale_factor", f"{self.scale_factor} leaves nothing of the {_x(in_shape[1:])}")
+        if self.mode == "nearest":
+            return nn.Upsample(scale_factor=self.scale_factor, mode="nearest")
+        return nn.Upsample(scale_factor=self.scale_factor, mode=LINEAR_MODE[axes], align_corners=False)

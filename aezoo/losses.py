@@ -1,0 +1,67 @@
+"""Reconstruction terms. Rows are averaged, always; over a row's elements the reduction is declared."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from aezoo.autoencoder import Autoencoder, Batch, Output
+from aezoo.errors import DataError
+from aezoo.hookspecs import Register, hookimpl
+from aezoo.specs import LossSpec
+
+Reduction = Literal["mean", "sum"]
+
+
+def reduce_rows(elements: Float[Tensor, "batch *shape"], reduction: Reduction) -> Float[Tensor, ""]:
+    """The mean over rows of each row's mean or sum."""
+    return elements.mean() if reduction == "mean" else elements.flatten(1).sum(1).mean()
+
+
+class MseSpec(LossSpec):
+    """Squared difference between reconstruction and target."""
+
+    kind: Literal["mse"] = "mse"
+    role = "reconstruction"
+    reduction: Reduction = "mean"
+    """Over the elements of a row."""
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        return reduce_rows((output.x_hat - batch.target).square(), self.reduction)
+
+
+class BceSpec(LossSpec):
+    """Binary cross-entropy in nats between a reconstruction and a target that both lie in [0, 1].
+
+    The decoder must end in a sigmoid or anything else that stays in [0, 1].
+    """
+
+    kind: Literal["bce"] = "bce"
+    role = "reconstruction"
+    reduction: Reduction = "mean"
+    """Over the elements of a row."""
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0.
+
+        Raises:
+            DataError: a reconstruction or a target outside [0, 1].
+        """
+        for name, values in (("reconstruction", output.x_hat), ("target", batch.target)):
+            low, high = values.detach().aminmax()
+            if low < 0 or high > 1:
+                raise DataError(
+                    f"bce needs values in [0, 1], the {name} has {float(low):g} to {float(high):g}; "
+                    "end the decoder in a sigmoid and declare a range of [0, 1]"
+                )
+        elements = F.binary_cross_entropy(output.x_hat, batch.target, reduction="none")
+        return reduce_rows(elements, self.reduction)
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    """Registers every built-in loss."""
+    for spec in (MseSpec, BceSpec):
+        register(spec)

@@ -1,0 +1,317 @@
+"""Finds plugins, and knows every kind and who brought it.
+
+Built-ins enter first, through the same hooks as everyone else, then the entry points of group `aezoo`
+sorted by name: once, on the first look-up, never at import. What a plugin brings is taken as a whole or
+not at all, and a plugin that fails is named once in a warning while everything else goes on working.
+"""
+
+import difflib
+import importlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points, version
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pluggy
+
+from aezoo import hookspecs
+from aezoo.errors import PluginWarning, RegistryError
+
+GROUP = "aezoo"
+K = TypeVar("K")
+BUILTINS = (
+    "aezoo.layers",
+    "aezoo.losses",
+    "aezoo.noises",
+    "aezoo.datasets",
+    "aezoo.evaluation",
+)
+LOCAL = "register()"
+"""Stands in a `Contributor`'s place of a name for what `aezoo.register` took in this process."""
+
+
+@dataclass(frozen=True)
+class Contributor:
+    """One source of kinds.
+
+    Attributes:
+        name: entry-point name; `aezoo` for the built-ins, `register()` for this process's own.
+        distribution: the installed distribution it came with, None for this process's own.
+        version: that distribution's version.
+        api: the contract it states (`AEZOO_PLUGIN_API`), None where it could not be read.
+        kinds: what it brought, as (family, kind) in the order of registration.
+        error: why it was refused; None when it works.
+    """
+
+    name: str
+    distribution: str | None
+    version: str | None
+    api: int | None
+    kinds: tuple[tuple[str, str], ...] = ()
+    error: str | None = None
+
+    def __str__(self) -> str:
+        if self.distribution is None:
+            return self.name
+        return f"{self.name} ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A class that stands for a kind, and who brought it."""
+
+    cls: type[Any]
+    contributor: str
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest known word, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+class Registry:
+    """Every kind of every family.
+
+    Args:
+        builtins: modules with hooks whose kinds are bare.
+        find: gives the entry points to load; asked once.
+    """
+
+    def __init__(
+        self,
+        builtins: Iterable[str] = BUILTINS,
+        find: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+    ) -> None:
+        self._builtins = tuple(builtins)
+        self._find = find
+        self._lock = threading.RLock()
+        self._loaded = False
+        self._claims: dict[tuple[str, str], list[Claim]] = {}
+        self._contributors: list[Contributor] = []
+
+    # -- looking up -------------------------------------------------------------------------------
+
+    def get(self, family: str, kind: str) -> type[Any]:
+        """The class of a kind.
+
+        Raises:
+            RegistryError: nobody has it, or more than one claims it.
+        """
+        self.load()
+        claims = self._claims.get((family, kind), [])
+        if not claims:
+            known = self.names(family)
+            raise RegistryError(
+                f"unknown {family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
+            )
+        if len(claims) > 1:
+            who = " and ".join(claim.contributor for claim in claims)
+            raise RegistryError(f"{family} {kind!r} is claimed by {who}; AEZOO_PLUGINS can leave one out")
+        return claims[0].cls
+
+    def names(self, family: str) -> tuple[str, ...]:
+        """Every usable kind of a family, sorted."""
+        self.load()
+        return tuple(sorted(k for (f, k), claims in self._claims.items() if f == family and len(claims) == 1))
+
+    def contributor(self, family: str, kind: str) -> Contributor:
+        """Who brought a kind."""
+        self.get(family, kind)
+        return next(c for c in self.contributors() if (family, kind) in c.kinds)
+
+    def contributors(self) -> tuple[Contributor, ...]:
+        """Everyone who brought kinds or tried to, aezoo first."""
+        self.load()
+        own = tuple(
+            key for key, claims in self._claims.items() if any(c.contributor == LOCAL for c in claims)
+        )
+        local = (Contributor(LOCAL, None, None, hookspecs.PLUGIN_API, own),) if own else ()
+        return (*self._contributors, *local)
+
+    # -- registering ------------------------------------------------------------------------------
+
+    def register(self, cls: type[Any]) -> None:
+        """Takes in one class for this process; see `register` below.
+
+        Raises:
+            RegistryError: no such family, no kind, or a kind that aezoo or a plugin has.
+        """
+        self.load()
+        family, kind = identify(cls)
+        others = [c for c in self._claims.get((family, kind), []) if c.contributor != LOCAL]
+        if others:
+            raise RegistryError(f"{family} {kind!r} is already taken by {others[0].contributor}")
+        self._claims[family, kind] = [Claim(cls, LOCAL)]
+
+    # -- loading ----------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Takes in built-ins and plugins; the first call works, later ones return at once."""
+        if self._loaded:
+            return
+        with self._lock:
+            if self._loaded:
+                return
+            # Set before the work: a plugin that looks something up while it is imported must find the
+            # built-ins rather than start over.
+            self._loaded = True
+            self._load_builtins()
+            for name, points in self._wanted():
+                self._load_plugin(name, points)
+
+    def _load_builtins(self) -> None:
+        kinds: list[tuple[str, str]] = []
+        for name in self._builtins:
+            module = importlib.import_module(name)
+            for cls in _collect(module):
+                key = identify(cls)
+                self._claims.setdefault(key, []).append(Claim(cls, "aezoo"))
+                kinds.append(key)
+        self._contributors.append(
+            Contributor("aezoo", "aezoo", version("aezoo"), hookspecs.PLUGIN_API, tuple(kinds))
+        )
+
+    def _wanted(self) -> list[tuple[str, list[EntryPoint]]]:
+        """Entry points by name, as `AEZOO_PLUGINS` narrows them."""
+        by_name: dict[str, list[EntryPoint]] = {}
+        for point in self._find():
+            by_name.setdefault(point.name, []).append(point)
+        narrowed = os.environ.get("AEZOO_PLUGINS")
+        if narrowed is None:
+            return sorted(by_name.items())
+        wanted = [name.strip() for name in narrowed.split(",") if name.strip()]
+        for name in wanted:
+            if name not in by_name:
+                near = suggestion(name, by_name)
+                self._warn(f"AEZOO_PLUGINS names {name!r}, which is not installed{near}")
+        return sorted((name, points) for name, points in by_name.items() if name in wanted)
+
+    def _load_plugin(self, name: str, points: list[EntryPoint]) -> None:
+        first = points[0]
+        distribution, its_version = _distribution(first)
+        api: int | None = None
+        try:
+            _one_owner(name, points)
+            module = first.load()
+            api = _stated_api(module)
+            claims = [(identify(cls), Claim(cls, name)) for cls in _collect(module)]
+            for (family, kind), _ in claims:
+                if not kind.startswith(f"{name}."):
+                    raise RegistryError(f"{family} {kind!r} must be called '{name}.{kind}' in this plugin")
+        except BaseException as error:  # even SystemExit at import must not take aezoo down
+            if isinstance(error, KeyboardInterrupt):
+                self._loaded = False
+                raise
+            reason = f"{type(error).__name__}: {error}".strip()
+            refused = Contributor(name, distribution, its_version, api, (), reason)
+            self._contributors.append(refused)
+            self._warn(f"plugin {refused} was left out: {reason}")
+            return
+        for key, claim in claims:
+            self._claims.setdefault(key, []).append(claim)
+        kinds = tuple(key for key, _ in claims)
+        self._contributors.append(Contributor(name, distribution, its_version, api, kinds))
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, PluginWarning, stacklevel=2)
+
+
+def identify(cls: object) -> tuple[str, str]:
+    """The family and the kind of a class that is about to be registered.
+
+    Raises:
+        RegistryError: not a class of an open family, or one without a `kind`.
+    """
+    if not isinstance(cls, type):
+        raise RegistryError(f"register takes a class, found {cls!r}")
+    family: object = getattr(cls, "family", None)
+    if family not in hookspecs.HOOKS:
+        known = ", ".join(hookspecs.HOOKS)
+        raise RegistryError(f"{cls.__qualname__} belongs to no open family ({known})")
+    kind: object = getattr(cls, "declared_kind", None)
+    if not isinstance(kind, str):
+        raise RegistryError(f'{cls.__qualname__} has no kind; give it `kind: Literal["name"] = "name"`')
+    return str(family), kind
+
+
+def _collect(module: ModuleType) -> list[type[Any]]:
+    """Calls every hook that one module implements and returns what it registered.
+
+    A manager of its own for each plugin: a hook that raises cannot stop another plugin's, and a
+    module that pluggy took in only half (it raises on a wrong argument after registering) is dropped
+    with its manager. A misspelt hook is silent in pluggy until `check_pending`.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module)
+    manager.check_pending()
+    found: list[tuple[str, type[Any]]] = []
+    for family, hook in hookspecs.HOOKS.items():
+
+        def register(cls: type[Any], family: str = family, hook: str = hook) -> None:
+            its_family, _ = identify(cls)
+            if its_family != family:
+                raise RegistryError(f"{hook} was given {cls.__qualname__}, which is a {its_family}")
+            found.append((family, cls))
+
+        getattr(manager.hook, hook)(register=register)
+    return [cls for _, cls in found]
+
+
+def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
+    if point.dist is None:
+        return None, None
+    return point.dist.metadata["Name"], point.dist.version
+
+
+def _one_owner(name: str, points: list[EntryPoint]) -> None:
+    owners = sorted({str(_distribution(point)[0]) for point in points})
+    if len(owners) > 1:
+        raise RegistryError(f"entry point {name!r} is claimed by {' and '.join(owners)}; uninstall one")
+    if name == "aezoo":
+        raise RegistryError("the entry-point name 'aezoo' is the library's own")
+
+
+def _stated_api(module: ModuleType) -> int:
+    api: object = getattr(module, "AEZOO_PLUGIN_API", None)
+    if not isinstance(api, int):
+        raise RegistryError(
+            f"module {module.__name__} states no contract; add AEZOO_PLUGIN_API = {hookspecs.PLUGIN_API}"
+        )
+    if api > hookspecs.PLUGIN_API:
+        raise RegistryError(
+            f"needs plugin contract {api}, this aezoo {version('aezoo')} has {hookspecs.PLUGIN_API}; "
+            "a newer aezoo is needed"
+        )
+    return api
+
+
+registry = Registry()
+"""The registry of this process."""
+
+
+def register(cls: type[K]) -> type[K]:
+    """Makes a kind of one's own usable in this process at once: `aezoo.register(MyLoss)`.
+
+    Returns the class, so that it also serves as a decorator. Registering again under the same kind
+    replaces the earlier class, as running a notebook's cell again should.
+
+    Args:
+        cls: a subclass of `LayerSpec`, `LossSpec`, `NoiseSpec`, `DatasetSpec`, `CallbackSpec` or
+            `MetricSpec` with a `kind` of its own.
+
+    Raises:
+        RegistryError: another class, no kind, or a kind that aezoo or a plugin has.
+    """
+    registry.register(cls)
+    return cls
+
+
+def contributors() -> tuple[Contributor, ...]:
+    """Everyone who brought kinds or tried to, aezoo first."""
+    return registry.contributors()

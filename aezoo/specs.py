@@ -1,0 +1,395 @@
+"""Specs: an autoencoder, its recipe and its name as plain data that cannot be mistyped silently.
+
+Layers, losses, noises, datasets, callbacks and metrics are open families: plugins add kinds to them.
+Stages, optimizers, schedules and activations are closed families, which work in the same way but take
+no kinds from outside. This module needs no torch; the classes that build something import it where
+they are defined.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
+
+from pydantic import Field, field_validator
+
+from aezoo.families import (
+    Count,
+    FamilySpec,
+    NonEmpty,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    Spec,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from aezoo.autoencoder import Autoencoder, Batch, Output
+    from aezoo.datasets import Samples
+
+Members = dict[str, type[FamilySpec]] | None
+Split = Literal["train", "validation", "test"]
+Shape = Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
+"""Sizes without the batch axis; images are (channels, height, width)."""
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")
+"""The grammar of variant names, `<architecture>[.<dataset>][-v<N>]`."""
+
+
+class ActivationSpec(FamilySpec):
+    """An elementwise function; its arguments are PyTorch's."""
+
+    family = "activation"
+    members: ClassVar[Members] = {}
+
+    @abstractmethod
+    def build(self) -> "nn.Module":
+        """The module that applies it."""
+
+
+class LayerSpec(FamilySpec):
+    """A layer: data here, and the `nn.Module` that `build` makes of it.
+
+    The module is called `forward(h) -> h`. One that gives more than its output or needs what an earlier
+    layer gave declares the names (`emits = ("mean", "log_var")`, `needs = ("pool1.indices",)`) and is
+    called `forward(h, aux)`, where `aux` is a dict that it reads and writes. The module keeps no plain
+    tensor attribute and no non-persistent buffer. It may define `after_step()`, called after each step
+    of the optimizer, and `sparsity()`, which says how many latents are non-zero.
+    """
+
+    family = "layer"
+
+    repeat: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How many such layers follow one another."""
+
+    @abstractmethod
+    def build(self, in_shape: tuple[int, ...]) -> "nn.Module":
+        """Makes the module.
+
+        Args:
+            in_shape: shape of one sample that it will be given, without the batch axis.
+
+        Raises:
+            LayerError: a field that does not fit `in_shape`.
+        """
+
+    def expanded(self) -> "tuple[LayerSpec, ...]":
+        """This entry as single layers, nested ones included."""
+        nested = {
+            name: expand(cast(tuple[LayerSpec, ...], value))
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), tuple)
+            and any(isinstance(item, LayerSpec) for item in cast(tuple[object, ...], value))
+        }
+        return (self.model_copy(update={"repeat": 1, **nested}),) * self.repeat
+
+
+def expand(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+    """Layers with every `repeat` written out."""
+    return tuple(single for layer in layers for single in layer.expanded())
+
+
+class LossSpec(FamilySpec):
+    """A term of the training objective.
+
+    The spec is the function: `loss(output, batch, ae) -> scalar`, unweighted; the trainer applies
+    `weight` and warm-up. Rows are always averaged, so that repeating a batch changes nothing. A loss
+    with parameters of its own defines `build` and is the module that it returns.
+
+    Attributes:
+        role: `reconstruction` for a data term, `penalty` for anything added to it.
+    """
+
+    family = "loss"
+    role: ClassVar[Literal["reconstruction", "penalty"]] = "penalty"
+
+    weight: NonNegativeFloat = 1.0
+    """Factor of the term in the objective."""
+    warmup_epochs: NonNegativeFloat = 0.0
+    """Epochs over which the weight grows linearly from 0 to its full value."""
+
+    def __call__(self, output: "Output", batch: "Batch", ae: "Autoencoder") -> "Tensor":
+        """The unweighted term, a scalar."""
+        raise TypeError(f"{type(self).__qualname__} defines neither __call__ nor build")
+
+    def build(self) -> "Callable[[Output, Batch, Autoencoder], Tensor]":
+        """What the trainer calls: the spec itself, or a module where the loss has parameters."""
+        return self
+
+    def weight_at(self, epoch: float) -> float:
+        """The weight after a (fractional) number of epochs."""
+        return self.weight * min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else self.weight
+
+
+class NoiseSpec(FamilySpec):
+    """A corruption of the input: the spec is the function `noise(x, generator) -> x`, on a batch.
+
+    Never in place, and no global random state: whatever is drawn is drawn from `generator`.
+    """
+
+    family = "noise"
+
+    @abstractmethod
+    def __call__(self, x: "Tensor", generator: "Generator") -> "Tensor":
+        """The corrupted batch, of the same shape and dtype."""
+
+
+class DatasetSpec(FamilySpec):
+    """A named dataset that gives its splits as `Samples`."""
+
+    family = "dataset"
+
+    @abstractmethod
+    def load(self, split: Split) -> "Samples":
+        """One split; `validation` is held out of the training data, never out of the test data.
+
+        Raises:
+            DataError: the data are neither here nor to be had, or there is no such split.
+        """
+
+    def has(self, split: Split) -> bool:
+        """Whether there is such a split; by default all three."""
+        return True
+
+
+class CallbackSpec(FamilySpec):
+    """Something that happens around training; `build` makes a `Callback`, which may keep state."""
+
+    family = "callback"
+
+    @abstractmethod
+    def build(self) -> Any:
+        """A fresh `aezoo.Callback` for one training."""
+
+
+class MetricSpec(FamilySpec):
+    """A number measured on a dataset; `build` makes a `Meter` that is shown every batch.
+
+    Attributes:
+        definition: the formula in one line of words; published beside every value.
+        better: whether a lower or a higher value is better, or neither.
+    """
+
+    family = "metric"
+    definition: ClassVar[str]
+    better: ClassVar[Literal["lower", "higher", "neither"]] = "neither"
+
+    @abstractmethod
+    def build(self, ae: "Autoencoder") -> Any:
+        """A fresh `aezoo.Meter` for one pass over the data."""
+
+
+# -- recipes ------------------------------------------------------------------------------------------
+
+
+class OptimizerSpec(FamilySpec):
+    """How gradients become steps."""
+
+    family = "optimizer"
+    members: ClassVar[Members] = {}
+
+
+class AdamSpec(OptimizerSpec):
+    """Adam (Kingma and Ba, arXiv:1412.6980), fused where PyTorch has it."""
+
+    kind: Literal["adam"] = "adam"
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the first step."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
+    """L2 penalty added to the gradient."""
+
+
+class ScheduleSpec(FamilySpec):
+    """How the learning rate changes during a stage."""
+
+    family = "schedule"
+    members: ClassVar[Members] = {}
+
+
+class ConstantSpec(ScheduleSpec):
+    """The optimizer's learning rate throughout."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class CosineSpec(ScheduleSpec):
+    """Half a cosine from the optimizer's learning rate down to `final`, step by step (arXiv:1608.03983)."""
+
+    kind: Literal["cosine"] = "cosine"
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Last learning rate as a share of the first."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the rate first grows linearly from 0."""
+
+
+class PlateauSpec(ScheduleSpec):
+    """Multiplies the rate by `factor` whenever validation has not improved for `patience` epochs."""
+
+    kind: Literal["plateau"] = "plateau"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: NonNegativeInt = 5
+    """Epochs without improvement that are let pass."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-4
+    """Relative improvement that counts as one."""
+    min_lr: NonNegativeFloat = 0.0
+
+
+class EarlyStopSpec(Spec):
+    """Ends a stage when the validation loss stops improving, and goes back to its best epoch."""
+
+    patience: Count
+    """Epochs without improvement after which the stage ends."""
+    min_delta: NonNegativeFloat = 0.0
+    """Improvement below which an epoch counts as none, in units of the loss."""
+
+
+class StageSpec(FamilySpec):
+    """A part of a recipe; parts run in order."""
+
+    family = "stage"
+    members: ClassVar[Members] = {}
+
+
+class FitStage(StageSpec):
+    """Gradient descent on the whole objective."""
+
+    kind: Literal["fit"] = "fit"
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)]
+    optimizer: OptimizerSpec = AdamSpec()
+    schedule: ScheduleSpec = ConstantSpec()
+    early_stop: EarlyStopSpec | None = None
+    tie: bool = False
+    """Each decoder weight is the transpose of its mirror image in the encoder during this stage."""
+
+
+class RecipeSpec(Spec):
+    """How the weights come about."""
+
+    dataset: DatasetSpec | None = None
+    """What to train on; None where the data are given to `train`."""
+    reconstruction: LossSpec
+    """The data term."""
+    penalties: tuple[LossSpec, ...] = ()
+    noises: tuple[NoiseSpec, ...] = ()
+    """Applied in order to the input, never to the target; drawn anew for every batch."""
+    callbacks: tuple[CallbackSpec, ...] = ()
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    stages: NonEmpty[StageSpec]
+    refit: bool = False
+    """After choosing on the validation split, train once more on it and the training split together."""
+    seed: NonNegativeInt = 0
+    """Of the initial weights, the order of the rows and every noise."""
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    """CPU threads while training: sums over another number of threads differ in their last bits."""
+
+    @field_validator("reconstruction")
+    @classmethod
+    def _is_data_term(cls, value: LossSpec) -> LossSpec:
+        return _of_role(value, "reconstruction")
+
+    @field_validator("penalties")
+    @classmethod
+    def _are_penalties(cls, value: tuple[LossSpec, ...]) -> tuple[LossSpec, ...]:
+        return tuple(_of_role(loss, "penalty") for loss in value)
+
+    def objective(
+        self,
+        ae: "Autoencoder",
+        batch: "Batch",
+        terms: "Mapping[LossSpec, Callable[[Output, Batch, Autoencoder], Tensor]] | None" = None,
+    ) -> "tuple[Tensor, dict[str, Tensor]]":
+        """What training minimises, for people with a loop of their own.
+
+        Args:
+            ae: the autoencoder, in the mode (train or eval) in which it should run.
+            batch: rows already on its device; `batch.input` is what the network sees.
+            terms: the modules of losses that have parameters; by default each is built on the spot.
+
+        Returns:
+            The weighted sum, and every term by its kind, unweighted. All are scalars.
+        """
+        output = ae(batch.input)
+        values: dict[str, Tensor] = {}
+        total: Tensor | None = None
+        for loss in (self.reconstruction, *self.penalties):
+            value = (terms[loss] if terms else loss.build())(output, batch, ae)
+            name = str(type(loss).declared_kind)
+            values[name if name not in values else f"{name}.{len(values)}"] = value
+            weighted = value * loss.weight_at(batch.epoch)
+            total = weighted if total is None else total + weighted
+        assert total is not None
+        return total, values
+
+
+def _of_role(loss: LossSpec, role: str) -> LossSpec:
+    if loss.role != role:
+        raise refusal(f"{loss.declared_kind!r} is a {loss.role}, a {role} is expected here")
+    return loss
+
+
+# -- whole documents ----------------------------------------------------------------------------------
+
+
+class TensorSpec(Spec):
+    """What goes in, or what should come out."""
+
+    shape: Shape
+    range: tuple[float, float] | None = None
+    """Smallest and largest value; bytes 0 to 255 are scaled to it. None for unbounded values."""
+
+    @field_validator("range")
+    @classmethod
+    def _ascends(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise refusal(f"expected the smaller value first, found {list(value)}")
+        return value
+
+
+Layers = NonEmpty[LayerSpec]
+
+
+class AutoencoderSpec(Spec):
+    """The architecture alone."""
+
+    input: TensorSpec
+    target: TensorSpec | None = None
+    """What the decoder should give, where it is not the input."""
+    encoder: Layers
+    decoder: Layers
+
+    @property
+    def output(self) -> TensorSpec:
+        """What the decoder gives: `target`, or `input` where there is none."""
+        return self.target or self.input
+
+    def resolved(self) -> Self:
+        """The same with every `repeat` written out."""
+        return self.model_copy(update={"encoder": expand(self.encoder), "decoder": expand(self.decoder)})
+
+
+VariantName = Annotated[str, Field(max_length=96)]
+
+
+class VariantSpec(AutoencoderSpec):
+    """A named autoencoder with the recipe that trains it: what a `spec.yaml` holds."""
+
+    name: VariantName
+    """`<architecture>[.<dataset>][-v<N>]`: lower-case words, digits and hyphens."""
+    summary: Annotated[str, Field(min_length=1, max_length=300)]
+    """One sentence."""
+    references: tuple[Annotated[str, Field(min_length=1, max_length=300)], ...] = ()
+    """Where the idea comes from, such as `arXiv:1312.5663`."""
+    recipe: RecipeSpec
+
+    @field_validator("name")
+    @classmethod
+    def _follows_grammar(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            grammar = "<architecture>[.<dataset>][-v<N>] in a-z, 0-9 and hyphens"
+            raise refusal(f"{value!r} is no variant name; write {grammar}")
+        return value

@@ -1,0 +1,22 @@
+"""Puts the zoo into the wheel as `aezoo/_zoo`: the index, and every variant of at most 2 MB."""
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MAX_BYTES = 2_000_000
+
+
+class ZooHook(BuildHookInterface[Any]):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":
+            return  # a checkout finds the zoo beside its pyproject.toml
+        zoo = Path(self.root) / "zoo"
+        include = build_data["force_include"]
+        include[str(zoo / "index.json")] = "aezoo/_zoo/index.json"
+        for config in sorted(zoo.glob("*/config.json")):
+            files = [file for file in sorted(config.parent.iterdir()) if file.is_file()]
+            if sum(file.stat().st_size for file in files) <= MAX_BYTES:
+                for file in files:
+                    include[str(file)] = f"aezoo/_zoo/{config.parent.name}/{file.name}"
