@@ -4,10 +4,11 @@ import os
 
 import torch
 
-from aezoo.autoencoder import Autoencoder, LayerShape, ShapeLog, Stack, logging_shapes
+from aezoo.autoencoder import Autoencoder
 from aezoo.documents import Document
 from aezoo.errors import Problem, SpecError
 from aezoo.specs import AutoencoderSpec, VariantSpec
+from aezoo.stack import LayerShape, ShapeLog, Stack, logging_shapes
 
 MAX_PARAMETERS = 1_000_000_000
 """Parameters that a network may have unless a caller or `AEZOO_MAX_PARAMETERS` says otherwise."""

@@ -6,11 +6,9 @@ A folder holds `config.json` (the resolved spec, every layer's shapes, the weigh
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,9 +17,8 @@ from typing import Annotated, Any, Literal, cast
 import safetensors.torch
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from aezoo.autoencoder import Autoencoder, LayerShape, Source
+from aezoo.autoencoder import Autoencoder, Source
 from aezoo.builder import skeleton
 from aezoo.documents import SCHEMA_VERSION, canonical_json, migrate, spec_sha256, to_yaml
 from aezoo.errors import (
@@ -30,17 +27,15 @@ from aezoo.errors import (
     HashError,
     MissingFileError,
     MissingPluginError,
-    NotFiniteError,
-    NotSafetensorsError,
     SchemaVersionError,
     SpecError,
-    TensorError,
-    TruncatedError,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
 from aezoo.hookspecs import HOOKS
 from aezoo.registry import LOCAL, registry
 from aezoo.specs import AutoencoderSpec, Shape, VariantSpec
+from aezoo.stack import LayerShape
+from aezoo.weights import as_stored, check_hash, parse, read_verified, refuse_nonfinite, strict_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -52,19 +47,6 @@ CARD = "README.md"
 FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
 
 MAX_CONFIG_BYTES = 4_000_000
-MAX_HEADER_BYTES = 4_000_000
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -162,7 +144,9 @@ def check_target(folder: Path, *, overwrite: bool) -> list[str]:
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     foreign = next((name for name in present if name not in FILES), None)
     if foreign is not None:
-        raise CheckpointError(f"{folder} holds {foreign!r}, which is no part of a variant; use another folder")
+        raise CheckpointError(
+            f"{folder} holds {foreign!r}, which is no part of a variant; use another folder"
+        )
     if CONFIG in present and not overwrite:
         raise CheckpointError(f"{folder} already holds a trained variant; pass overwrite=True (--overwrite)")
     return present
@@ -171,9 +155,9 @@ def check_target(folder: Path, *, overwrite: bool) -> list[str]:
 def _contents(ae: Autoencoder) -> dict[str, bytes]:
     spec = ae.spec.resolved()
     spec_data = spec.model_dump(mode="json")
-    tensors = {name: _stored(tensor) for name, tensor in ae.state_dict().items()}
+    tensors = {name: as_stored(tensor) for name, tensor in ae.state_dict().items()}
     for name, tensor in tensors.items():
-        _refuse_nonfinite(name, tensor)
+        refuse_nonfinite(name, tensor)
     digest = spec_sha256(spec)
     # With a second metadata key the order in which safetensors writes them, and so the hash, varies.
     name: str | None = getattr(spec, "name", None)
@@ -198,11 +182,6 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
         TRAINING: pretty_json(ae.training_record),
         SPEC: to_yaml(ae.spec).encode(),
     }
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous().clone()
 
 
 def pretty_json(data: object) -> bytes:
@@ -344,10 +323,10 @@ def load_folder(
     vouched = (expected or {}).get(WEIGHTS)
     if vouched is not None and vouched != record.sha256:
         raise HashError(f"{path / CONFIG} names weights {record.sha256}, the index vouches for {vouched}")
-    raw = _read_weights(path / WEIGHTS, record)
-    tensors = _parse(path / WEIGHTS, raw, wanted)
+    raw = read_verified(path / WEIGHTS, record.bytes, record.sha256)
+    tensors = parse(path / WEIGHTS, raw, wanted)
     for name, tensor in tensors.items():
-        _refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
+        refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)
     ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
     ae.source = Source("folder", str(path), record.sha256, vouched is not None)
@@ -381,41 +360,8 @@ def _read_bytes(path: Path, limit: int, sha256: str | None) -> bytes:
     if len(raw) > limit:
         raise ConfigError(f"{path} is larger than {limit:,} bytes")
     if sha256 is not None:
-        _check_hash(path, raw, sha256)
+        check_hash(path, raw, sha256)
     return raw
-
-
-def _check_hash(path: Path, raw: bytes | bytearray, sha256: str) -> None:
-    found = hashlib.sha256(raw).hexdigest()
-    if found != sha256:
-        raise HashError(f"{path} has sha256 {found}, expected {sha256}; these are not the published bytes")
-
-
-def strict_json(raw: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object without duplicate keys, NaN or infinity.
-
-    Raises:
-        ConfigError: anything else.
-    """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ConfigError(f"{path}: the key {twice!r} stands there twice")
-        return found
-
-    def refuse(word: str) -> None:
-        raise ConfigError(f"{path}: {word} is no JSON number")
-
-    try:
-        data: object = json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {str(error).splitlines()[0]}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected an object, found {type(data).__name__}")
-    return cast(dict[str, Any], data)
 
 
 def _read_config(path: Path, sha256: str | None) -> tuple[FolderConfig, AutoencoderSpec]:
@@ -427,16 +373,16 @@ def _read_config(path: Path, sha256: str | None) -> tuple[FolderConfig, Autoenco
         raise SchemaVersionError(
             f"{path} has schema version {version}, this aezoo reads up to {SCHEMA_VERSION}; upgrade aezoo"
         )
-    spec_data: object = data.pop("spec", None)
+    spec_data = cast(dict[str, Any] | None, data.pop("spec", None))
     if not isinstance(spec_data, dict):
-        raise ConfigError(f"{path}: spec: missing")
+        raise ConfigError(f"{path}: spec: expected an object")
     try:
         config = check(FolderConfig, data)
         _require_plugins(path, config)
         digest = hashlib.sha256(canonical_json(spec_data).encode()).hexdigest()
         if digest != config.spec_sha256:
             raise ConfigError(f"{path}: spec has sha256 {digest}, spec_sha256 says {config.spec_sha256}")
-        lifted = migrate({**cast(dict[str, Any], spec_data), "schema_version": version})
+        lifted = migrate({**spec_data, "schema_version": version})
         return config, check(VariantSpec if "name" in lifted else AutoencoderSpec, lifted)
     except SpecError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -456,89 +402,6 @@ def _require_plugins(path: Path, config: FolderConfig) -> None:
                 f"{path} needs the {family} {kind!r}, which was registered in a notebook or script and comes "
                 "with no distribution; register it before loading"
             )
-
-
-def _read_weights(path: Path, record: WeightsRecord) -> bytearray:
-    """The whole file in one buffer: what is hashed is what is parsed."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            head = file.read(16)
-            if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-                raise NotSafetensorsError(f"{path} is a pickle, not safetensors; it was not opened")
-            if size != record.bytes:
-                raise TruncatedError(f"{path} has {size:,} bytes, expected {record.bytes:,}")
-            raw = bytearray(size)
-            file.seek(0)
-            count = file.readinto(raw)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing") from error
-    except OSError as error:
-        raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
-    if count != size:
-        raise TruncatedError(f"{path} gave {count:,} bytes, expected {size:,}")
-    _check_hash(path, raw, record.sha256)
-    return raw
-
-
-def _parse(
-    path: Path, raw: bytearray, wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-) -> dict[str, Tensor]:
-    """Tensors that share the buffer, once the header has proven to be exactly what is wanted."""
-    if len(raw) < 8:
-        raise NotSafetensorsError(f"{path} is too short for safetensors")
-    (length,) = cast(tuple[int], struct.unpack("<Q", raw[:8]))
-    if length > min(MAX_HEADER_BYTES, len(raw) - 8):
-        raise NotSafetensorsError(f"{path} is not safetensors: a header of {length:,} bytes does not fit")
-    try:
-        header = strict_json(bytes(raw[8 : 8 + length]), path)
-    except ConfigError as error:
-        raise NotSafetensorsError(f"{path} is not safetensors: {error}") from error
-    header.pop("__metadata__", None)
-    missing, extra = sorted(wanted.keys() - header.keys()), sorted(header.keys() - wanted.keys())
-    if missing:
-        raise TensorError(f"{path}: tensor {missing[0]!r} is missing ({len(missing)} of {len(wanted)} are)")
-    if extra:
-        raise TensorError(f"{path}: tensor {extra[0]!r} is none that the spec asks for")
-    start = 8 + length
-    places: list[tuple[int, int, str]] = []
-    for name, (dtype, shape) in wanted.items():
-        entry: Any = header[name]
-        size = math.prod(shape) * dtype.itemsize
-        asked = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape)}
-        found = {key: entry.get(key) for key in asked} if isinstance(entry, dict) else {}
-        if found != asked:
-            raise TensorError(f"{path}: tensor {name!r} is {found}, expected {asked}")
-        offsets: Any = entry.get("data_offsets")
-        if (
-            not isinstance(offsets, list)
-            or [type(o) for o in cast(list[object], offsets)] != [int, int]
-            or offsets[1] - offsets[0] != size
-        ):
-            raise TensorError(f"{path}: tensor {name!r} lies at {offsets}, which is not {size:,} bytes")
-        places.append((offsets[0], offsets[1], name))
-    expected_start = 0
-    for begin, end, name in sorted(places):
-        if begin != expected_start:
-            raise TensorError(f"{path}: tensor {name!r} begins at {begin:,}, expected {expected_start:,}")
-        expected_start = end
-    if start + expected_start != len(raw):
-        raise TensorError(f"{path}: the tensors end at {start + expected_start:,} of {len(raw):,} bytes")
-    tensors: dict[str, Tensor] = {}
-    for begin, _, name in places:
-        dtype, shape = wanted[name]
-        flat = torch.frombuffer(raw, dtype=dtype, count=math.prod(shape), offset=start + begin)
-        tensors[name] = flat.view(shape)
-    return tensors
-
-
-def _refuse_nonfinite(name: str, tensor: Tensor) -> None:
-    # A finite sum proves every value finite, in a tenth of the time of asking each.
-    if not tensor.is_floating_point() or math.isfinite(float(tensor.sum())):
-        return
-    bad = int((~torch.isfinite(tensor)).sum())
-    if bad:
-        raise NotFiniteError(f"{name} has {bad:,} values that are NaN or infinite")
 
 
 def _read_metrics(path: Path, sha256: str | None) -> dict[str, dict[str, Any]]:

@@ -104,8 +104,9 @@ def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json
         _print_json(entry)
         return
     out.print(f"[bold]{name}[/bold]  {escape(entry['summary'])}")
-    out.print(f"{_shape(entry['input'])} -> {_shape(entry['latents'])} latents, "
-              f"{entry['parameters']:,} parameters, trained on {entry['dataset'] or 'data without a name'}")  # fmt: skip
+    sizes = f"{_shape(entry['input'])} -> {_shape(entry['latents'])} latents"
+    data = entry["dataset"] or "data without a name"
+    out.print(f"{sizes}, {entry['parameters']:,} parameters, trained on {data}")
     if entry["references"]:
         out.print(", ".join(map(escape, entry["references"])))
     layers = _table("layer", "kind", "output", "parameters")
@@ -127,7 +128,9 @@ def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json
 @app.command()
 def demo(
     name: Annotated[str, typer.Argument(help="A variant for handwritten digits.")] = "sparse-topk16",
-    picture: Annotated[Path, typer.Option("--out", help="Where to write the picture.")] = Path("aezoo-demo.png"),
+    picture: Annotated[Path, typer.Option("--out", help="Where to write the picture.")] = Path(
+        "aezoo-demo.png"
+    ),
     as_json: Json = False,
 ) -> None:
     """Reconstruct 300 real digits that ship with aezoo, and draw some. Needs no network and no dataset."""
@@ -173,7 +176,9 @@ def validate(
         else:
             results.append({"file": str(file), "valid": True, "problems": []})
             if not as_json:
-                out.print(escape(f"{file}: valid; {ae.latents:,} latents, {ae.parameters_total:,} parameters"))
+                out.print(
+                    escape(f"{file}: valid; {ae.latents:,} latents, {ae.parameters_total:,} parameters")
+                )
     if as_json:
         _print_json(results)
     if not all(result["valid"] for result in results):

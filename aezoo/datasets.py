@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from aezoo.errors import DataError
 from aezoo.families import Count
 from aezoo.hookspecs import Register, hookimpl
 from aezoo.specs import AutoencoderSpec, DatasetSpec, Split, TensorSpec
-from aezoo.transforms import check_values, scale_bytes, with_batch_axis
+from aezoo.transforms import check_values, from_numpy, scale_bytes, with_batch_axis
 
 HOLDOUT = 10_000
 """Training images of MNIST and Fashion-MNIST, the last ones, that make up their validation split."""
@@ -232,7 +232,7 @@ def as_samples(data: object) -> Samples:
     if isinstance(data, Tensor):
         return Samples(data)
     if isinstance(data, np.ndarray):
-        return Samples(_from_numpy(cast(Any, data)))
+        return Samples(from_numpy(cast(Any, data)))
     if isinstance(data, tuple):
         pair = cast(tuple[object, ...], data)
         if len(pair) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in pair):
@@ -249,9 +249,11 @@ def _collected(data: MapDataset) -> Samples:
     columns: list[list[Tensor]] = [[], []]
     for index in range(len(data)):
         item: object = data[index]
-        parts = cast(tuple[object, ...], item) if isinstance(item, tuple | list) else (item,)
+        parts = list(cast(Sequence[object], item)) if isinstance(item, tuple | list) else [item]
         if not 1 <= len(parts) <= 2:
-            raise DataError(f"item {index} has {len(parts)} parts; a sample, or a sample and one more, is expected")
+            raise DataError(
+                f"item {index} has {len(parts)} parts; a sample, or a sample and one more, is expected"
+            )
         for column, part in zip(columns, parts, strict=False):
             column.append(_as_tensor(part, index))
     try:
@@ -271,15 +273,9 @@ def _as_tensor(part: object, index: int) -> Tensor:
         return torch.tensor(part)
     try:
         array = np.array(cast(Any, part))
-        return _from_numpy(np.moveaxis(array, -1, 0) if array.ndim == 3 else array)
+        return from_numpy(np.moveaxis(array, -1, 0) if array.ndim == 3 else array)
     except (TypeError, ValueError) as error:
         raise DataError(f"item {index} is a {type(part).__name__}, not a sample") from error
-
-
-def _from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
-    if array.dtype.kind not in "uifb":
-        raise DataError(f"expected numbers, found an array of {array.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 # -- named datasets -----------------------------------------------------------------------------------
@@ -320,9 +316,9 @@ def _torchvision(name: str, train: bool) -> Samples:
     """A split of a torchvision dataset, found under `data_root()` or downloaded to it."""
     root = data_root()
     datasets = torchvision_datasets()
-    cls = getattr(datasets, name, None)
-    if not inspect.isclass(cls):
+    if not inspect.isclass(getattr(datasets, name, None)):
         raise DataError(f"torchvision has no dataset {name!r}")
+    cls: Any = getattr(datasets, name)
     accepted = inspect.signature(cls).parameters
     if "train" in accepted:
         arguments: dict[str, Any] = {"train": train}
@@ -350,7 +346,7 @@ def _from_torchvision(found: Any) -> Samples:
     labels = getattr(found, "targets", getattr(found, "labels", None))
     if not isinstance(pixels, Tensor | np.ndarray) or labels is None:
         return _collected(found)
-    inputs = pixels if isinstance(pixels, Tensor) else _from_numpy(cast(Any, pixels))
+    inputs = pixels if isinstance(pixels, Tensor) else from_numpy(cast(Any, pixels))
     if inputs.ndim == 3:
         inputs = inputs[:, None]
     elif inputs.shape[-1] in (1, 3) and inputs.shape[1] not in (1, 3):

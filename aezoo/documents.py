@@ -14,6 +14,7 @@ from aezoo.errors import Problem, SchemaVersionError, SpecError
 from aezoo.families import FAMILY_MARKER, FamilySpec, Spec, check
 from aezoo.specs import (
     ActivationSpec,
+    AutoencoderSpec,
     CallbackSpec,
     DatasetSpec,
     LayerSpec,
@@ -244,7 +245,7 @@ def canonical_json(data: object) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def spec_sha256(spec: VariantSpec) -> str:
+def spec_sha256(spec: AutoencoderSpec) -> str:
     """Hash of a resolved spec: every default written out, every `repeat` expanded."""
     data = spec.resolved().model_dump(mode="json")
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()

@@ -6,7 +6,7 @@ cannot be measured is null, with the reason.
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from aezoo.hookspecs import Register, hookimpl
 from aezoo.registry import registry
 from aezoo.specs import MetricSpec, Split, VariantSpec
 
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 BATCH = 1000
 """Rows a pass handles at once; part of no definition, and sums are kept in double precision."""
 
@@ -95,7 +96,9 @@ class SseMetric(MetricSpec):
     """Squared error of a whole sample."""
 
     kind: Literal["sse"] = "sse"
-    definition = "squared difference between reconstruction and target, summed over elements, mean over samples"
+    definition = (
+        "squared difference between reconstruction and target, summed over elements, mean over samples"
+    )
     better = "lower"
 
     def build(self, ae: Autoencoder) -> Meter:
@@ -225,7 +228,9 @@ def evaluate(
                     meter.update(output, rows)
     finally:
         ae.train(was_training)
-    return {str(spec.declared_kind): _entry(spec, meter, dataset, split, len(samples)) for spec, meter in meters}
+    return {
+        str(spec.declared_kind): _entry(spec, meter, dataset, split, len(samples)) for spec, meter in meters
+    }
 
 
 def evaluate_again(ae: Autoencoder, split: str = "test") -> dict[str, Metric]:
@@ -241,10 +246,10 @@ def evaluate_again(ae: Autoencoder, split: str = "test") -> dict[str, Metric]:
     dataset = ae.spec.recipe.dataset if isinstance(ae.spec, VariantSpec) else None
     if dataset is None:
         raise DataError("the recipe names no dataset; use aezoo.evaluate with samples of your own")
-    known = get_args(Split)
-    if split not in known or not dataset.has(split):
-        raise DataError(f"no split {split!r}; {', '.join(known)} are known")
-    return evaluate(ae, dataset.load(split), dataset=str(dataset.declared_kind), split=split)
+    wanted: Split | None = next((known for known in SPLITS if known == split), None)
+    if wanted is None or not dataset.has(wanted):
+        raise DataError(f"{dataset.declared_kind} has no split {split!r}; {', '.join(SPLITS)} are known")
+    return evaluate(ae, dataset.load(wanted), dataset=str(dataset.declared_kind), split=split)
 
 
 def _entry(spec: MetricSpec, meter: Meter, dataset: str, split: str, n: int) -> Metric:

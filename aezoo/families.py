@@ -125,10 +125,11 @@ def _set(data: Any, path: str, value: object) -> None:
         if depth == len(parents):
             node[key] = value
             return
-        if isinstance(node, dict) and key not in node:
-            near = suggestion(part, cast(dict[str, Any], node))
+        children = cast(dict[Any, Any] | list[Any], node)
+        if isinstance(children, dict) and key not in children:
+            near = suggestion(part, children)
             raise SpecError([Problem(path, f"{here} has no {part!r}{near}")])
-        node = node[key]
+        node = children[key]
 
 
 # -- families -----------------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ class FamilySpec(Spec):
     declared_kind: ClassVar[str | None] = None
 
     def __new__(cls, *args: object, **values: object) -> Self:
+        """Refuses to make an instance of a family itself."""
         if _is_root(cls):
             raise TypeError(f"{cls.__name__} is abstract; use one of its kinds")
         return super().__new__(cls)
@@ -237,8 +239,6 @@ def _error_at(field: str, found: object, message: str) -> ValidationError:
     )
 
 
-
-
 # -- checking -----------------------------------------------------------------------------------------
 
 
@@ -272,7 +272,11 @@ def _message(cls: type[Spec], data: object, details: ErrorDetails) -> str:
     if details["type"] == "aezoo":
         return details["msg"]
     text = details["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
-    text = text.replace("a integer", "an integer").replace("tuple", "list").replace(" dictionary or instance of", " mapping for a")
+    text = (
+        text.replace("a integer", "an integer")
+        .replace("tuple", "list")
+        .replace(" dictionary or instance of", " mapping for a")
+    )
     return f"{text[:1].lower()}{text[1:]}, found {shown(details['input'])}"
 
 

@@ -21,7 +21,9 @@ class GaussianSpec(NoiseSpec):
     clip: Annotated[tuple[float, float], Field()] | None = None
     """Range to which the result is clipped; None leaves it as it is."""
 
-    def __call__(self, x: Float[Tensor, "batch *shape"], generator: Generator) -> Float[Tensor, "batch *shape"]:
+    def __call__(
+        self, x: Float[Tensor, "batch *shape"], generator: Generator
+    ) -> Float[Tensor, "batch *shape"]:
         """The corrupted batch, (batch, *shape)."""
         noisy = x + self.std * _draw(x, generator, normal=True)
         return noisy if self.clip is None else noisy.clamp(*self.clip)
@@ -36,7 +38,9 @@ class MaskingSpec(NoiseSpec):
     value: float = 0.0
     """What they become."""
 
-    def __call__(self, x: Float[Tensor, "batch *shape"], generator: Generator) -> Float[Tensor, "batch *shape"]:
+    def __call__(
+        self, x: Float[Tensor, "batch *shape"], generator: Generator
+    ) -> Float[Tensor, "batch *shape"]:
         """The corrupted batch, (batch, *shape)."""
         flat = x.flatten(1)
         count = round(self.share * flat.shape[1])

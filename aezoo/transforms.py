@@ -71,16 +71,14 @@ class Transforms:
         shape = self.spec.shape
         if _is_image(data):
             return torch.from_numpy(self._pixels(cast("Image", data)))[None]
-        channels_last = False
         if isinstance(data, np.ndarray):
-            channels_last = len(shape) == 3 and data.shape[-3:] == (*shape[1:], shape[0])
-            data = torch.from_numpy(np.ascontiguousarray(cast(Any, data)))
+            x = from_numpy(cast(Any, data))
+            channels_last = (*shape[1:], shape[0])
+            if len(shape) == 3 and tuple(x.shape[-3:]) == channels_last != shape:
+                x = x.movedim(-1, -3)
+            return with_batch_axis(x, shape)
         if not isinstance(data, Tensor):
-            raise DataError(
-                f"expected a PIL image, a NumPy array or a tensor, found {type(data).__name__}"
-            )
-        if channels_last and tuple(data.shape[-3:]) != shape:
-            data = data.movedim(-1, -3)
+            raise DataError(f"expected a PIL image, a NumPy array or a tensor, found {type(data).__name__}")
         return with_batch_axis(data, shape)
 
     def _pixels(self, image: "Image") -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -94,6 +92,18 @@ class Transforms:
             image = image.resize((width, height), resample=2)  # Pillow's BILINEAR, antialiased
         pixels = np.array(image, dtype=np.uint8)
         return pixels[None] if shape[0] == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
+    """A tensor of an array's own numbers, without negative strides or foreign byte order.
+
+    Raises:
+        DataError: no numbers, or numbers of a kind that PyTorch does not have.
+    """
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+    except TypeError as error:
+        raise DataError(f"expected numbers that PyTorch has, found an array of {array.dtype}") from error
 
 
 def with_batch_axis(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -125,7 +135,7 @@ def check_values(x: Float[Tensor, "..."], spec: TensorSpec) -> None:
         raise DataError("no values at all")
     low, high = (float(v) for v in torch.aminmax(x))
     if not (np.isfinite(low) and np.isfinite(high)):
-        where = (~torch.isfinite(x)).nonzero()[0].tolist()
+        where = tuple(int(i) for i in (~torch.isfinite(x)).nonzero()[0])
         raise DataError(f"the value at index {where} is not finite")
     if spec.range is not None and (low < spec.range[0] or high > spec.range[1]):
         raise DataError(

@@ -85,7 +85,10 @@ def zoo_root() -> Path:
     checkout = package.parent
     project = checkout / "pyproject.toml"
     # Any folder may lie above an installed package; only aezoo's own checkout holds its zoo.
-    if project.is_file() and tomllib.loads(project.read_text("utf-8")).get("project", {}).get("name") == "aezoo":
+    if (
+        project.is_file()
+        and tomllib.loads(project.read_text("utf-8")).get("project", {}).get("name") == "aezoo"
+    ):
         return checkout / "zoo"
     raise MissingFileError(f"this installation has no zoo: {packaged / INDEX} is missing")
 
@@ -167,7 +170,9 @@ def load(
         folder = Path(name).expanduser()
         return load_folder(folder, device=device, dtype=dtype, max_parameters=max_parameters)
     if name.startswith("hub:"):
-        raise NotSupportedError(f"{name!r}: this version loads variants by name and folders, not from the Hub")
+        raise NotSupportedError(
+            f"{name!r}: this version loads variants by name and folders, not from the Hub"
+        )
     if "/" in name or os.sep in name:
         raise UnknownVariantError(f"{name!r} is no variant's name; write './{name}' for a folder")
     hashes = {file: entry["sha256"] for file, entry in get_entry(name)["files"].items()}
@@ -180,7 +185,11 @@ def load(
 
 def is_folder(text: str) -> bool:
     """Whether text spells a folder rather than a name."""
-    return text in (".", "..", "~") or text.startswith(("./", "../", "/", "~", ".\\", "..\\")) or Path(text).is_absolute()
+    return (
+        text in (".", "..", "~")
+        or text.startswith(("./", "../", "/", "~", ".\\", "..\\"))
+        or Path(text).is_absolute()
+    )
 
 
 def _folder(name: str) -> Path:
@@ -203,7 +212,10 @@ def build_index(root: Path) -> dict[str, Any]:
     """
     published = _index(root) if (root / INDEX).is_file() else {}
     names = sorted(config.parent.name for config in root.glob("*/config.json"))
-    return {"schema_version": 1, "variants": {name: _entry(root / name, published.get(name)) for name in names}}
+    return {
+        "schema_version": 1,
+        "variants": {name: _entry(root / name, published.get(name)) for name in names},
+    }
 
 
 def write_index(root: Path) -> Path:

@@ -18,8 +18,8 @@ Sizes = Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=3)]
 """One number for every axis, or one for each."""
 Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=3)]
 
-CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
@@ -58,7 +58,9 @@ class _ConvSpec(WeightedSpec):
 
     def _check_groups(self, channels: int) -> None:
         if self.out_channels % self.groups:
-            raise LayerError("groups", f"{self.groups} does not divide out_channels {self.out_channels}, nor need the")
+            raise LayerError(
+                "groups", f"{self.groups} does not divide out_channels {self.out_channels}, nor need the"
+            )
         if channels % self.groups:
             raise LayerError("groups", f"{self.groups} does not divide the {channels} channels")
 
@@ -139,7 +141,9 @@ class _PoolSpec(LayerSpec):
         kernel = _each(self.kernel_size, axes, "kernel_size")
         padding = _each(self.padding, axes, "padding")
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-            raise LayerError("padding", f"{_x(padding)} is more than half the kernel {_x(kernel)}, whatever the size")
+            raise LayerError(
+                "padding", f"{_x(padding)} is more than half the kernel {_x(kernel)}, whatever the size"
+            )
         _fits(kernel, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
         stride = kernel if self.stride is None else _each(self.stride, axes, "stride")
         return axes, {

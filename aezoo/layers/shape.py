@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from aezoo.autoencoder import Aux, Stack
 from aezoo.errors import LayerError
-from aezoo.specs import ActivationSpec, LayerSpec, Layers, Shape
+from aezoo.specs import ActivationSpec, Layers, LayerSpec, Shape
+from aezoo.stack import Aux, Stack
 
 
 class FlattenSpec(LayerSpec):

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aezoo.autoencoder import Exact
 from aezoo.errors import LayerError
 from aezoo.families import Count, Share
 from aezoo.specs import LayerSpec
+from aezoo.stack import Exact
 
 
 class TopK(nn.Module):
