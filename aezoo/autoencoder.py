@@ -289,7 +289,9 @@ def _short(value: object) -> str:
         data = cast(dict[str, object], value)
         return str(data["kind"]) if "kind" in data else "{...}"
     items = cast(list[object], value) if isinstance(value, list) else []
-    return f"[{len(items)} layers]" if any(isinstance(item, dict) for item in items) else str(value)
+    if any(isinstance(item, dict) for item in items):
+        return f"[{len(items)} layers]"
+    return str(cast(object, value))
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -227,6 +227,7 @@ def as_samples(data: object) -> Samples:
     Raises:
         DataError: anything else, or items of different shapes.
     """
+    what = type(data).__name__
     if isinstance(data, Samples):
         return data
     if isinstance(data, Tensor):
@@ -241,7 +242,7 @@ def as_samples(data: object) -> Samples:
         return _collected(data)
     raise DataError(
         "expected a tensor, an array, an (input, target) pair of them, a map-style dataset or a dataset "
-        f"spec, found {type(data).__name__}"
+        f"spec, found {what}"
     )
 
 

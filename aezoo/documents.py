@@ -163,7 +163,7 @@ class _Loader(yaml.SafeLoader):
 
     depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = cast(Any, self).peek_event()
             raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=event.start_mark)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder
@@ -70,9 +71,7 @@ def _draw(axes: "Axes", x: Tensor, value_range: tuple[float, float] | None) -> N
     if values.ndim == 3 and values.shape[0] in (1, 3):
         low, high = value_range or (float(values.min()), float(values.max()))
         # Leaky activations reach a little below the range; a picture cannot.
-        pixels: np.ndarray[Any, Any] = (
-            ((values - low) / ((high - low) or 1.0)).clamp(0, 1).movedim(0, -1).numpy()
-        )
+        pixels: NDArray[Any] = ((values - low) / ((high - low) or 1.0)).clamp(0, 1).movedim(0, -1).numpy()
         axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
         _bare(axes)
     elif values.ndim == 2:

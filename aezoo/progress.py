@@ -1,7 +1,7 @@
 """The progress bar of long work: on a terminal, and nowhere else."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,7 +25,7 @@ class EpochBar:
         self._task: Any = None
         self._stage: object = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "EpochBar":
         self._bar.start()
         return self
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aezoo.errors import DataError
@@ -81,7 +82,7 @@ class Transforms:
             raise DataError(f"expected a PIL image, a NumPy array or a tensor, found {type(data).__name__}")
         return with_batch_axis(data, shape)
 
-    def _pixels(self, image: "Image") -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _pixels(self, image: "Image") -> NDArray[np.uint8]:
         shape = self.spec.shape
         modes = {1: "L", 3: "RGB", 4: "RGBA"}
         if len(shape) != 3 or shape[0] not in modes:
@@ -94,7 +95,7 @@ class Transforms:
         return pixels[None] if shape[0] == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
-def from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
+def from_numpy(array: NDArray[Any]) -> Tensor:
     """A tensor of an array's own numbers, without negative strides or foreign byte order.
 
     Raises:

@@ -1,0 +1,53 @@
+"""Every test runs with jaxtyping's shapes and beartype's types checked at each call."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+AEZOO = Path(__file__).parent.parent / "aezoo"
+# Plain data, which pydantic checks: its own protocols and `Self` are beyond beartype's decorator.
+UNCHECKED = {"__init__", "families", "specs"}
+install_import_hook(
+    [f"aezoo.{path.stem}" for path in AEZOO.glob("*.py") if path.stem not in UNCHECKED] + ["aezoo.layers"],
+    "beartype.beartype",
+)
+
+import torch  # noqa: E402
+
+from aezoo.datasets import data_root  # noqa: E402
+from aezoo.registry import registry  # noqa: E402
+
+# Small networks gain nothing from threads, and parallel test processes fight for them.
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = (data_root() / "MNIST" / "raw").is_dir()
+    if here:
+        return
+    if os.environ.get("CI"):
+        raise pytest.UsageError(
+            f"no MNIST under {data_root()}; set AEZOO_DATA, so that no data test is left out"
+        )
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(pytest.mark.skip(reason="MNIST is not here; set AEZOO_DATA"))
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[None]:
+    """Forgets, after the test, what it registered."""
+    registry.load()
+    before = {key: list(claims) for key, claims in registry._claims.items()}
+    yield
+    registry._claims.clear()
+    registry._claims.update(before)
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The checkout that the tests lie in."""
+    return Path(__file__).parent.parent
