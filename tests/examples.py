@@ -1,0 +1,125 @@
+"""One small valid example of every kind; a test fails when a kind is registered without one."""
+
+from typing import Any
+
+import aezoo
+
+LAYERS: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
+    "linear": [
+        ({"out_features": 5}, (7,)),
+        (
+            {"out_features": 5, "bias": False, "activation": "gelu", "norm": "layer_norm", "dropout": 0.5},
+            (7,),
+        ),
+        ({"out_features": 4, "norm": "batch_norm", "activation": {"kind": "elu", "alpha": 0.5}}, (7,)),
+        ({"out_features": 5, "repeat": 3, "activation": "tanh"}, (7,)),
+    ],
+    "conv": [
+        ({"out_channels": 3, "kernel_size": 3}, (2, 8, 8)),
+        (
+            {"out_channels": 4, "kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 0], "groups": 2},
+            (2, 8, 8),
+        ),
+        ({"out_channels": 3, "kernel_size": 3, "padding": "same", "padding_mode": "circular"}, (2, 8, 8)),
+        ({"out_channels": 3, "kernel_size": 3, "dilation": 2, "norm": "batch_norm"}, (2, 12)),
+        ({"out_channels": 2, "kernel_size": 2, "norm": "layer_norm", "activation": "silu"}, (1, 4, 4, 4)),
+    ],
+    "conv_transpose": [
+        ({"out_channels": 3, "kernel_size": 3, "stride": 2, "output_padding": 1}, (2, 4, 4)),
+        ({"out_channels": 2, "kernel_size": 4, "padding": 1, "activation": "softplus"}, (2, 6)),
+    ],
+    "max_pool": [({"kernel_size": 2}, (2, 5, 5)), ({"kernel_size": 3, "stride": 1, "padding": 1}, (2, 8))],
+    "avg_pool": [({"kernel_size": 2, "ceil_mode": True}, (2, 5, 5))],
+    "upsample": [
+        ({}, (2, 3, 3)),
+        ({"scale_factor": 1.5, "mode": "linear"}, (2, 4, 4)),
+        ({"mode": "linear"}, (2, 4)),
+    ],
+    "flatten": [({}, (2, 3, 4))],
+    "unflatten": [({"shape": [2, 3, 4]}, (24,))],
+    "residual": [
+        (
+            {
+                "layers": [{"kind": "linear", "out_features": 6, "activation": "relu", "repeat": 2}],
+                "repeat": 2,
+            },
+            (6,),
+        ),
+        (
+            {
+                "layers": [
+                    {"kind": "conv", "out_channels": 2, "kernel_size": 3, "padding": "same"},
+                    {"kind": "residual", "layers": [{"kind": "conv", "out_channels": 2, "kernel_size": 1}]},
+                ],
+                "activation": "relu",
+            },
+            (2, 4, 4),
+        ),
+    ],
+    "topk": [({"k": 3}, (7,)), ({"k": 5, "by": "magnitude"}, (2, 3, 3)), ({"k": 7}, (7,))],
+    "lifetime": [({"rate": 0.4}, (7,)), ({"rate": 1.0}, (2, 3))],
+}
+LOSSES: dict[str, list[dict[str, Any]]] = {
+    "mse": [{}, {"reduction": "sum", "weight": 0.5}],
+    "bce": [{}, {"reduction": "sum", "warmup_epochs": 2.0}],
+}
+NOISES: dict[str, list[dict[str, Any]]] = {
+    "gaussian": [{"std": 0.3}, {"std": 0.3, "clip": [0, 1]}],
+    "masking": [{"share": 0.25}, {"share": 1.0, "value": 0.5}],
+}
+DATASETS: dict[str, list[dict[str, Any]]] = {
+    "mnist": [{}],
+    "fashion_mnist": [{}],
+    "torchvision": [{"name": "MNIST"}, {"name": "FashionMNIST", "holdout": 5}],
+}
+METRICS: dict[str, list[dict[str, Any]]] = {
+    "mse": [{}],
+    "sse": [{}],
+    "fvu": [{}],
+    "l0": [{}],
+    "dead_latents": [{}],
+}
+
+BY_FAMILY: dict[str, dict[str, Any]] = {
+    "layer": LAYERS,
+    "loss": LOSSES,
+    "noise": NOISES,
+    "dataset": DATASETS,
+    "callback": {},
+    "metric": METRICS,
+}
+
+LAYER_CASES = [
+    (aezoo.LayerSpec.model_validate({"kind": kind, **options}), in_shape)
+    for kind, cases in LAYERS.items()
+    for options, in_shape in cases
+]
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """A small valid variant as plain data."""
+    spec: dict[str, Any] = {
+        "name": "small",
+        "summary": "A small network for tests.",
+        "input": {"shape": [1, 6, 6], "range": [0, 1]},
+        "encoder": [
+            {"kind": "flatten"},
+            {"kind": "linear", "out_features": 8, "activation": "leaky_relu"},
+            {"kind": "topk", "k": 3},
+        ],
+        "decoder": [
+            {"kind": "linear", "out_features": 36, "activation": "sigmoid"},
+            {"kind": "unflatten", "shape": [1, 6, 6]},
+        ],
+        "recipe": {
+            "reconstruction": {"kind": "mse"},
+            "batch_size": 16,
+            "stages": [{"kind": "fit", "epochs": 2}],
+        },
+    }
+    return spec | changes
+
+
+def small_spec(**changes: Any) -> aezoo.VariantSpec:
+    """The same, validated."""
+    return aezoo.VariantSpec.model_validate(small(**changes))
