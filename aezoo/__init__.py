@@ -16,7 +16,7 @@ _ROOMS = {
     "builder": ("build", "validate"),
     "checkpoint": ("save",),
     "datasets": ("Rows", "Samples"),
-    "demo": ("demo", "sample_digits"),
+    "demonstration": ("demo", "sample_digits"),
     "documents": ("json_schema", "read_spec", "to_yaml"),
     "errors": (
         "AezooError",
@@ -65,7 +65,6 @@ def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module 'aezoo' has no attribute {name!r}")
     found: object = getattr(importlib.import_module(f"aezoo.{_PLACES[name]}"), name)
-    # Importing the module `aezoo.demo` sets the attribute `demo`; the function of that name wins.
     globals()[name] = found
     return found
 

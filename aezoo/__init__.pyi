@@ -7,8 +7,8 @@ from aezoo.builder import validate as validate
 from aezoo.checkpoint import save as save
 from aezoo.datasets import Rows as Rows
 from aezoo.datasets import Samples as Samples
-from aezoo.demo import demo as demo
-from aezoo.demo import sample_digits as sample_digits
+from aezoo.demonstration import demo as demo
+from aezoo.demonstration import sample_digits as sample_digits
 from aezoo.documents import json_schema as json_schema
 from aezoo.documents import read_spec as read_spec
 from aezoo.documents import to_yaml as to_yaml

@@ -90,6 +90,8 @@ def _assemble(
         encoder = Stack.build(spec.encoder, spec.input.shape, "encoder")
         assert encoder.out_shape is not None
         decoder = Stack.build(spec.decoder, encoder.out_shape, "decoder")
+    if unknown := sorted(log.shapes.keys() - log.seen):
+        raise SpecError([Problem(unknown[0], "shapes are recorded for a layer that the spec does not have")])
     if decoder.out_shape != spec.output.shape:
         what = "target" if spec.target else "input"
         raise SpecError([Problem(

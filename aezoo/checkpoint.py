@@ -9,8 +9,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -29,6 +30,7 @@ from aezoo.errors import (
     MissingPluginError,
     SchemaVersionError,
     SpecError,
+    TensorError,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
 from aezoo.hookspecs import HOOKS
@@ -141,13 +143,17 @@ def check_target(folder: Path, *, overwrite: bool) -> list[str]:
     """
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file, a folder is expected")
+    if folder.resolve() == Path.cwd():
+        raise CheckpointError(
+            f"{folder} is the current folder, which cannot be replaced as a whole; run this from above it"
+        )
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     foreign = next((name for name in present if name not in FILES), None)
     if foreign is not None:
         raise CheckpointError(
             f"{folder} holds {foreign!r}, which is no part of a variant; use another folder"
         )
-    if CONFIG in present and not overwrite:
+    if (CONFIG in present or WEIGHTS in present) and not overwrite:
         raise CheckpointError(f"{folder} already holds a trained variant; pass overwrite=True (--overwrite)")
     return present
 
@@ -158,6 +164,13 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
     tensors = {name: as_stored(tensor) for name, tensor in ae.state_dict().items()}
     for name, tensor in tensors.items():
         refuse_nonfinite(name, tensor)
+    fresh = skeleton(spec, ae.shapes, sys.maxsize)
+    fitted: tuple[Literal["target_mean"], ...] = ("target_mean",) if ae.target_mean is not None else ()
+    wanted, found = _wanted(fresh, fitted), {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if found.get(name) != wanted.get(name):
+            # Such as weights that are tied just now, or a layer that was exchanged after the build.
+            raise TensorError(f"{name} is {found.get(name)}, the spec asks for {wanted.get(name)}; not saved")
     digest = spec_sha256(spec)
     # With a second metadata key the order in which safetensors writes them, and so the hash, varies.
     name: str | None = getattr(spec, "name", None)
@@ -168,11 +181,12 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
         schema_version=SCHEMA_VERSION,
         spec_sha256=digest,
         shapes={path: ShapesRecord(input=s.input, output=s.output) for path, s in ae.shapes.items()},
-        fitted=("target_mean",) if ae.target_mean is not None else (),
+        fitted=fitted,
         plugins=plugins,
         unpackaged=unpackaged,
         latents=ae.latents,
-        parameters=ae.parameters_total,
+        # Not those of `ae`, where two layers may share some.
+        parameters=fresh.parameters_total,
         weights=WeightsRecord(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)),
     )
     return {
@@ -242,12 +256,13 @@ def _swap(target: Path, contents: Mapping[str, bytes], kept: list[str]) -> None:
             stage.rename(target)
             return
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        target.rename(old / target.name)
         try:
-            stage.rename(target)
-        except OSError:
-            (old / target.name).rename(target)
-            raise
+            target.rename(old / target.name)
+            try:
+                stage.rename(target)
+            except OSError:
+                (old / target.name).rename(target)
+                raise
         finally:
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
@@ -316,9 +331,12 @@ def load_folder(
         ae = skeleton(spec, shapes, max_parameters)
     except SpecError as error:
         raise ConfigError(f"{path / CONFIG}: {error}") from error
-    if "target_mean" in config.fitted:
-        ae.target_mean = torch.empty(spec.output.shape, device="meta")
-    wanted = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in ae.state_dict().items()}
+    except RecursionError as error:
+        raise ConfigError(f"{path / CONFIG}: nested too deeply") from error
+    for name, found in (("latents", ae.latents), ("parameters", ae.parameters_total)):
+        if (recorded := getattr(config, name)) != found:
+            raise ConfigError(f"{path / CONFIG}: {name}: {recorded:,} is recorded, the spec gives {found:,}")
+    wanted = _wanted(ae, config.fitted)
     record = config.weights
     vouched = (expected or {}).get(WEIGHTS)
     if vouched is not None and vouched != record.sha256:
@@ -329,8 +347,20 @@ def load_folder(
         refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)
     ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
+    ae.training_record = _read_record(path / TRAINING, (expected or {}).get(TRAINING))
     ae.source = Source("folder", str(path), record.sha256, vouched is not None)
     return ae.to(device=device, dtype=dtype).eval()
+
+
+def _wanted(ae: Autoencoder, fitted: Iterable[str]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """What a file of the weights must hold, for a network on the meta device."""
+    if "target_mean" in fitted:
+        ae.target_mean = torch.empty(ae.spec.output.shape, device="meta")
+    # Stored as float32 always, whatever the process's or a layer's own precision.
+    return {
+        name: (torch.float32 if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
+        for name, tensor in ae.state_dict().items()
+    }
 
 
 def load_spec(folder: Path, sha256: str | None = None) -> VariantSpec:
@@ -384,14 +414,20 @@ def _read_config(path: Path, sha256: str | None) -> tuple[FolderConfig, Autoenco
             raise ConfigError(f"{path}: spec has sha256 {digest}, spec_sha256 says {config.spec_sha256}")
         lifted = migrate({**spec_data, "schema_version": version})
         return config, check(VariantSpec if "name" in lifted else AutoencoderSpec, lifted)
-    except SpecError as error:
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+    except ValueError as error:  # a SpecError, or text that UTF-8 cannot spell
         raise ConfigError(f"{path}: {error}") from error
 
 
 def _require_plugins(path: Path, config: FolderConfig) -> None:
-    working = {c.name for c in registry.contributors() if c.error is None}
+    present = {c.name: c.error for c in registry.contributors()}
     for plugin in config.plugins:
-        if plugin.name not in working:
+        if reason := present.get(plugin.name):
+            raise MissingPluginError(
+                f"{path} needs the plugin {plugin.name!r}, which is here but was left out: {reason}"
+            )
+        if plugin.name not in present:
             raise MissingPluginError(
                 f"{path} needs the plugin {plugin.name!r}; install {plugin.distribution}=={plugin.version}"
             )
@@ -405,6 +441,14 @@ def _require_plugins(path: Path, config: FolderConfig) -> None:
 
 
 def _read_metrics(path: Path, sha256: str | None) -> dict[str, dict[str, Any]]:
+    metrics = _read_record(path, sha256)
+    for name, entry in metrics.items():
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{path}: {name}: expected an object, found {type(entry).__name__}")
+    return metrics
+
+
+def _read_record(path: Path, sha256: str | None) -> dict[str, Any]:
     if not path.exists() and sha256 is None:
         return {}
     return strict_json(_read_bytes(path, MAX_CONFIG_BYTES, sha256), path)

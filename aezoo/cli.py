@@ -134,10 +134,10 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Reconstruct 300 real digits that ship with aezoo, and draw some. Needs no network and no dataset."""
-    import aezoo.demo
+    from aezoo import demonstration
 
-    found = aezoo.demo.demo(name, picture)
-    n = len(aezoo.demo.sample_digits())
+    found = demonstration.demo(name, picture)
+    n = len(demonstration.sample_digits())
     if as_json:
         _print_json({
             "name": name, "digits": n, "metrics": found.metrics, "picture": str(found.picture),

@@ -278,7 +278,8 @@ def json_schema() -> dict[str, Any]:
             choices.append({"$ref": f"#/$defs/{name}"})
             if not any(field.is_required() for field in cls.model_fields.values()):
                 bare.append(kind)
-        definitions[family.family] = {"oneOf": [*choices, *([{"enum": bare}] if bare else [])]}
+        either = [*choices, *([{"enum": bare}] if bare else [])]
+        definitions[family.family] = {"oneOf": either} if either else {"not": {}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "aezoo variant",

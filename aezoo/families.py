@@ -169,12 +169,14 @@ class FamilySpec(Spec):
         if _is_root(cls) or field is None:
             return
         words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        if len(words) != 1 or field.default != words[0]:
+        if len(words) != 1 or not isinstance(words[0], str) or field.default != words[0]:
             raise TypeError(f'{cls.__qualname__}: write kind as `kind: Literal["name"] = "name"`')
         if cls.model_config.get("extra") != "forbid" or not cls.model_config.get("frozen"):
             raise TypeError(f"{cls.__qualname__}: a spec stays extra='forbid' and frozen=True")
-        cls.declared_kind = str(words[0])
+        cls.declared_kind = words[0]
         if cls.members is not None:
+            if not cls.__module__.startswith("aezoo."):
+                raise TypeError(f"{cls.__qualname__}: {cls.family} is a closed family, it takes no kinds")
             cls.members[cls.declared_kind] = cls
 
     @classmethod
@@ -195,7 +197,10 @@ class FamilySpec(Spec):
     @classmethod
     def kinds(cls) -> tuple[str, ...]:
         """The family's kinds, sorted."""
-        return registry.names(cls.family) if cls.members is None else tuple(sorted(cls.members))
+        if cls.members is None:
+            return registry.names(cls.family)
+        registry.load()  # activations are defined beside the layers that use them
+        return tuple(sorted(cls.members))
 
     @classmethod
     def of_kind(cls, kind: str) -> type["FamilySpec"]:
@@ -206,8 +211,8 @@ class FamilySpec(Spec):
         """
         if cls.members is None:
             return cast(type[FamilySpec], registry.get(cls.family, kind))
+        known = cls.kinds()
         if kind not in cls.members:
-            known = cls.kinds()
             raise RegistryError(
                 f"unknown {cls.family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
             )

@@ -90,9 +90,11 @@ class Registry:
         self._builtins = tuple(builtins)
         self._find = find
         self._lock = threading.RLock()
+        self._loading = False
         self._loaded = False
         self._claims: dict[tuple[str, str], list[Claim]] = {}
         self._contributors: list[Contributor] = []
+        self._warnings: list[str] = []
 
     # -- looking up -------------------------------------------------------------------------------
 
@@ -155,14 +157,25 @@ class Registry:
         if self._loaded:
             return
         with self._lock:
-            if self._loaded:
+            # A plugin that looks something up while it is imported comes here again, in the thread that
+            # holds the lock: it must find the built-ins rather than start over.
+            if self._loaded or self._loading:
                 return
-            # Set before the work: a plugin that looks something up while it is imported must find the
-            # built-ins rather than start over.
-            self._loaded = True
-            self._load_builtins()
-            for name, points in self._wanted():
-                self._load_plugin(name, points)
+            self._loading = True
+            # An interrupted load left these half filled.
+            self._claims.clear()
+            self._contributors.clear()
+            self._warnings.clear()
+            try:
+                self._load_builtins()
+                for name, points in self._wanted():
+                    self._load_plugin(name, points)
+                self._loaded = True
+            finally:
+                self._loading = False
+        # At the end: where warnings are errors, the first would leave the rest unloaded.
+        for message in self._warnings:
+            warnings.warn(message, PluginWarning, stacklevel=2)
 
     def _load_builtins(self) -> None:
         kinds: list[tuple[str, str]] = []
@@ -188,7 +201,7 @@ class Registry:
         for name in wanted:
             if name not in by_name:
                 near = suggestion(name, by_name)
-                self._warn(f"AEZOO_PLUGINS names {name!r}, which is not installed{near}")
+                self._warnings.append(f"AEZOO_PLUGINS names {name!r}, which is not installed{near}")
         return sorted((name, points) for name, points in by_name.items() if name in wanted)
 
     def _load_plugin(self, name: str, points: list[EntryPoint]) -> None:
@@ -199,26 +212,24 @@ class Registry:
             _one_owner(name, points)
             module = first.load()
             api = _stated_api(module)
+            _check_api(api)
             claims = [(identify(cls), Claim(cls, name)) for cls in _collect(module)]
             for (family, kind), _ in claims:
                 if not kind.startswith(f"{name}."):
                     raise RegistryError(f"{family} {kind!r} must be called '{name}.{kind}' in this plugin")
         except BaseException as error:  # even SystemExit at import must not take aezoo down
             if isinstance(error, KeyboardInterrupt):
-                self._loaded = False
                 raise
-            reason = f"{type(error).__name__}: {error}".strip()
+            # On one line, which pluggy's own errors are not.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             refused = Contributor(name, distribution, its_version, api, (), reason)
             self._contributors.append(refused)
-            self._warn(f"plugin {refused} was left out: {reason}")
+            self._warnings.append(f"plugin {refused} was left out: {reason}")
             return
         for key, claim in claims:
             self._claims.setdefault(key, []).append(claim)
         kinds = tuple(key for key, _ in claims)
         self._contributors.append(Contributor(name, distribution, its_version, api, kinds))
-
-    def _warn(self, message: str) -> None:
-        warnings.warn(message, PluginWarning, stacklevel=2)
 
 
 def identify(cls: object) -> tuple[str, str]:
@@ -250,17 +261,21 @@ def _collect(module: ModuleType) -> list[type[Any]]:
     manager.add_hookspecs(hookspecs)
     manager.register(module)
     manager.check_pending()
-    found: list[tuple[str, type[Any]]] = []
+    if not manager.get_hookcallers(module):
+        raise RegistryError(f"module {module.__name__} has no hook; mark each with @aezoo.hookimpl")
+    found: dict[tuple[str, str], type[Any]] = {}
     for family, hook in hookspecs.HOOKS.items():
 
         def register(cls: type[Any], family: str = family, hook: str = hook) -> None:
-            its_family, _ = identify(cls)
+            its_family, kind = identify(cls)
             if its_family != family:
                 raise RegistryError(f"{hook} was given {cls.__qualname__}, which is a {its_family}")
-            found.append((family, cls))
+            if (family, kind) in found:
+                raise RegistryError(f"{hook} was given {family} {kind!r} twice")
+            found[family, kind] = cls
 
         getattr(manager.hook, hook)(register=register)
-    return [cls for _, cls in found]
+    return list(found.values())
 
 
 def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
@@ -283,12 +298,15 @@ def _stated_api(module: ModuleType) -> int:
         raise RegistryError(
             f"module {module.__name__} states no contract; add AEZOO_PLUGIN_API = {hookspecs.PLUGIN_API}"
         )
+    return api
+
+
+def _check_api(api: int) -> None:
     if api > hookspecs.PLUGIN_API:
         raise RegistryError(
             f"needs plugin contract {api}, this aezoo {version('aezoo')} has {hookspecs.PLUGIN_API}; "
             "a newer aezoo is needed"
         )
-    return api
 
 
 registry = Registry()

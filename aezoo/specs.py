@@ -6,14 +6,16 @@ no kinds from outside. This module needs no torch; the classes that build someth
 they are defined.
 """
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from aezoo.families import (
+    MAX_INT,
     Count,
     FamilySpec,
     NonEmpty,
@@ -32,7 +34,19 @@ if TYPE_CHECKING:
 
 Members = dict[str, type[FamilySpec]] | None
 Split = Literal["train", "validation", "test"]
-Shape = Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
+
+
+def _fits(value: tuple[int, ...]) -> tuple[int, ...]:
+    if not 1 <= len(value) <= 4:
+        raise refusal(f"expected 1 to 4 sizes, found {len(value)}")
+    if math.prod(value) > MAX_INT:
+        raise refusal(f"{math.prod(value):,} values are more than {MAX_INT:,}")
+    return value
+
+
+Shape = Annotated[
+    tuple[Count, ...], AfterValidator(_fits), Field(json_schema_extra={"minItems": 1, "maxItems": 4})
+]
 """Sizes without the batch axis; images are (channels, height, width)."""
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")

@@ -47,6 +47,7 @@ class ShapeLog:
 
     shapes: dict[str, LayerShape] = field(default_factory=dict[str, LayerShape])
     replay: bool = False
+    seen: set[str] = field(default_factory=set[str])
     where: str = ""
     source: str = ""
     aux: Aux = field(default_factory=dict[str, Tensor])
@@ -126,8 +127,12 @@ class Stack(nn.Module):
         """
         log = _log.get()
         if log is None:
-            # A layer under test is built outside of an autoencoder.
-            with logging_shapes(ShapeLog()):
+            # A container that is built by itself, outside of an autoencoder.
+            layers, log = tuple(layers), ShapeLog()
+            with logging_shapes(log), torch.device("meta"):
+                cls.build(layers, in_shape, name)
+            log.replay = True
+            with logging_shapes(log):
                 return cls.build(layers, in_shape, name)
         outer = log.where, log.source, log.aux
         if log.where:
@@ -160,6 +165,7 @@ def declared(layer: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _build_layer(spec: LayerSpec, in_shape: tuple[int, ...], log: ShapeLog, before: str) -> nn.Module:
     where, source = log.where, log.source
+    log.seen.add(where)
     given = f"{before} gives" if before != "the input" else "the input has"
     try:
         layer = spec.build(in_shape)

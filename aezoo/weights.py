@@ -29,6 +29,8 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
@@ -70,8 +72,16 @@ def strict_json(raw: bytes, path: Path) -> dict[str, Any]:
     def refuse(word: str) -> None:
         raise ConfigError(f"{path}: {word} is no JSON number")
 
+    def number(word: str) -> float:
+        value = float(word)
+        if math.isinf(value):
+            refuse(word)
+        return value
+
     try:
-        data: object = json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse)
+        data: object = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse, parse_float=number
+        )
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict):
@@ -85,7 +95,9 @@ def read_verified(path: Path, size_expected: int, sha256: str) -> bytearray:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(16)
-            if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            # Safetensors begin with the header's length, whose low bytes may be the same as a pickle's.
+            pickled = head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+            if pickled and int.from_bytes(head[:8], "little") > MAX_HEADER_BYTES:
                 raise NotSafetensorsError(f"{path} is a pickle, not safetensors; it was not opened")
             if size != size_expected:
                 raise TruncatedError(f"{path} has {size:,} bytes, expected {size_expected:,}")

@@ -34,7 +34,7 @@ ORDER: list[set[str]] = [
     {"fitting"},
     {"training", "checkpoint", "plots"},
     {"zoo"},
-    {"demo"},
+    {"demonstration"},
     {"cli"},
     # The front door serves names from every room, and no room goes through it.
     {"__init__"},
