@@ -32,9 +32,10 @@ Headline = ("mse", "fvu", "l0", "dead_latents")
 
 def main() -> None:
     """Runs the command line; what aezoo refuses becomes one line and exit code 1."""
-    warnings.showwarning = _show_warning
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
     except AezooError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
@@ -48,7 +49,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
     print(f"{word}: {message}", file=sys.stderr)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         from importlib.metadata import version
 
@@ -59,8 +60,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = None,
 ) -> None:
     """A model zoo of autoencoders: declarative specs, trained weights, numbers you can recompute."""
 
@@ -81,7 +83,9 @@ def list_(
     if not names:
         out.print(f"no variant fits {escape(repr(pattern))}")
         return
-    table = _table("variant", "input", "latents", "parameters", *Headline, "summary")
+    # Where there is no room for the summary, `aezoo show NAME` has it.
+    wide = out.width >= 120
+    table = _table("variant", "input", "latents", "parameters", *Headline, *(["summary"] if wide else []))
     for name, entry in entries.items():
         table.add_row(
             name,
@@ -89,7 +93,7 @@ def list_(
             _shape(entry["latents"]),
             f"{entry['parameters']:,}",
             *(_number(entry["metrics"].get(metric)) for metric in Headline),
-            escape(entry["summary"]),
+            *([escape(entry["summary"])] if wide else []),
         )
     out.print(table)
 
@@ -317,12 +321,14 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     numeric = {"parameters", "bytes", "value", "samples", *Headline}
     for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+        whole = column in numeric or column in ("variant", "layer", "metric", "file", "plugin")
+        justify = "right" if column in numeric else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
     return table
 
 
 def _shape(sizes: list[int]) -> str:
-    return " x ".join(map(str, sizes))
+    return "x".join(map(str, sizes))
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -161,7 +161,7 @@ class Run:
             }
             state.epoch = epoch + 1
             if self.validation is not None:
-                record["validation"] = self._validate(self.validation, epoch + 1)
+                record["validation"] = self._validate(self.validation, float(epoch + 1))
             record["seconds"] = round(time.perf_counter() - clock, 3)
             self._refuse_nonfinite(record)
             self.chosen.history.append(record)

@@ -1,0 +1,206 @@
+"""The command line: what it prints, and how it refuses."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import aezoo
+from aezoo import cli
+from tests.examples import small
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command in this process; gives exit code, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["aezoo", *arguments])
+        monkeypatch.setenv("COLUMNS", "160")
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(exit_.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    """A spec that trains in a second, on real digits."""
+    data = small(
+        name="tiny",
+        input={"shape": [1, 28, 28], "range": [0, 1]},
+        decoder=[{"kind": "linear", "out_features": 784}, {"kind": "unflatten", "shape": [1, 28, 28]}],
+        recipe={
+            "dataset": "mnist", "reconstruction": "mse", "batch_size": 1000, "threads": 1,
+            "stages": [{"kind": "fit", "epochs": 1, "optimizer": {"kind": "adam", "lr": 0.01}}],
+        },
+    )  # fmt: skip
+    path = tmp_path / "tiny" / "spec.yaml"
+    path.parent.mkdir()
+    path.write_text("# mine\n" + yaml.safe_dump(data))
+    return path
+
+
+def test_help_names_every_command(run: Any) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("list", "show", "demo", "validate", "schema", "train", "evaluate", "plugins"):
+        assert f" {command} " in out
+    assert run("--version") == (0, f"{aezoo.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "show", "demo", "validate", "schema", "train", "evaluate", "plugins"]
+)
+def test_every_command_has_a_help(run: Any, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Usage: aezoo" in out
+
+
+def test_list_shows_names_and_numbers(run: Any) -> None:
+    code, out, _ = run("list", "sparse-*")
+    assert code == 0
+    assert "sparse-topk16" in out
+    assert "fc-64" not in out
+    assert f"{aezoo.get_entry('sparse-topk16')['metrics']['mse']:.4g}" in out
+    assert "no variant fits 'x*'" in run("list", "x*")[1]
+    assert set(json.loads(run("list", "--json")[1])) == set(aezoo.list_variants())
+
+
+def test_show_prints_layers_metrics_and_hashes(run: Any) -> None:
+    code, out, _ = run("show", "conv-fc")
+    entry = aezoo.get_entry("conv-fc")
+    assert code == 0
+    for word in ("encoder.3", "max_pool", "mse.validation", entry["files"]["model.safetensors"]["sha256"]):
+        assert word in out
+    assert json.loads(run("show", "conv-fc", "--json")[1]) == entry
+
+
+def test_demo_prints_the_table_and_the_picture(run: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "digits.png"
+    code, out, err = run("demo", "--out", str(picture))
+    assert (code, err) == (0, "")
+    for word in ("MSE per pixel", "FVU", "L0", "dead latents", str(picture)):
+        assert word in out
+    assert picture.stat().st_size > 10_000
+    report = json.loads(run("demo", "fc-64", "--out", str(picture), "--json")[1])
+    assert report["metrics"]["l0"]["value"] == 64
+
+
+def test_validate_tells_good_from_bad(run: Any, spec_file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(spec_file.read_text().replace("k: 3", "k: 80").replace("name: tiny", "name: T"))
+    code, out, err = run("validate", str(spec_file), str(bad))
+    assert code == 1
+    assert f"{spec_file}: valid; 8 latents" in out
+    assert f"{bad}:" in err
+    assert "name: 'T' is no variant name" in err
+    bad.write_text(spec_file.read_text().replace("k: 3", "k: 80"))
+    code, out, err = run("validate", str(bad))
+    line = next(i for i, text in enumerate(bad.read_text().splitlines(), 1) if "k: 80" in text)
+    assert err == f"{bad}:{line}: encoder.2.k: 80 is more than the 8 features that encoder.1 gives\n"
+    code, out, _ = run("validate", str(bad), "--json")
+    assert code == 1
+    assert json.loads(out)[0]["problems"][0]["path"] == "encoder.2.k"
+    assert run("validate", str(spec_file))[0] == 0
+
+
+def test_schema_is_json(run: Any) -> None:
+    code, out, _ = run("schema")
+    assert code == 0
+    assert json.loads(out) == aezoo.json_schema()
+
+
+def test_plugins_shows_who_brought_what(run: Any) -> None:
+    code, out, _ = run("plugins")
+    assert code == 0
+    assert "topk" in out
+    core = json.loads(run("plugins", "--json")[1])[0]
+    assert (core["distribution"], core["version"], core["api"]) == ("aezoo", aezoo.__version__, 1)
+    assert {"family": "layer", "kind": "topk"} in core["kinds"]
+
+
+@pytest.mark.data
+def test_train_writes_a_folder_that_loads(run: Any, spec_file: Path) -> None:
+    """The README's path: write a spec, check it, train it, load it back."""
+    by_hand = spec_file.read_text()
+    code, out, err = run("train", str(spec_file), "--set", "recipe.seed=3", "--set", "encoder.2.k=2")
+    assert (code, err) == (0, "")  # no progress bar where there is no terminal
+    assert f"folder: {spec_file.parent}" in out
+    ae = aezoo.load(spec_file.parent)
+    assert ae.spec.recipe.seed == 3  # type: ignore[union-attr]
+    assert ae.metrics["l0"]["value"] == 2
+    assert ae.metrics["mse"]["split"] == "test"
+    assert sorted(p.name for p in spec_file.parent.iterdir()) == [
+        "config.json", "metrics.json", "model.safetensors", "preview.png", "spec.yaml", "training.json",
+    ]  # fmt: skip
+    assert spec_file.read_text() == by_hand
+    code, _, err = run("train", str(spec_file))
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "already holds a trained variant" in err
+    code, out, _ = run("evaluate", str(spec_file.parent), "--json")
+    assert json.loads(out)["mse"]["value"] == pytest.approx(ae.metrics["mse"]["value"], rel=1e-6)
+
+
+@pytest.mark.data
+def test_train_takes_a_variants_name(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = '{"kind": "fit", "epochs": 1, "tie": true}'
+    code, out, _ = run(
+        "train",
+        "fc-64",
+        "--set",
+        f"recipe.stages=[{stage}]",
+        "--set",
+        "recipe.refit=false",
+        "--out",
+        "mine",
+        "--json",
+    )
+    assert code == 0
+    report = json.loads(out)
+    assert report["folder"] == "mine"
+    assert aezoo.load("./mine").metrics == report["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["show", "fc-46"], 1, "no variant 'fc-46' (did you mean 'fc-64'?)"),
+        (["train", "none.yaml"], 1, "none.yaml: No such file"),
+        (["train", "nix"], 1, "no variant 'nix'"),
+        (
+            ["train", "fc-64", "--set", "recipe.batch_size=big"],
+            1,
+            "recipe.batch_size: expected an integer, found 'big'",
+        ),
+        (["train", "fc-64", "--set", "recipe.batchsize=1"], 1, "unknown key (did you mean 'batch_size'?)"),
+        (["train", "fc-64", "--set", "recipe.batch_size"], 2, "write PATH=VALUE"),
+        (["train", "fc-64", "--device", "quantum"], 1, "device quantum is not to be had"),
+        (["evaluate", "fc-64", "--split", "tset"], 1, "no split 'tset'"),
+        (["evaluate", "./nowhere"], 1, "nowhere is no folder"),
+        (["demo", "nix"], 1, "no variant 'nix'"),
+        (["demo", "--out", "/proc/none/x.png"], 1, "could not be written"),
+        (["validate"], 2, "Missing argument"),
+        (["nix"], 2, "No such command"),
+    ],
+)
+def test_refusals_are_one_clear_line(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(*arguments)
+    assert found == code, err
+    assert words in err
+    assert "Traceback" not in err
+    assert out == ""
+    if code == 1:
+        assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
