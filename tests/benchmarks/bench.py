@@ -1,0 +1,198 @@
+"""Speed as ratios, side by side in one run: `make bench`.
+
+Each comparison runs its ways in turn, several rounds, and prints each way's median and the ratio of the
+medians. The first round of each is not counted.
+"""
+
+import hashlib
+import json
+import statistics
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import aezoo
+from aezoo.autoencoder import Batch
+from aezoo.datasets import data_root, torchvision_datasets
+from aezoo.zoo import zoo_root
+
+ROUNDS = 5
+
+
+def compare(title: str, ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> None:
+    """Runs the ways in turn and prints their medians, and how many times the first each takes."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            clock = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - clock)
+    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+    first = next(iter(medians.values()))
+    print(f"\n{title}")
+    for name, median in medians.items():
+        spread = f"{min(times[name][1:]) * 1000:.1f} to {max(times[name][1:]) * 1000:.1f}"
+        print(f"  {name:<44} {median * 1000:9.1f} ms  ({spread})  {median / first:6.2f} x")
+
+
+# -- an epoch of fc-64, batch 512, 50,000 images ------------------------------------------------------
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(784, 64), nn.LeakyReLU(), nn.Linear(64, 784), nn.LeakyReLU())
+
+
+class Stopwatch(aezoo.Callback):
+    """The time between two ends of an epoch, without validation, set-up and the test set."""
+
+    def __init__(self) -> None:
+        self.start = 0.0
+        self.seconds: list[float] = []
+
+    def before_step(self, state: aezoo.TrainingState) -> None:
+        if self.start == 0.0:
+            self.start = time.perf_counter()
+
+    def after_step(self, state: aezoo.TrainingState) -> None:
+        self.last = time.perf_counter()
+
+    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+        self.seconds.append(self.last - self.start)
+        self.start = 0.0
+
+
+def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
+    """The trainer's own epoch, stepped from outside through the public objective."""
+    spec = aezoo.get_spec("fc-64").replace({"recipe.threads": torch.get_num_threads()})
+    ae = aezoo.build(spec)
+    optimizer = torch.optim.Adam(ae.parameters(), lr=1e-3, fused=True)
+    samples = aezoo.Samples(images).fitted_to(spec)
+    generator = torch.Generator().manual_seed(0)
+
+    def epoch() -> None:
+        order = torch.randperm(len(samples), generator=generator)
+        for start in range(0, len(samples), 512):
+            rows = samples.rows(order[start : start + 512], spec)
+            loss, _ = spec.recipe.objective(ae, Batch(rows.input, rows.target, None, 0.0, 0, generator))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def epoch_by_hand(images: torch.Tensor) -> Callable[[], None]:
+    """Slices of a tensor in memory, and nothing else."""
+    net = network()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+    flat = images.view(-1, 784)
+
+    def epoch() -> None:
+        order = torch.randperm(len(flat))
+        for start in range(0, len(flat), 512):
+            x = flat[order[start : start + 512]].float().div_(255)
+            loss = F.mse_loss(net(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def epoch_through_a_loader() -> Callable[[], None]:
+    """As tutorials do it: a DataLoader over torchvision's MNIST with ToTensor."""
+    datasets = torchvision_datasets()
+    from torchvision.transforms import ToTensor
+
+    train = torch.utils.data.Subset(datasets.MNIST(str(data_root()), transform=ToTensor()), range(50_000))
+    loader = torch.utils.data.DataLoader(train, batch_size=512, shuffle=True)
+    net = network()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+
+    def epoch() -> None:
+        for images, _ in loader:
+            x = images.flatten(1)
+            loss = F.mse_loss(net(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def bench_training() -> None:
+    images = aezoo.DatasetSpec.model_validate("mnist").load("train").inputs
+    watch = Stopwatch()
+    stage = {"kind": "fit", "epochs": 1, "optimizer": {"kind": "adam", "lr": 0.001}}
+    spec = aezoo.get_spec("fc-64").replace(
+        {"recipe.stages": [stage], "recipe.batch_size": 512, "recipe.refit": False,
+         "recipe.threads": torch.get_num_threads()}
+    )  # fmt: skip
+    hand, loader, objective = epoch_by_hand(images), epoch_through_a_loader(), epoch_through_aezoo(images)
+    inside: list[float] = []
+
+    def trained() -> None:
+        aezoo.train(spec, progress=False, callbacks=[watch])
+        inside.append(watch.seconds[-1])
+
+    compare(
+        f"an epoch of fc-64 on 50,000 digits, batch 512, {torch.get_num_threads()} threads",
+        {
+            "bare loop over slices, by hand": hand,
+            "recipe.objective in a loop of one's own": objective,
+            "tutorial: DataLoader, ToTensor": loader,
+            "aezoo.train, data read and measured as well": trained,
+        },
+        rounds=3,
+    )
+    print(
+        f"  {'of which the epoch itself, in aezoo.train':<44} {statistics.median(inside[1:]) * 1000:9.1f} ms"
+    )
+
+
+# -- a warm load --------------------------------------------------------------------------------------
+
+
+def load_by_hand() -> nn.Sequential:
+    """Read, hash, parse, assign: what no verified load can do without."""
+    raw = bytearray((zoo_root() / "fc-64" / "model.safetensors").read_bytes())
+    hashlib.sha256(raw).hexdigest()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    with torch.device("meta"):
+        net = network()
+    names = {
+        "0.weight": "encoder.1.linear.weight",
+        "0.bias": "encoder.1.linear.bias",
+        "2.weight": "decoder.0.linear.weight",
+        "2.bias": "decoder.0.linear.bias",
+    }
+    state = {}
+    for mine, stored in names.items():
+        begin, end = header[stored]["data_offsets"]
+        flat = torch.frombuffer(raw, dtype=torch.float32, count=(end - begin) // 4, offset=8 + length + begin)
+        state[mine] = flat.view(header[stored]["shape"])
+    net.load_state_dict(state, assign=True)
+    return net
+
+
+def bench_load() -> None:
+    compare(
+        "a warm load of fc-64 (0.4 MB)",
+        {
+            "read, hash, parse, assign, by hand": load_by_hand,
+            "aezoo.load, verified": lambda: aezoo.load("fc-64"),
+            "aezoo.load of the folder": lambda: aezoo.load(Path(zoo_root() / "fc-64")),
+        },
+        rounds=50,
+    )
+
+
+if __name__ == "__main__":
+    bench_load()
+    bench_training()
