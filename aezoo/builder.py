@@ -99,8 +99,17 @@ def _assemble(
             f"gives {decoder.out_shape}, which is not the {what}'s shape {spec.output.shape}",
         )])  # fmt: skip
     ae = Autoencoder(encoder, decoder, spec, log.shapes)
-    limit = max_parameters or int(os.environ.get("AEZOO_MAX_PARAMETERS", MAX_PARAMETERS))
+    limit = _parameter_limit() if max_parameters is None else max_parameters
     if ae.parameters_total > limit:
         text = f"{ae.parameters_total:,} parameters are more than the {limit:,} allowed"
         raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
     return ae
+
+
+def _parameter_limit() -> int:
+    text = os.environ.get("AEZOO_MAX_PARAMETERS")
+    if text is None:
+        return MAX_PARAMETERS
+    if not text.isdecimal():
+        raise SpecError([Problem("", f"AEZOO_MAX_PARAMETERS: expected a whole number, found {text!r}")])
+    return int(text)

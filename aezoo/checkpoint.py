@@ -110,7 +110,7 @@ def save(
         ae: on any device, in any mode.
         folder: made with its parents; may hold a `spec.yaml`.
         overwrite: whether a folder with weights may be replaced.
-        files: more of the folder's files, such as `preview.png`.
+        files: `preview.png` and `README.md`, where there are any.
 
     Returns:
         The folder.
@@ -122,6 +122,9 @@ def save(
     """
     target = Path(folder)
     present = check_target(target, overwrite=overwrite)
+    for name in files or {}:
+        if name not in (PREVIEW, CARD):
+            raise CheckpointError(f"{name!r} is none of {PREVIEW} and {CARD}, which may be given; not saved")
     contents = _contents(ae) | dict(files or {})
     if SPEC in present:
         contents.pop(SPEC, None)
@@ -172,10 +175,7 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
             # Such as weights that are tied just now, or a layer that was exchanged after the build.
             raise TensorError(f"{name} is {found.get(name)}, the spec asks for {wanted.get(name)}; not saved")
     digest = spec_sha256(spec)
-    # With a second metadata key the order in which safetensors writes them, and so the hash, varies.
-    name: str | None = getattr(spec, "name", None)
-    metadata = {"aezoo": canonical_json({"name": name, "spec_sha256": digest})}
-    weights = safetensors.torch.save(tensors, metadata=metadata)
+    weights = safetensors.torch.save(tensors, metadata=_metadata(spec, digest))
     plugins, unpackaged = _origins(spec)
     config = FolderConfig(
         schema_version=SCHEMA_VERSION,
@@ -198,9 +198,19 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
     }
 
 
+def _metadata(spec: AutoencoderSpec, digest: str) -> dict[str, str]:
+    """What the weights' file says about itself."""
+    # With a second key the order in which safetensors writes them, and so the hash, varies.
+    name: str | None = getattr(spec, "name", None)
+    return {"aezoo": canonical_json({"name": name, "spec_sha256": digest})}
+
+
 def pretty_json(data: object) -> bytes:
     """JSON for people: lists and objects that hold nothing but plain values take one line."""
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"a record cannot be written as JSON: {error}; not saved") from error
     # A line break is never part of a JSON string, so this cannot touch one.
     text = re.sub(r"([\[{])\n\s*([^\[\]{}]*?)\n\s*([\]}])", _one_line, text)
     return (text + "\n").encode()
@@ -342,7 +352,7 @@ def load_folder(
     if vouched is not None and vouched != record.sha256:
         raise HashError(f"{path / CONFIG} names weights {record.sha256}, the index vouches for {vouched}")
     raw = read_verified(path / WEIGHTS, record.bytes, record.sha256)
-    tensors = parse(path / WEIGHTS, raw, wanted)
+    tensors = parse(path / WEIGHTS, raw, wanted, _metadata(spec, config.spec_sha256))
     for name, tensor in tensors.items():
         refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)

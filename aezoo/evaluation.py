@@ -215,14 +215,14 @@ def evaluate(
     specs = [registry.get("metric", kind)() for kind in registry.names("metric")]
     meters: list[tuple[MetricSpec, Meter]] = [(spec, spec.build(ae)) for spec in specs]
     samples = samples.fitted_to(ae.spec)
-    device = next(ae.parameters()).device
-    dtype = next(ae.parameters()).dtype
+    # A network may have no weights at all.
+    weight = next(ae.parameters(), torch.empty(0))
     was_training = ae.training
     ae.eval()
     try:
         with torch.no_grad():
             for rows in samples.in_order(ae.spec, batch_size):
-                rows = Rows(rows.input.to(device, dtype), rows.target.to(device), rows.labels)
+                rows = Rows(rows.input.to(weight), rows.target.to(weight.device), rows.labels)
                 output: Output = ae(rows.input)
                 for _, meter in meters:
                     meter.update(output, rows)

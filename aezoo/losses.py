@@ -1,5 +1,6 @@
 """Reconstruction terms. Rows are averaged, always; over a row's elements the reduction is declared."""
 
+import math
 from typing import Literal
 
 import torch.nn.functional as F
@@ -50,10 +51,13 @@ class BceSpec(LossSpec):
             DataError: a reconstruction or a target outside [0, 1].
         """
         for name, values in (("reconstruction", output.x_hat), ("target", batch.target)):
-            low, high = values.detach().aminmax()
+            low, high = (float(value) for value in values.detach().aminmax())
+            if math.isnan(low):
+                # PyTorch raises (on a GPU: dies) where other losses become NaN, which the trainer reports.
+                return output.x_hat.sum() * math.nan
             if low < 0 or high > 1:
                 raise DataError(
-                    f"bce needs values in [0, 1], the {name} has {float(low):g} to {float(high):g}; "
+                    f"bce needs values in [0, 1], the {name} has {low:g} to {high:g}; "
                     "end the decoder in a sigmoid and declare a range of [0, 1]"
                 )
         elements = F.binary_cross_entropy(output.x_hat, batch.target, reduction="none")

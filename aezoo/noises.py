@@ -1,15 +1,14 @@
 """Corruptions of the input; the target stays clean (Vincent et al., ICML 2008, section 2.3)."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Generator, Tensor
 
 from aezoo.families import PositiveFloat, Share
 from aezoo.hookspecs import Register, hookimpl
-from aezoo.specs import NoiseSpec
+from aezoo.specs import Interval, NoiseSpec
 
 
 class GaussianSpec(NoiseSpec):
@@ -18,7 +17,7 @@ class GaussianSpec(NoiseSpec):
     kind: Literal["gaussian"] = "gaussian"
     std: PositiveFloat
     """Standard deviation, in units of the input."""
-    clip: Annotated[tuple[float, float], Field()] | None = None
+    clip: Interval | None = None
     """Range to which the result is clipped; None leaves it as it is."""
 
     def __call__(

@@ -49,6 +49,16 @@ Shape = Annotated[
 ]
 """Sizes without the batch axis; images are (channels, height, width)."""
 
+
+def _ascends(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise refusal(f"expected the smaller value first, found {list(value)}")
+    return value
+
+
+Interval = Annotated[tuple[float, float], AfterValidator(_ascends)]
+"""A smallest and a largest value."""
+
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")
 """The grammar of variant names, `<architecture>[.<dataset>][-v<N>]`."""
 
@@ -353,15 +363,8 @@ class TensorSpec(Spec):
     """What goes in, or what should come out."""
 
     shape: Shape
-    range: tuple[float, float] | None = None
+    range: Interval | None = None
     """Smallest and largest value; bytes 0 to 255 are scaled to it. None for unbounded values."""
-
-    @field_validator("range")
-    @classmethod
-    def _ascends(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] >= value[1]:
-            raise refusal(f"expected the smaller value first, found {list(value)}")
-        return value
 
 
 Layers = NonEmpty[LayerSpec]

@@ -44,7 +44,8 @@ def tied(ae: Autoencoder, path: str = "") -> Generator[None]:
     finally:
         for handle, (encoder, decoder) in zip(handles, pairs, strict=True):
             handle.remove()
-            del decoder.weight
+            # Absent where no forward pass has run yet.
+            vars(decoder).pop("weight", None)
             decoder.weight = nn.Parameter(_transposed(encoder).detach().clone().contiguous())
 
 

@@ -115,7 +115,10 @@ def read_verified(path: Path, size_expected: int, sha256: str) -> bytearray:
 
 
 def parse(
-    path: Path, raw: bytearray, wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+    path: Path,
+    raw: bytearray,
+    wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    metadata: Mapping[str, str],
 ) -> dict[str, Tensor]:
     """Tensors that share the buffer, once the header has proven to be exactly what is wanted."""
     if len(raw) < 8:
@@ -127,12 +130,14 @@ def parse(
         header = strict_json(bytes(raw[8 : 8 + length]), path)
     except ConfigError as error:
         raise NotSafetensorsError(f"{path} is not safetensors: {error}") from error
-    header.pop("__metadata__", None)
+    said = header.pop("__metadata__", None)
     missing, extra = sorted(wanted.keys() - header.keys()), sorted(header.keys() - wanted.keys())
     if missing:
         raise TensorError(f"{path}: tensor {missing[0]!r} is missing ({len(missing)} of {len(wanted)} are)")
     if extra:
         raise TensorError(f"{path}: tensor {extra[0]!r} is none that the spec asks for")
+    if said != metadata:
+        raise TensorError(f"{path}: these are weights of {said!r}, expected {dict(metadata)!r}")
     start = 8 + length
     places: list[tuple[int, int, str]] = []
     for name, (dtype, shape) in wanted.items():

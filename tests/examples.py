@@ -21,6 +21,7 @@ LAYERS: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
             (2, 8, 8),
         ),
         ({"out_channels": 3, "kernel_size": 3, "padding": "same", "padding_mode": "circular"}, (2, 8, 8)),
+        ({"out_channels": 2, "kernel_size": [4, 3], "padding": "same"}, (2, 8, 8)),
         ({"out_channels": 3, "kernel_size": 3, "dilation": 2, "norm": "batch_norm"}, (2, 12)),
         ({"out_channels": 2, "kernel_size": 2, "norm": "layer_norm", "activation": "silu"}, (1, 4, 4, 4)),
     ],

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import struct
 import tempfile
@@ -1073,3 +1074,21 @@ def test_junk_anywhere_in_a_config_loads_or_is_refused_by_a_checkpoint_error(
             assert aezoo.load(victim)(batch()).x_hat.shape == (4, 1, 6, 6)
     finally:
         (victim / "config.json").write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["../outside", "config.json", "notes.txt"])
+def test_only_pictures_and_cards_are_given_beside_the_weights(
+    ae: aezoo.Autoencoder, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(CheckpointError, match="may be given; not saved"):
+        aezoo.save(ae, tmp_path / "small", files={name: b""})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_is_not_json_is_refused_before_anything_is_written(
+    ae: aezoo.Autoencoder, tmp_path: Path
+) -> None:
+    ae.metrics = {"mse": {"value": math.nan}}
+    with pytest.raises(CheckpointError, match="cannot be written as JSON.*not saved"):
+        aezoo.save(ae, tmp_path / "small")
+    assert list(tmp_path.iterdir()) == []

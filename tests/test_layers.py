@@ -1,6 +1,7 @@
 """One contract for every registered layer, and what each layer is for."""
 
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -198,6 +199,28 @@ def test_residual_adds_its_input() -> None:
     h = batch(in_shape)
     block = stack[0]
     assert torch.equal(stack(h, {}), h + block.inner(h, {}))  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize("in_shape", [(2, 9), (2, 9, 8), (1, 6, 5, 7)])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_same_keeps_the_size_and_is_pytorchs(
+    in_shape: tuple[int, ...], kernel_size: int, dilation: int
+) -> None:
+    data = {
+        "kind": "conv",
+        "out_channels": 2,
+        "kernel_size": kernel_size,
+        "dilation": dilation,
+        "padding": "same",
+    }
+    layer = aezoo.LayerSpec.model_validate(data).build(in_shape)
+    convolve = {2: nn.functional.conv1d, 3: nn.functional.conv2d, 4: nn.functional.conv3d}[len(in_shape)]
+    h = batch(in_shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that an uneven padding costs a copy
+        expected = convolve(h, *layer.parameters(), padding="same", dilation=dilation)
+    torch.testing.assert_close(layer(h), expected)
 
 
 def test_steps_behind_the_weights_come_in_order() -> None:

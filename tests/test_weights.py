@@ -299,8 +299,12 @@ def test_the_same_without_a_lie_is_read(folder: Path) -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+METADATA = {"aezoo": "who"}
+
+
 def sample() -> tuple[bytes, dict[str, tuple[torch.dtype, tuple[int, ...]]]]:
     header = {
+        "__metadata__": METADATA,
         "a": {"dtype": "F32", "shape": [2, 1], "data_offsets": [8, 16]},
         "b": {"dtype": "I64", "shape": [], "data_offsets": [0, 8]},
     }
@@ -317,7 +321,7 @@ JUNK = st.one_of(
 )
 
 
-@given(place=st.integers(0, 130), cut=st.integers(0, 12), junk=JUNK)
+@given(place=st.integers(0, 165), cut=st.integers(0, 12), junk=JUNK)
 @example(place=0, cut=0, junk=b"")
 @settings(max_examples=200, deadline=None)
 def test_damage_anywhere_gives_the_wanted_tensors_or_a_clear_error(place: int, cut: int, junk: bytes) -> None:
@@ -326,7 +330,7 @@ def test_damage_anywhere_gives_the_wanted_tensors_or_a_clear_error(place: int, c
     # Most damage to the header changes its length; with the right length it reaches the later checks.
     for fixed in (raw, bytearray(struct.pack("<Q", max(0, len(raw) - 24))) + raw[8:]):
         try:
-            tensors = weights.parse(Path("x"), fixed, wanted)
+            tensors = weights.parse(Path("x"), fixed, wanted, METADATA)
         except CheckpointError:
             continue
         assert {k: (t.dtype, tuple(t.shape)) for k, t in tensors.items()} == wanted
@@ -449,3 +453,20 @@ def test_bytes_with_the_right_hash_are_let_pass() -> None:
     weights.check_hash(Path("x"), b"abc", hashlib.sha256(b"abc").hexdigest())
     with pytest.raises(HashError, match="not the published bytes"):
         weights.check_hash(Path("x"), b"abd", hashlib.sha256(b"abc").hexdigest())
+
+
+def test_weights_of_another_spec_are_not_loaded(folder: Path) -> None:
+    """Same names and shapes, right hash: only what the file says about itself tells them apart."""
+    header, data = unpacked(file_of(folder).read_bytes())
+    header["__metadata__"] = {"aezoo": header["__metadata__"]["aezoo"].replace("small", "other")}
+    seal(folder, packed(header, data))
+    message = refused(folder, TensorError)
+    assert "these are weights of" in message
+    assert "other" in message
+
+
+def test_weights_that_do_not_say_whose_they_are_are_not_loaded(folder: Path) -> None:
+    header, data = unpacked(file_of(folder).read_bytes())
+    del header["__metadata__"]
+    seal(folder, packed(header, data))
+    assert "these are weights of None, expected" in refused(folder, TensorError)

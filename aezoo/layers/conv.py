@@ -23,6 +23,7 @@ CONV_TRANSPOSE: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+PAD: dict[int, Any] = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -86,19 +87,24 @@ class ConvSpec(_ConvSpec):
         stride = _each(self.stride, axes, "stride")
         dilation = _each(self.dilation, axes, "dilation")
         self._check_groups(in_shape[0])
+        reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
         padding: Any = "same"
+        pad: nn.Module | None = None
         if isinstance(self.padding, str):
             if any(s != 1 for s in stride):
                 raise LayerError("padding", "'same' goes with stride 1, whatever the size")
+            if self.padding_mode == "zeros" and any(r % 2 == 0 for r in reach):
+                # PyTorch pads unevenly, too, but warns of the copy that this takes.
+                ends = [end for r in reversed(reach) for end in ((r - 1) // 2, r // 2)]
+                padding, pad = 0, PAD[axes](tuple(ends), 0.0)
         else:
             padding = _each(self.padding, axes, "padding")
-            reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
             _fits(reach, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
         conv = CONV[axes](
             in_shape[0], self.out_channels, kernel, stride, padding, dilation,
             self.groups, self.bias, self.padding_mode,
         )  # fmt: skip
-        return self.followed("conv", conv, self._norm(axes))
+        return self.followed("conv", conv, self._norm(axes), pad)
 
 
 class ConvTransposeSpec(_ConvSpec):

@@ -25,9 +25,14 @@ class WeightedSpec(LayerSpec):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the outputs set to zero in training."""
 
-    def followed(self, name: str, weights: nn.Module, norm: nn.Module | None) -> nn.Sequential:
+    def followed(
+        self, name: str, weights: nn.Module, norm: nn.Module | None, pad: nn.Module | None = None
+    ) -> nn.Sequential:
         """The weights as `name`, and whatever was asked for behind them."""
-        steps: OrderedDict[str, nn.Module] = OrderedDict({name: weights})
+        steps: OrderedDict[str, nn.Module] = OrderedDict()
+        if pad is not None:
+            steps["pad"] = pad
+        steps[name] = weights
         if norm is not None:
             steps["norm"] = norm
         if self.activation is not None:

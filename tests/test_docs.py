@@ -1,0 +1,140 @@
+"""What the documents say is what happens."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import aezoo
+from aezoo import cli, errors
+from aezoo.documents import Document
+from aezoo.registry import registry
+
+DOCS = sorted([*Path(__file__).parent.parent.glob("*.md"), *Path(__file__).parent.parent.glob("docs/*.md")])
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture
+def readme(repository: Path) -> Path:
+    return repository / "README.md"
+
+
+def test_the_readmes_table_is_the_index(readme: Path) -> None:
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", readme.read_text(), flags=re.MULTILINE))
+    assert sorted(rows) == aezoo.list_variants()
+    for name, row in rows.items():
+        entry = aezoo.get_entry(name)
+        numbers = [f"{entry['metrics'][metric]:.4g}" for metric in ("mse", "fvu", "l0", "dead_latents")]
+        assert row == " | ".join([entry["summary"], *numbers]), name
+
+
+@pytest.mark.data
+def test_the_readmes_spec_is_checked_trained_and_loaded_as_it_says(
+    readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = blocks(readme, "yaml")
+    monkeypatch.chdir(tmp_path)
+    Path("my-sparse.yaml").write_text(text)
+    (commands,) = [block for block in blocks(readme, "sh") if "my-sparse" in block]
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "aezoo"
+        if arguments[0] == "train":
+            arguments += ["--set", "recipe.stages.0.epochs=1"]
+        monkeypatch.setattr(sys, "argv", ["aezoo", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        assert not done.value.code, capsys.readouterr().err
+    assert aezoo.load("./my-sparse").sparsity() == aezoo.Exact(8)
+    assert aezoo.load("./my-sparse-4").sparsity() == aezoo.Exact(4)
+
+
+@pytest.mark.parametrize("change", [("k: 8", "k: 80"), ("epochs:", "epoch:")])
+def test_the_readmes_errors_are_the_real_ones(readme: Path, tmp_path: Path, change: tuple[str, str]) -> None:
+    (text,) = blocks(readme, "yaml")
+    path = tmp_path / "my-sparse.yaml"
+    path.write_text(text.replace(*change))
+    with pytest.raises(aezoo.SpecError) as error:
+        aezoo.validate(path)
+    shown = [
+        line.rstrip("…")
+        for line in re.findall(r"^my-sparse\.yaml:.*$", readme.read_text(), flags=re.MULTILINE)
+    ]
+    found = str(error.value).replace(str(path), "my-sparse.yaml")
+    assert any(line.startswith(said) for said in shown for line in found.splitlines()), found
+
+
+def test_the_readmes_python_runs(readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks as they stand, on a few digits and for one epoch."""
+    load, folder, own = blocks(readme, "python")
+    digits = aezoo.sample_digits().inputs[:, None]
+    names: dict[str, Any] = {"image": digits[0, 0].numpy(), "images": digits, "aezoo": aezoo}
+    exec(load, names)
+    assert names["x_hat"].shape == (1, 1, 28, 28)
+    monkeypatch.chdir(tmp_path)
+    short = {"recipe.stages": [{"kind": "fit", "epochs": 1}], "recipe.refit": False}
+    get_spec = aezoo.get_spec
+    monkeypatch.setattr(aezoo, "get_spec", lambda name: get_spec(name).replace(short))
+    exec(own, names)
+    assert aezoo.load("./my-variant").sparsity() == aezoo.Exact(8)
+    aezoo.save(names["ae"], "my-sparse")
+    exec(folder, names)
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_the_layer_of_ones_own_works_as_written(repository: Path) -> None:
+    layer, plugin = blocks(repository / "docs" / "extending.md", "python")
+    names: dict[str, Any] = {"__name__": "a_notebook"}
+    exec(layer, names)
+    assert "scale" in registry.names("layer")
+    shape = [1, 6, 6]
+    spec = aezoo.AutoencoderSpec.model_validate(
+        {
+            "input": {"shape": shape},
+            "encoder": ["flatten", "scale"],
+            "decoder": [{"kind": "unflatten", "shape": shape}],
+        }
+    )
+    assert aezoo.build(spec)(torch.ones(2, *shape)).latents.shape == (2, 36)
+    assert "AEZOO_PLUGIN_API = 1" in plugin
+    assert aezoo.PLUGIN_API == 1
+
+
+def test_every_kind_is_documented(repository: Path) -> None:
+    text = (repository / "docs" / "specs.md").read_text()
+    for family in ("layer", "loss", "noise", "dataset"):
+        for kind in registry.names(family):
+            assert re.search(rf"\b{kind}\b", text), f"{family} {kind}"
+    for cls in (aezoo.ActivationSpec,):
+        assert all(f"`{kind}`" in text for kind in cls.kinds())
+
+
+def test_every_checkpoint_error_is_documented(repository: Path) -> None:
+    text = (repository / "docs" / "folders.md").read_text()
+    for cls in errors.CheckpointError.__subclasses__():
+        assert f"`{cls.__name__}`" in text
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_recipe_in_the_docs_is_valid(repository: Path) -> None:
+    (text,) = blocks(repository / "docs" / "specs.md", "yaml")
+    data = Document(text, "specs.md").data
+    aezoo.RecipeSpec.model_validate(data["recipe"])  # type: ignore[index]
+
+
+def test_every_room_is_in_the_architecture(repository: Path) -> None:
+    text = (repository / "docs" / "architecture.md").read_text()
+    for module in (repository / "aezoo").glob("*.py"):
+        assert module.stem == "__init__" or f"`{module.stem}`" in text, module.stem
