@@ -1089,6 +1089,6 @@ def test_a_record_that_is_not_json_is_refused_before_anything_is_written(
     ae: aezoo.Autoencoder, tmp_path: Path
 ) -> None:
     ae.metrics = {"mse": {"value": math.nan}}
-    with pytest.raises(CheckpointError, match="cannot be written as JSON.*not saved"):
+    with pytest.raises(CheckpointError, match=r"cannot be written as JSON.*not saved"):
         aezoo.save(ae, tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
