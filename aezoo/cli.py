@@ -35,7 +35,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            app()
+            app(prog_name="aezoo")
     except AezooError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
@@ -320,10 +320,13 @@ def _spelled(folder: Path) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     numeric = {"parameters", "bytes", "value", "samples", *Headline}
+    words = {"variant", "input", "latents", "layer", "metric", "file", "plugin"}
     for column in columns:
-        whole = column in numeric or column in ("variant", "layer", "metric", "file", "plugin")
+        # A heading of two words may take two lines, so that `list` fits into 80 columns.
+        whole = column in numeric | words and column != "dead_latents"
         justify = "right" if column in numeric else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
+        heading = column.replace("_", " ")
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=whole)
     return table
 
 
