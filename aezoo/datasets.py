@@ -8,21 +8,25 @@ import hashlib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import IterableDataset
 
 from aezoo.errors import DataError
 from aezoo.families import Count
 from aezoo.hookspecs import Register, hookimpl
 from aezoo.specs import AutoencoderSpec, DatasetSpec, Split, TensorSpec
-from aezoo.transforms import check_values, from_numpy, scale_bytes, with_batch_axis
+from aezoo.transforms import check_values, from_numpy, is_image, scale_bytes, with_batch_axis
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 HOLDOUT = 10_000
 """Training images of MNIST and Fashion-MNIST, the last ones, that make up their validation split."""
@@ -51,6 +55,8 @@ class Samples:
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.inputs.ndim == 0:
+            raise DataError("a single number holds no samples")
         for name, tensor in (("targets", self.targets), ("labels", self.labels)):
             if tensor is not None and len(tensor) != len(self.inputs):
                 raise DataError(f"{len(self.inputs)} inputs but {len(tensor)} {name}")
@@ -69,9 +75,18 @@ class Samples:
         return self.inputs, self.targets, self.labels
 
     def joined(self, other: "Samples") -> "Samples":
-        """These samples and then the others, which have the same parts."""
-        rest = iter([t for t in other._tensors() if t is not None])
-        return self._each(lambda t: torch.cat([t, next(rest)]))
+        """These samples and then the others.
+
+        Raises:
+            DataError: one has targets or labels and the other has none.
+        """
+        for name in ("targets", "labels"):
+            if (getattr(self, name) is None) != (getattr(other, name) is None):
+                raise DataError(f"only one of the two has {name}")
+        pairs = zip(self._tensors(), other._tensors(), strict=True)
+        inputs, targets, labels = (None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+        assert inputs is not None
+        return Samples(inputs, targets, labels)
 
     def fitted_to(self, spec: AutoencoderSpec) -> "Samples":
         """The same samples, proven to be what a spec expects, with missing channel axes added.
@@ -86,6 +101,8 @@ class Samples:
                 f"the spec's target has shape {list(spec.output.shape)}, but the data bring inputs alone"
             )
         inputs = _fitted(self.inputs, spec.input, "input")
+        if self.targets is None and spec.output != spec.input:
+            _fitted(self.inputs, spec.output, "target")
         targets = None if self.targets is None else _fitted(self.targets, spec.output, "target")
         return Samples(inputs, targets, self.labels)
 
@@ -101,7 +118,10 @@ class Samples:
             spec: whose ranges bytes are scaled to.
         """
         x = _scaled(self.inputs[index], spec.input)
-        target = x if self.targets is None else _scaled(self.targets[index], spec.output)
+        if self.targets is None and spec.output.range == spec.input.range:
+            target = x
+        else:
+            target = _scaled((self.inputs if self.targets is None else self.targets)[index], spec.output)
         return Rows(x, target, None if self.labels is None else self.labels[index])
 
     def in_order(self, spec: AutoencoderSpec, size: int) -> Iterator[Rows]:
@@ -238,7 +258,8 @@ def as_samples(data: object) -> Samples:
         pair = cast(tuple[object, ...], data)
         if len(pair) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in pair):
             return Samples(*(as_samples(part).inputs for part in pair))
-    elif isinstance(data, MapDataset):
+    # Keys are no indices, and a stream that knows its length is still no map.
+    elif isinstance(data, MapDataset) and not isinstance(data, Mapping | str | type | IterableDataset):
         return _collected(data)
     raise DataError(
         "expected a tensor, an array, an (input, target) pair of them, a map-style dataset or a dataset "
@@ -247,6 +268,8 @@ def as_samples(data: object) -> Samples:
 
 
 def _collected(data: MapDataset) -> Samples:
+    if len(data) == 0:
+        raise DataError("there are no samples")
     columns: list[list[Tensor]] = [[], []]
     for index in range(len(data)):
         item: object = data[index]
@@ -272,9 +295,11 @@ def _as_tensor(part: object, index: int) -> Tensor:
         return part
     if isinstance(part, int | float | np.generic):
         return torch.tensor(part)
+    if is_image(part) and (mode := cast("Image", part).mode) not in ("L", "RGB", "RGBA"):
+        raise DataError(f"item {index} is a PIL image of mode {mode}; convert it to L or RGB")
     try:
         array = np.array(cast(Any, part))
-        return from_numpy(np.moveaxis(array, -1, 0) if array.ndim == 3 else array)
+        return from_numpy(np.moveaxis(array, -1, 0) if is_image(part) and array.ndim == 3 else array)
     except (TypeError, ValueError) as error:
         raise DataError(f"item {index} is a {type(part).__name__}, not a sample") from error
 
@@ -287,7 +312,7 @@ def data_root() -> Path:
     named = os.environ.get("AEZOO_DATA")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aezoo" / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aezoo" / "data"
 
 
 def torchvision_datasets() -> Any:
@@ -334,7 +359,7 @@ def _torchvision(name: str, train: bool) -> Samples:
             root.mkdir(parents=True, exist_ok=True)
             found = cls(str(root), download=True, **arguments)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name} is not under {root} and could not be downloaded ({reason}); set AEZOO_DATA to a "
             f"folder that holds it in torchvision's layout"

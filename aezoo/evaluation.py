@@ -217,7 +217,7 @@ def evaluate(
     samples = samples.fitted_to(ae.spec)
     # A network may have no weights at all.
     weight = next(ae.parameters(), torch.empty(0))
-    was_training = ae.training
+    modes = [(module, module.training) for module in ae.modules()]
     ae.eval()
     try:
         with torch.no_grad():
@@ -227,7 +227,8 @@ def evaluate(
                 for _, meter in meters:
                     meter.update(output, rows)
     finally:
-        ae.train(was_training)
+        for module, training in modes:
+            module.training = training
     return {
         str(spec.declared_kind): _entry(spec, meter, dataset, split, len(samples)) for spec, meter in meters
     }
@@ -248,7 +249,8 @@ def evaluate_again(ae: Autoencoder, split: str = "test") -> dict[str, Metric]:
         raise DataError("the recipe names no dataset; use aezoo.evaluate with samples of your own")
     wanted: Split | None = next((known for known in SPLITS if known == split), None)
     if wanted is None or not dataset.has(wanted):
-        raise DataError(f"{dataset.declared_kind} has no split {split!r}; {', '.join(SPLITS)} are known")
+        known = ", ".join(known for known in SPLITS if dataset.has(known))
+        raise DataError(f"{dataset.declared_kind} has no split {split!r}; {known} are known")
     return evaluate(ae, dataset.load(wanted), dataset=str(dataset.declared_kind), split=split)
 
 

@@ -20,9 +20,12 @@ def scale_bytes(
     x: UInt8[Tensor, "..."], value_range: tuple[float, float], out: torch.dtype = torch.float32
 ) -> Float[Tensor, "..."]:
     """Bytes 0 to 255 as floats, 0 at the lower end of `value_range` and 255 at the upper."""
-    low, high = value_range
     scaled = x.to(out).div_(255.0)
-    return scaled if (low, high) == (0.0, 1.0) else scaled.mul_(high - low).add_(low)
+    if value_range == (0.0, 1.0):
+        return scaled
+    # Exact at both ends, where multiplying and adding may leave the range by a last bit.
+    low, high = torch.tensor(value_range, dtype=out, device=x.device)
+    return torch.lerp(low, high, scaled)
 
 
 class Transforms:
@@ -57,7 +60,9 @@ class Transforms:
             if not items:
                 raise DataError("an empty list holds no sample")
             return torch.cat([self(item) for item in items])
-        x = self._tensor(data)
+        x = self._tensor(data).contiguous()
+        if x.numel() == 0:
+            raise DataError("no values at all")
         if x.dtype == torch.uint8:
             if self.spec.range is None:
                 raise DataError("bytes need a declared `input.range` to be scaled to; give floats instead")
@@ -70,7 +75,7 @@ class Transforms:
 
     def _tensor(self, data: object) -> Tensor:
         shape = self.spec.shape
-        if _is_image(data):
+        if is_image(data):
             return torch.from_numpy(self._pixels(cast("Image", data)))[None]
         if isinstance(data, np.ndarray):
             x = from_numpy(cast(Any, data))
@@ -87,6 +92,13 @@ class Transforms:
         modes = {1: "L", 3: "RGB", 4: "RGBA"}
         if len(shape) != 3 or shape[0] not in modes:
             raise DataError(f"this variant expects shape {list(shape)}, which no image has")
+        if image.mode in ("I", "F"):
+            raise DataError(f"a PIL image of mode {image.mode} has no fixed white; give an array instead")
+        if image.mode.startswith("I;16"):
+            from PIL import Image
+
+            # Pillow would cut everything above 255 off.
+            image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
         height, width = shape[1:]
         image = image.convert(modes[shape[0]])
         if image.size != (width, height):
@@ -96,13 +108,13 @@ class Transforms:
 
 
 def from_numpy(array: NDArray[Any]) -> Tensor:
-    """A tensor of an array's own numbers, without negative strides or foreign byte order.
+    """A tensor of an array's own numbers, without negative strides, foreign byte order or a ban on writing.
 
     Raises:
         DataError: no numbers, or numbers of a kind that PyTorch does not have.
     """
     try:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     except TypeError as error:
         raise DataError(f"expected numbers that PyTorch has, found an array of {array.dtype}") from error
 
@@ -134,17 +146,21 @@ def check_values(x: Float[Tensor, "..."], spec: TensorSpec) -> None:
     """
     if x.numel() == 0:
         raise DataError("no values at all")
-    low, high = (float(v) for v in torch.aminmax(x))
+    low, high = (float(v) for v in torch.aminmax(x.detach()))
     if not (np.isfinite(low) and np.isfinite(high)):
         where = tuple(int(i) for i in (~torch.isfinite(x)).nonzero()[0])
         raise DataError(f"the value at index {where} is not finite")
-    if spec.range is not None and (low < spec.range[0] or high > spec.range[1]):
+    if spec.range is None:
+        return
+    lowest, highest = (float(np.float32(v)) for v in spec.range)  # as `x` holds them
+    if low < lowest or high > highest:
         raise DataError(
             f"expected values in {list(spec.range)}, found {low:g} to {high:g}; "
             "bytes (uint8) are scaled by themselves"
         )
 
 
-def _is_image(data: object) -> bool:
+def is_image(data: object) -> bool:
+    """Whether something is a PIL image."""
     # Pillow need not be imported to know that something is no image of it.
     return any(cls.__module__ == "PIL.Image" and cls.__name__ == "Image" for cls in type(data).__mro__)

@@ -1,6 +1,6 @@
 """Whatever a person has at hand becomes the same batch, or is refused in one line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,15 @@ def assert_is_a_batch(x: torch.Tensor, shape: tuple[int, ...]) -> None:
     assert x.shape[1:] == shape
     assert x.dtype == torch.float32
     assert x.is_contiguous()
+
+
+@pytest.fixture
+def every_warning() -> Iterator[None]:
+    """PyTorch gives some warnings once in a process, so that an earlier test could have taken it."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
 
 
 # -- PIL images ---------------------------------------------------------------------------------------
@@ -176,6 +185,7 @@ def test_a_tensor_becomes_a_batch(shape: tuple[int, ...], n: int, layout: Change
     assert torch.equal(given_tensor, before)
 
 
+@pytest.mark.usefixtures("every_warning")
 @pytest.mark.parametrize(
     "change",
     [
@@ -192,19 +202,21 @@ def test_an_array_counts_by_its_values_not_by_how_it_lies_in_memory(change: Chan
     assert np.array_equal(x.numpy(), array)
 
 
+@pytest.mark.usefixtures("every_warning")
 def test_pixels_of_an_image_as_an_array_are_taken() -> None:
     picture = image("RGB", RED)
     assert torch.equal(transforms(*COLOUR)(np.asarray(picture)), transforms(*COLOUR)(picture))
 
 
+@pytest.mark.usefixtures("every_warning")
 def test_a_tensor_that_requires_a_gradient_is_taken_without_a_warning() -> None:
     x = torch.rand(2, 6, requires_grad=True)
-    warn_always = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)  # some warnings come once in a process, perhaps in another test
-    try:
-        assert torch.equal(transforms(6)(x), x)
-    finally:
-        torch.set_warn_always(warn_always)
+    assert torch.equal(transforms(6)(x), x)
+
+
+def test_an_array_that_fits_as_it_is_keeps_its_axes() -> None:
+    cube = values(1, (3, 3, 3), np.float32)[0]
+    assert np.array_equal(transforms(3, 3, 3)(cube)[0].numpy(), cube)
 
 
 def test_a_list_gives_one_sample_for_each_entry() -> None:
