@@ -44,7 +44,8 @@ def build(
     _assemble(spec, log, max_parameters)
     log.replay = True
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds every accelerator as well.
+        torch.default_generator.manual_seed(seed)
         ae = _assemble(spec, log, max_parameters, "cpu")
     return ae.to(device=device, dtype=dtype)
 

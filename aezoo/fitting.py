@@ -12,14 +12,13 @@ from torch import Generator, Tensor, nn
 
 from aezoo.autoencoder import Autoencoder, Batch, Output
 from aezoo.datasets import Rows, Samples
-from aezoo.errors import TrainingError
+from aezoo.errors import AezooError, TrainingError
 from aezoo.progress import EpochBar
 from aezoo.specs import (
     AdamSpec,
     ConstantSpec,
     CosineSpec,
     FitStage,
-    LossSpec,
     PlateauSpec,
     RecipeSpec,
     VariantSpec,
@@ -123,8 +122,8 @@ class Run:
         self.chosen = Plan()
         self.generator = Generator().manual_seed(self.recipe.seed)
         losses = (self.recipe.reconstruction, *self.recipe.penalties)
-        self.terms: dict[LossSpec, Term] = {loss: loss.build() for loss in losses}
-        self.modules = [term.to(device) for term in self.terms.values() if isinstance(term, nn.Module)]
+        self.terms: list[Term] = [loss.build() for loss in losses]
+        self.modules = [term.to(device) for term in self.terms if isinstance(term, nn.Module)]
         self.steps = 0
 
     def fit(self) -> Plan:
@@ -145,6 +144,7 @@ class Run:
         schedule = _Schedule(stage, math.ceil(len(self.samples) / self.recipe.batch_size))
         best = _Best(self.ae, self.modules, stage)
         rates: list[float] = []
+        self._train_mode(True)
         for callback in self.callbacks:
             callback.on_fit_start(state)
         for epoch in range(epochs):
@@ -161,7 +161,7 @@ class Run:
             }
             state.epoch = epoch + 1
             if self.validation is not None:
-                record["validation"] = self._validate(self.validation, float(epoch + 1))
+                record["validation"] = self._validate(self.validation, float(epoch + 1), state.step)
             record["seconds"] = round(time.perf_counter() - clock, 3)
             self._refuse_nonfinite(record)
             self.chosen.history.append(record)
@@ -183,8 +183,12 @@ class Run:
         for module in self.modules:
             yield from module.parameters()
 
+    def _train_mode(self, on: bool) -> None:
+        for module in (self.ae, *self.modules):
+            module.train(on)
+
     def _epoch(self, state: TrainingState, schedule: "_Schedule") -> dict[str, float]:
-        self.ae.train()
+        self._train_mode(True)
         after_step = [
             cast(Callable[[], None], module.after_step)
             for module in self.ae.modules()
@@ -201,7 +205,16 @@ class Run:
                 callback.before_step(state)
             for group in state.optimizer.param_groups:
                 group["lr"] = schedule.next()
-            loss, values = self.recipe.objective(self.ae, batch, self.terms)
+            try:
+                loss, values = self.recipe.objective(self.ae, batch, self.terms)
+            except ValueError as error:
+                if len(rows.input) > 1 or isinstance(error, AezooError):
+                    raise
+                size = self.recipe.batch_size
+                raise TrainingError(
+                    f"a batch of 1 row cannot be trained on ({error}); {n} rows in batches of {size} leave "
+                    "one over, choose another recipe.batch_size"
+                ) from error
             state.optimizer.zero_grad()
             loss.backward()
             state.optimizer.step()
@@ -221,24 +234,26 @@ class Run:
         return Batch(x, rows.target, rows.labels, epoch, step, generator)
 
     @torch.no_grad()
-    def _validate(self, samples: Samples, epoch: float) -> dict[str, float]:
-        self.ae.eval()
+    def _validate(self, samples: Samples, epoch: float, step: int) -> dict[str, float]:
+        self._train_mode(False)
         generator = Generator().manual_seed(EVAL_SEED)
         sums: dict[str, Tensor] = {}
         for rows in samples.in_order(self.spec, EVAL_BATCH):
-            batch = self._batch(rows, epoch, self.steps, generator)
+            batch = self._batch(rows, epoch, step, generator)
             loss, values = self.recipe.objective(self.ae, batch, self.terms)
             _add(sums, {"loss": loss, **values}, len(rows.input))
+        self._train_mode(True)
         return {name: float(total) / len(samples) for name, total in sums.items()}
 
     def _refuse_nonfinite(self, record: dict[str, Any]) -> None:
         for part in ("train", "validation"):
-            for name, value in cast(dict[str, float], record.get(part, {})).items():
-                if name != "loss" and not math.isfinite(value):
-                    raise TrainingError(
-                        f"stage {record['stage']}, epoch {record['epoch']}: the {part} term {name!r} became "
-                        f"{value}; a lower learning rate usually helps"
-                    )
+            values = cast(dict[str, float], record.get(part, {}))
+            bad = [f"{k!r} became {v}" for k, v in values.items() if k != "loss" and not math.isfinite(v)]
+            if bad:
+                raise TrainingError(
+                    f"stage {record['stage']}, epoch {record['epoch']}: the {part} term {', '.join(bad)}; "
+                    "a lower learning rate usually helps"
+                )
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor], rows: int) -> None:
@@ -286,7 +301,8 @@ class _Schedule:
         if not isinstance(self.spec, PlateauSpec):
             assert isinstance(self.spec, ConstantSpec | CosineSpec)
             return
-        if loss < self.best * (1 - self.spec.threshold):
+        margin = self.spec.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
+        if loss < self.best - margin:
             self.best, self.waited = loss, 0
             return
         self.waited += 1

@@ -20,7 +20,7 @@ class EpochBar:
             TextColumn("{task.fields[losses]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not (wanted and console.is_terminal),
+            disable=not (wanted and console.file.isatty()),
         )
         self._task: Any = None
         self._stage: object = None

@@ -9,7 +9,7 @@ they are defined.
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, field_validator
@@ -325,14 +325,15 @@ class RecipeSpec(Spec):
         self,
         ae: "Autoencoder",
         batch: "Batch",
-        terms: "Mapping[LossSpec, Callable[[Output, Batch, Autoencoder], Tensor]] | None" = None,
+        terms: "Sequence[Callable[[Output, Batch, Autoencoder], Tensor]] | None" = None,
     ) -> "tuple[Tensor, dict[str, Tensor]]":
         """What training minimises, for people with a loop of their own.
 
         Args:
             ae: the autoencoder, in the mode (train or eval) in which it should run.
             batch: rows already on its device; `batch.input` is what the network sees.
-            terms: the modules of losses that have parameters; by default each is built on the spot.
+            terms: what each loss's `build` gave, the data term first; by default each is built on the
+                spot, which a loss with parameters does not train by.
 
         Returns:
             The weighted sum, and every term by its kind, unweighted. All are scalars.
@@ -340,10 +341,12 @@ class RecipeSpec(Spec):
         output = ae(batch.input)
         values: dict[str, Tensor] = {}
         total: Tensor | None = None
-        for loss in (self.reconstruction, *self.penalties):
-            value = (terms[loss] if terms else loss.build())(output, batch, ae)
+        losses = (self.reconstruction, *self.penalties)
+        for loss, term in zip(losses, terms or [loss.build() for loss in losses], strict=True):
+            value = term(output, batch, ae)
             name = str(type(loss).declared_kind)
-            values[name if name not in values else f"{name}.{len(values)}"] = value
+            # "loss" is what the sum is called in a history.
+            values[f"{name}.{len(values)}" if name in (*values, "loss") else name] = value
             weighted = value * loss.weight_at(batch.epoch)
             total = weighted if total is None else total + weighted
         assert total is not None

@@ -142,7 +142,7 @@ class Stack(nn.Module):
         before, shape = "the input", in_shape
         try:
             for entry, spec in enumerate(layers):
-                # Layers that this one holds are written out by its own call, so that paths stay the document's.
+                # Layers held inside are written out by a call of their own: paths stay the document's.
                 for single in (spec.model_copy(update={"repeat": 1}),) * spec.repeat:
                     log.where = ".".join(filter(None, (outer[0], name, str(len(built)))))
                     log.source = ".".join(filter(None, (outer[1], name, str(entry))))

@@ -66,7 +66,7 @@ def train(
     clock = time.perf_counter()
     splits = gather(source, spec, recipe.seed)
     own = [cast(Callback, callback.build()) for callback in recipe.callbacks]
-    with _surroundings(recipe):
+    with _surroundings(recipe, where):
         ae = build(spec, seed=recipe.seed, device=where, max_parameters=max_parameters)
         with EpochBar(progress, "training") as bar:
             plan = Run(ae, spec, splits.train, splits.validation, [*own, *callbacks], where, bar).fit()
@@ -76,8 +76,7 @@ def train(
         history = plan.history
         if recipe.refit:
             everything = splits.train.joined(splits.validation)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
+            with _seeded(recipe.seed, where):
                 ae = build(spec, seed=recipe.seed, device=where, max_parameters=max_parameters)
                 with EpochBar(progress, "refit on all") as bar:
                     again = Run(ae, spec, everything, None, [*own, *callbacks], where, bar, plan).fit()
@@ -103,23 +102,36 @@ def pick_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(f"device {device!s} is not to be had: {str(error).splitlines()[0]}") from error
+        torch.zeros((), device=found).item()  # the meta device can hold a tensor, but has no values
+    except (RuntimeError, AssertionError, ImportError) as error:
+        # PyTorch lists every backend behind the first sentence.
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise TrainingError(f"device {device!s} is not to be had: {reason}") from error
     return found
 
 
 @contextmanager
-def _surroundings(recipe: RecipeSpec) -> Generator[None]:
+def _surroundings(recipe: RecipeSpec, device: torch.device) -> Generator[None]:
     """The recipe's threads and seed, and the caller's own afterwards."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(recipe.threads)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+        with _seeded(recipe.seed, device):
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Generator[None]:
+    """The global random states of the CPU and of one accelerator at a seed, and put back afterwards."""
+    gpu = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every accelerator
+        for one in gpu:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 # -- before and after ---------------------------------------------------------------------------------

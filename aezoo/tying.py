@@ -6,7 +6,7 @@ saved network always owns independent weights.
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -44,8 +44,7 @@ def tied(ae: Autoencoder, path: str = "") -> Generator[None]:
     finally:
         for handle, (encoder, decoder) in zip(handles, pairs, strict=True):
             handle.remove()
-            # Absent where no forward pass has run yet.
-            vars(decoder).pop("weight", None)
+            del vars(decoder)["weight"]
             decoder.weight = nn.Parameter(_transposed(encoder).detach().clone().contiguous())
 
 
@@ -61,6 +60,11 @@ def mirrored(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, Weighted]]
         counts = f"{len(encoder)} in the encoder, {len(decoder)} in the decoder"
         raise SpecError([Problem(path, f"tie needs as many weighted layers on each side, found {counts}")])
     for e, d in zip(encoder, decoder, strict=True):
+        convolutions = sorted(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for m in (e, d))
+        linear = isinstance(e, nn.Linear) and isinstance(d, nn.Linear)
+        if not linear and convolutions != [False, True]:
+            kinds = f"{type(e).__name__} and {type(d).__name__}"
+            raise SpecError([Problem(path, f"tie needs mirrored layers, found {kinds}")])
         if _transposed(e).shape != d.weight.shape:
             shapes = f"{tuple(e.weight.shape)} and {tuple(d.weight.shape)}"
             raise SpecError([Problem(path, f"tie needs mirrored layers, found weights of {shapes}")])
@@ -74,7 +78,9 @@ def _transposed(module: Weighted) -> Tensor:
 
 def _follow(decoder: Weighted, encoder: Weighted) -> Any:
     def take_over(module: nn.Module, _: object) -> None:
-        cast(Weighted, module).weight = _transposed(encoder)  # pyright: ignore[reportAttributeAccessIssue]
+        # Beside the parameters, whose order this keeps: an optimizer's state goes by it.
+        vars(module)["weight"] = _transposed(encoder)
 
-    del decoder.weight
+    decoder.register_parameter("weight", None)
+    take_over(decoder, None)
     return decoder.register_forward_pre_hook(take_over)
