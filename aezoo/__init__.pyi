@@ -5,13 +5,14 @@ from aezoo.autoencoder import Source as Source
 from aezoo.builder import build as build
 from aezoo.builder import validate as validate
 from aezoo.checkpoint import save as save
-from aezoo.datasets import Rows as Rows
-from aezoo.datasets import Samples as Samples
 from aezoo.demonstration import demo as demo
 from aezoo.demonstration import sample_digits as sample_digits
 from aezoo.documents import json_schema as json_schema
 from aezoo.documents import read_spec as read_spec
 from aezoo.documents import to_yaml as to_yaml
+from aezoo.errors import (
+    AdviceWarning as AdviceWarning,
+)
 from aezoo.errors import (
     AezooError as AezooError,
 )
@@ -23,6 +24,9 @@ from aezoo.errors import (
 )
 from aezoo.errors import (
     LayerError as LayerError,
+)
+from aezoo.errors import (
+    MissingExtraError as MissingExtraError,
 )
 from aezoo.errors import (
     NotSupportedError as NotSupportedError,
@@ -62,6 +66,9 @@ from aezoo.hookspecs import hookimpl as hookimpl
 from aezoo.plots import reconstructions as reconstructions
 from aezoo.registry import contributors as contributors
 from aezoo.registry import register as register
+from aezoo.samples import Rows as Rows
+from aezoo.samples import Samples as Samples
+from aezoo.samples import pairs as pairs
 from aezoo.specs import (
     ActivationSpec as ActivationSpec,
 )

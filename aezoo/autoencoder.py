@@ -13,7 +13,10 @@ from torch import Generator, Tensor, nn
 from aezoo.errors import NotSupportedError
 from aezoo.specs import AutoencoderSpec, LayerSpec
 from aezoo.stack import Aux, Exact, LayerShape, Mean, Stack
-from aezoo.transforms import Transforms
+from aezoo.transforms import Scaler, Transforms
+
+FITTED = ("target_mean", "input_shift", "input_scale")
+"""Tensors of an autoencoder that are measured on the training data rather than trained."""
 
 
 class Output(NamedTuple):
@@ -86,6 +89,10 @@ class Autoencoder(nn.Module):
         spec: what it was built from.
         shapes: shapes of every layer by path.
         target_mean: mean of the training targets, (*target shape); None before any training.
+        input_shift: what was taken off each input value in training, (*input shape); None where inputs
+            were not scaled by what was fitted to them.
+        input_scale: what each was then divided by; likewise.
+        columns: a table's columns in the order of the input's values; empty for other data.
         metrics: measured numbers as in `metrics.json`; empty for a network nobody measured.
         history: one record for each epoch of the training in this process.
         training_record: circumstances of the training as in `training.json`.
@@ -93,6 +100,8 @@ class Autoencoder(nn.Module):
     """
 
     target_mean: Tensor | None
+    input_shift: Tensor | None
+    input_scale: Tensor | None
 
     def __init__(
         self, encoder: Stack, decoder: Stack, spec: AutoencoderSpec, shapes: dict[str, LayerShape]
@@ -102,7 +111,9 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
         self.spec = spec
         self.shapes = shapes
-        self.register_buffer("target_mean", None)
+        for name in FITTED:
+            self.register_buffer(name, None)
+        self.columns: tuple[str, ...] = ()
         self.metrics: dict[str, dict[str, Any]] = {}
         self.history: list[dict[str, Any]] = []
         self.training_record: dict[str, Any] = {}
@@ -225,7 +236,19 @@ class Autoencoder(nn.Module):
 
     def transforms(self) -> Transforms:
         """What turns a PIL image, an array or a uint8 tensor into a batch for this autoencoder."""
-        return Transforms(self.spec.input)
+        return Transforms(self.spec.input, self.scaler, self.columns)
+
+    @property
+    def scaler(self) -> Scaler | None:
+        """What was fitted to the training inputs, where they were scaled by it."""
+        if self.input_shift is None or self.input_scale is None:
+            return None
+        return Scaler(self.input_shift, self.input_scale)
+
+    @scaler.setter
+    def scaler(self, scaler: Scaler | None) -> None:
+        self.input_shift = None if scaler is None else scaler.shift
+        self.input_scale = None if scaler is None else scaler.scale
 
     def sparsity(self) -> Exact | Mean | None:
         """What the encoder's last layer promises about the latents."""

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from pydantic import Field
 
-from aezoo.autoencoder import Autoencoder, Source
+from aezoo.autoencoder import FITTED, Autoencoder, Source
 from aezoo.builder import skeleton
 from aezoo.documents import SCHEMA_VERSION, canonical_json, migrate, spec_sha256, to_yaml
 from aezoo.errors import (
@@ -33,6 +33,7 @@ from aezoo.errors import (
     TensorError,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
+from aezoo.files import write_durably
 from aezoo.hookspecs import HOOKS
 from aezoo.registry import LOCAL, registry
 from aezoo.specs import AutoencoderSpec, Shape, VariantSpec
@@ -81,8 +82,10 @@ class FolderConfig(Spec):
     schema_version: NonNegativeInt
     spec_sha256: Sha256
     shapes: dict[str, ShapesRecord]
-    fitted: tuple[Literal["target_mean"], ...] = ()
+    fitted: tuple[Literal["target_mean", "input_shift", "input_scale"], ...] = ()
     """Tensors that were measured on the training data rather than trained."""
+    columns: Annotated[tuple[str, ...], Field(max_length=100_000)] = ()
+    """A table's columns in the order of the input's values."""
     plugins: tuple[PluginRecord, ...] = ()
     unpackaged: tuple[str, ...] = ()
     """Kinds that came from `aezoo.register` and so from no distribution."""
@@ -168,7 +171,7 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
     for name, tensor in tensors.items():
         refuse_nonfinite(name, tensor)
     fresh = skeleton(spec, ae.shapes, sys.maxsize)
-    fitted: tuple[Literal["target_mean"], ...] = ("target_mean",) if ae.target_mean is not None else ()
+    fitted = tuple(name for name in FITTED if getattr(ae, name) is not None)
     wanted, found = _wanted(fresh, fitted), {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if found.get(name) != wanted.get(name):
@@ -181,7 +184,8 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
         schema_version=SCHEMA_VERSION,
         spec_sha256=digest,
         shapes={path: ShapesRecord(input=s.input, output=s.output) for path, s in ae.shapes.items()},
-        fitted=fitted,
+        fitted=cast(Any, fitted),
+        columns=ae.columns,
         plugins=plugins,
         unpackaged=unpackaged,
         latents=ae.latents,
@@ -280,27 +284,6 @@ def _swap(target: Path, contents: Mapping[str, bytes], kept: list[str]) -> None:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file and waits until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file in one step, so that it is always either the old one or the new one."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
-    try:
-        write_durably(beside, data)
-        beside.chmod(0o644)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 # -- loading ------------------------------------------------------------------------------------------
 
 
@@ -356,6 +339,7 @@ def load_folder(
     for name, tensor in tensors.items():
         refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)
+    ae.columns = config.columns
     ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
     ae.training_record = _read_record(path / TRAINING, (expected or {}).get(TRAINING))
     ae.source = Source("folder", str(path), record.sha256, vouched is not None)
@@ -364,8 +348,9 @@ def load_folder(
 
 def _wanted(ae: Autoencoder, fitted: Iterable[str]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """What a file of the weights must hold, for a network on the meta device."""
-    if "target_mean" in fitted:
-        ae.target_mean = torch.empty(ae.spec.output.shape, device="meta")
+    for name in fitted:
+        shape = (ae.spec.output if name == "target_mean" else ae.spec.input).shape
+        setattr(ae, name, torch.empty(shape, device="meta"))
     # Stored as float32 always, whatever the process's or a layer's own precision.
     return {
         name: (torch.float32 if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))

@@ -9,10 +9,10 @@ import safetensors.torch
 
 from aezoo import plots
 from aezoo.autoencoder import Autoencoder
-from aezoo.checkpoint import write_atomically
-from aezoo.datasets import Samples
 from aezoo.errors import CheckpointError
 from aezoo.evaluation import Metric, evaluate
+from aezoo.files import write_atomically
+from aezoo.samples import Samples
 from aezoo.zoo import load
 
 DIGITS = "digits.safetensors"

@@ -4,8 +4,12 @@ Each says in one line what was wrong, where, and what was expected. A file with 
 one line for each. The command line prints the text and exits with 1, without a traceback.
 """
 
+import importlib
+import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 class AezooError(Exception):
@@ -80,8 +84,47 @@ class PluginWarning(UserWarning):
     """A plugin that could not be loaded; everything else goes on working."""
 
 
+class AdviceWarning(UserWarning):
+    """Something that works, but probably not as hoped. Its text begins with a code that stays the same.
+
+    Silence one with `warnings.filterwarnings("ignore", message="identity-risk")`, or several with the
+    environment: `AEZOO_SILENCE=identity-risk,dead-latents`.
+
+    Attributes:
+        code: such as `identity-risk`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {message}")
+
+
+def advise(code: str, message: str) -> None:
+    """Warns with an `AdviceWarning`, unless `AEZOO_SILENCE` names its code."""
+    silenced = os.environ.get("AEZOO_SILENCE", "").split(",")
+    if code not in (word.strip() for word in silenced):
+        warnings.warn(AdviceWarning(code, message), stacklevel=3)
+
+
 class DataError(AezooError, ValueError):
     """Data that is missing, or does not fit what a variant expects."""
+
+
+class MissingExtraError(AezooError, ImportError):
+    """A package that is not installed because it is optional."""
+
+
+def optional(module: str, package: str, extra: str) -> Any:
+    """A module of an optional package.
+
+    Raises:
+        MissingExtraError: the package is not installed; says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        text = f"this needs {package}; install it with: pip install 'aezoo[{extra}]'"
+        raise MissingExtraError(text) from error
 
 
 class TrainingError(AezooError, RuntimeError):

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder, Output
-from aezoo.datasets import Rows, Samples
 from aezoo.errors import DataError
 from aezoo.hookspecs import Register, hookimpl
 from aezoo.registry import registry
+from aezoo.samples import Rows, Samples
 from aezoo.specs import MetricSpec, Split, VariantSpec
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -11,9 +11,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aezoo.autoencoder import Autoencoder, Batch, Output
-from aezoo.datasets import Rows, Samples
 from aezoo.errors import AezooError, TrainingError
 from aezoo.progress import EpochBar
+from aezoo.samples import Rows, Samples
 from aezoo.specs import (
     AdamSpec,
     ConstantSpec,
@@ -228,6 +228,7 @@ class Run:
         return {name: float(total) / n for name, total in sums.items()}
 
     def _batch(self, rows: Rows, epoch: float, step: int, generator: Generator) -> Batch:
+        rows = rows.to(self.device)
         x = rows.input
         for noise in self.recipe.noises:
             x = noise(x, generator)

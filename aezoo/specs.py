@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from aezoo.autoencoder import Autoencoder, Batch, Output
-    from aezoo.datasets import Samples
+    from aezoo.samples import Samples
 
 Members = dict[str, type[FamilySpec]] | None
 Split = Literal["train", "validation", "test"]
@@ -177,6 +177,10 @@ class DatasetSpec(FamilySpec):
     def has(self, split: Split) -> bool:
         """Whether there is such a split; by default all three."""
         return True
+
+    def held_out(self) -> str:
+        """How the validation split comes about, in words, for the record."""
+        return "the dataset's own split"
 
 
 class CallbackSpec(FamilySpec):

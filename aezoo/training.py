@@ -13,11 +13,11 @@ from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder, Source
 from aezoo.builder import build, skeleton
-from aezoo.datasets import Data, gather
 from aezoo.errors import DataError, Problem, SpecError, TrainingError
 from aezoo.evaluation import Metric, evaluate
 from aezoo.fitting import Callback, Plan, Run
 from aezoo.progress import EpochBar
+from aezoo.samples import Data, gather
 from aezoo.specs import FitStage, RecipeSpec, VariantSpec
 from aezoo.tying import mirrored
 
@@ -71,6 +71,7 @@ def train(
         with EpochBar(progress, "training") as bar:
             plan = Run(ae, spec, splits.train, splits.validation, [*own, *callbacks], where, bar).fit()
         ae.target_mean = splits.train.target_mean(spec).to(where)
+        _keep_scaling(ae, splits)
         ae.eval()
         chosen = evaluate(ae, splits.validation, dataset=splits.name, split="validation")
         history = plan.history
@@ -82,6 +83,8 @@ def train(
                     again = Run(ae, spec, everything, None, [*own, *callbacks], where, bar, plan).fit()
             history = history + again.history
             ae.target_mean = everything.target_mean(spec).to(where)
+            # As the data were scaled: by the training split alone.
+            _keep_scaling(ae, splits)
             ae.eval()
     trained = time.perf_counter() - clock
     ae.history = history
@@ -164,6 +167,12 @@ def _measured(
         n=len(splits.train), definition="wall time of the whole training, choosing and refitting together",
     )  # fmt: skip
     return metrics
+
+
+def _keep_scaling(ae: Autoencoder, splits: Data) -> None:
+    ae.scaler = splits.train.scaler
+    ae.columns = splits.train.columns
+    ae.to(next(ae.parameters()).device)
 
 
 def preview_inputs(spec: VariantSpec, n: int = 12) -> Tensor:

@@ -220,7 +220,8 @@ def build_index(root: Path) -> dict[str, Any]:
 
 def write_index(root: Path) -> Path:
     """Writes `index.json` anew; the checks of `build_index` come first."""
-    from aezoo.checkpoint import pretty_json, write_atomically
+    from aezoo.checkpoint import pretty_json
+    from aezoo.files import write_atomically
 
     path = root / INDEX
     write_atomically(path, pretty_json(build_index(root)))

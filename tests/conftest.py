@@ -11,13 +11,14 @@ AEZOO = Path(__file__).parent.parent / "aezoo"
 # Plain data, which pydantic checks: its own protocols and `Self` are beyond beartype's decorator.
 UNCHECKED = {"__init__", "families", "specs"}
 install_import_hook(
-    [f"aezoo.{path.stem}" for path in AEZOO.glob("*.py") if path.stem not in UNCHECKED] + ["aezoo.layers"],
+    [f"aezoo.{path.stem}" for path in AEZOO.glob("*.py") if path.stem not in UNCHECKED]
+    + ["aezoo.datasets", "aezoo.layers"],
     "beartype.beartype",
 )
 
 import torch  # noqa: E402
 
-from aezoo.datasets import data_root  # noqa: E402
+from aezoo.datasets.named import data_root  # noqa: E402
 from aezoo.registry import registry  # noqa: E402
 
 # Small networks gain nothing from threads, and parallel test processes fight for them.

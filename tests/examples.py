@@ -72,6 +72,28 @@ DATASETS: dict[str, list[dict[str, Any]]] = {
     "mnist": [{}],
     "fashion_mnist": [{}],
     "torchvision": [{"name": "MNIST"}, {"name": "FashionMNIST", "holdout": 5}],
+    "images": [
+        {"path": "photos", "size": [32, 48]},
+        {
+            "path": "photos",
+            "size": [32, 32],
+            "channels": 1,
+            "fit": "exact",
+            "skip_corrupt": True,
+            "workers": 2,
+        },
+    ],
+    "array": [{"path": "data.npy"}, {"path": "data.npz", "key": "x", "labels": "y", "scale": "standard"}],
+    "table": [
+        {"path": "data.csv"},
+        {"path": "data.parquet", "columns": ["a", "b"], "label": "c", "test": 0.2},
+    ],
+    "windows": [
+        {"path": "series.npy", "length": 16},
+        {"path": "series.csv", "columns": ["a"], "length": 16, "stride": 4, "scale": "none", "test": 0.1},
+    ],
+    "photo_patches": [{}, {"size": 8, "channels": 1, "count": 100, "seed": 3}],
+    "swiss_roll": [{}, {"count": 50, "noise": 0.1, "test": 0.0, "validation": 0.2}],
 }
 METRICS: dict[str, list[dict[str, Any]]] = {
     "mse": [{}],

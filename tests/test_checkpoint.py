@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import aezoo
-from aezoo import checkpoint
+from aezoo import checkpoint, files
 from aezoo.checkpoint import load_folder, load_spec
 from aezoo.documents import canonical_json, spec_sha256
 from aezoo.errors import (
@@ -617,15 +617,19 @@ def test_a_file_is_replaced_in_one_step_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "index.json"
-    checkpoint.write_atomically(path, b"old")
+    files.write_atomically(path, b"old")
     assert path.stat().st_mode & 0o777 == 0o644
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_durably", full_disk(after=0))
+
+        def full(handle: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left on device"):
-            checkpoint.write_atomically(path, b"something new")
+            files.write_atomically(path, b"something new")
     assert contents(tmp_path) == {"index.json": b"old"}
     with path.open("rb") as reader:
-        checkpoint.write_atomically(path, b"new")
+        files.write_atomically(path, b"new")
         assert reader.read() == b"old"
     assert contents(tmp_path) == {"index.json": b"new"}
 

@@ -17,9 +17,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import aezoo
-from aezoo import datasets
-from aezoo.datasets import HOLDOUT, Samples, as_samples, data_root, gather, torchvision_datasets
+from aezoo import samples as given
+from aezoo.datasets import named
+from aezoo.datasets.named import HOLDOUT, data_root, torchvision_datasets
 from aezoo.errors import DataError
+from aezoo.samples import Samples, as_samples, gather
 from tests.examples import small_spec
 
 SPEC = small_spec()  # (1, 6, 6) in 0 to 1
@@ -226,7 +228,7 @@ def test_bytes_need_a_range(fits: aezoo.AutoencoderSpec, what: str) -> None:
 # -- what a person hands to train ---------------------------------------------------------------------
 
 
-def all_of(data: datasets.Data) -> Samples:
+def all_of(data: given.Data) -> Samples:
     """Both splits again, in the order in which they were drawn."""
     parts = zip(data.train._tensors(), data.validation._tensors(), strict=True)
     return Samples(*(None if a is None or b is None else torch.cat([a, b]) for a, b in parts))  # pyright: ignore[reportArgumentType]
@@ -407,8 +409,12 @@ X = torch.zeros(1, 6, 6)
         (torch.zeros(0, 1, 6, 6), "there are no samples"),
         (torch.tensor(0.5), "a single number holds no samples"),
         ([X, X[:, 1:]], "the items differ in shape"),
-        ([(X, 1, 2)] * 2, "item 0 has 3 parts; a sample, or a sample and one more, is expected"),
-        ([(X, 1), (X,)], "2 inputs but 1 labels"),
+        (
+            [(X, X, 1, 2)] * 2,
+            "item 0 has 4 parts; a sample, (sample, label), (input, target) or (input, target, label) is",
+        ),
+        ([(X, 1), (X,)], "1 of 2 items have a target or label; all or none are expected"),
+        ([(X, X, 1), (X, X, None)], "1 of 2 items have a label; all or none are expected"),
         ([(X, "cat")] * 2, "item 0 is a str, not a sample"),
         ([X, None], "item 1 is a NoneType, not a sample"),
         ([{"image": X}] * 2, "item 0 is a dict, not a sample"),
@@ -689,7 +695,7 @@ class Whole:
 @pytest.fixture
 def other_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(Arrays=Arrays, Parts=Parts, Items=Items, Whole=Whole)
-    monkeypatch.setattr(datasets, "torchvision_datasets", lambda: fake)
+    monkeypatch.setattr(named, "torchvision_datasets", lambda: fake)
 
 
 @pytest.mark.usefixtures("other_datasets")
@@ -727,7 +733,7 @@ except RuntimeError as error:
     assert "torchvision::nms" in str(error)
 """
     through_aezoo = """
-from aezoo.datasets import torchvision_datasets
+from aezoo.datasets.named import torchvision_datasets
 found = torchvision_datasets()
 assert found is torchvision_datasets()
 assert found.MNIST.__name__ == "MNIST"

@@ -7,10 +7,10 @@ import torch
 
 import aezoo
 from aezoo.autoencoder import Output
-from aezoo.datasets import Rows, Samples
 from aezoo.errors import DataError
 from aezoo.evaluation import Metric, evaluate, evaluate_again
 from aezoo.registry import registry
+from aezoo.samples import Rows, Samples
 from tests.examples import METRICS, small, small_spec
 
 TWO_TO_TWO = {

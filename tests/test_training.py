@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 import aezoo
-from aezoo.datasets import gather
+from aezoo.samples import gather
 from aezoo.training import pick_device, preview_inputs
 from aezoo.tying import mirrored, tied
 from tests.examples import small, small_spec

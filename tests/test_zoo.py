@@ -9,11 +9,11 @@ import torch
 
 import aezoo
 from aezoo import zoo
-from aezoo.datasets import Samples
 from aezoo.demonstration import sample_digits
 from aezoo.documents import spec_sha256
 from aezoo.errors import HashError, MissingFileError, NotSupportedError
 from aezoo.evaluation import evaluate_again
+from aezoo.samples import Samples
 
 VARIANTS = aezoo.list_variants()
 every_variant = pytest.mark.parametrize("name", VARIANTS)
@@ -248,7 +248,7 @@ def test_the_demo_measures_and_draws(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_the_shipped_digits_are_the_first_of_the_test_set() -> None:
-    from aezoo.datasets import MnistSpec
+    from aezoo.datasets.named import MnistSpec
 
     shipped, real = sample_digits(), MnistSpec().load("test")
     assert isinstance(shipped, Samples)

@@ -1,18 +1,15 @@
-"""Data as batches: named datasets, and whatever a person hands to `train`.
+"""Data as batches, from whatever a person hands over.
 
 What fits in memory stays as it came (bytes, mostly) in one tensor, and is sliced and scaled a batch at a
 time. That is several times faster than passing every sample through transforms and a loader.
 """
 
+import copy
 import hashlib
-import importlib
-import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,16 +17,15 @@ from torch import Generator, Tensor
 from torch.utils.data import IterableDataset
 
 from aezoo.errors import DataError
-from aezoo.families import Count
-from aezoo.hookspecs import Register, hookimpl
-from aezoo.specs import AutoencoderSpec, DatasetSpec, Split, TensorSpec
-from aezoo.transforms import check_values, from_numpy, is_image, scale_bytes, with_batch_axis
+from aezoo.specs import AutoencoderSpec, DatasetSpec, TensorSpec
+from aezoo.transforms import Scaler, check_values, from_numpy, is_image, scale_bytes, with_batch_axis
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-HOLDOUT = 10_000
-"""Training images of MNIST and Fashion-MNIST, the last ones, that make up their validation split."""
+
+BLOCK = 4096
+"""Samples that a pass over all of them reads at once."""
 
 
 class Rows(NamedTuple):
@@ -39,20 +35,34 @@ class Rows(NamedTuple):
     target: Tensor
     labels: Tensor | None
 
+    def to(self, device: torch.device) -> "Rows":
+        """The same rows on a device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return Rows(self.input.to(device), self.target.to(device), labels)
+
 
 @dataclass(frozen=True)
 class Samples:
-    """A split of a dataset in memory, as it came.
+    """A split of a dataset, as it came.
 
     Attributes:
         inputs: (n, *shape), uint8 or floating point.
         targets: (n, *shape), or None where the input is its own target.
-        labels: (n,), whole numbers, or None.
+        labels: (n,), or None.
+        index: which rows of these tensors make up the split, in this order; None for all of them.
+        mapped: whether the tensors lie in a file; they are then read a batch at a time and never copied
+            as a whole.
+        scaler: what the inputs were scaled by, where that was fitted to the training split.
+        columns: names of the values of an input, where they come from a table.
     """
 
     inputs: Tensor
     targets: Tensor | None = None
     labels: Tensor | None = None
+    index: Tensor | None = None
+    mapped: bool = False
+    scaler: Scaler | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.inputs.ndim == 0:
@@ -62,17 +72,31 @@ class Samples:
                 raise DataError(f"{len(self.inputs)} inputs but {len(tensor)} {name}")
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.inputs if self.index is None else self.index)
 
     def __getitem__(self, index: slice | Tensor) -> "Samples":
+        if self.mapped or self.index is not None:
+            return self.only(torch.arange(len(self))[index])
         return self._each(lambda t: t[index])
 
+    def only(self, index: Tensor) -> "Samples":
+        """Some of these samples, sharing the tensors."""
+        return replace(self, index=index if self.index is None else self.index[index])
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
-        targets = None if self.targets is None else change(self.targets)
-        return Samples(change(self.inputs), targets, None if self.labels is None else change(self.labels))
+        inputs, targets, labels = (None if t is None else change(t) for t in self._tensors())
+        assert inputs is not None
+        return replace(self, inputs=inputs, targets=targets, labels=labels)
 
     def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         return self.inputs, self.targets, self.labels
+
+    def _taken(self) -> "Samples":
+        """The same samples with tensors that hold them and no others."""
+        if self.index is None:
+            return self
+        index = self.index
+        return replace(self._each(lambda t: t[index]), index=None)
 
     def joined(self, other: "Samples") -> "Samples":
         """These samples and then the others.
@@ -83,10 +107,16 @@ class Samples:
         for name in ("targets", "labels"):
             if (getattr(self, name) is None) != (getattr(other, name) is None):
                 raise DataError(f"only one of the two has {name}")
-        pairs = zip(self._tensors(), other._tensors(), strict=True)
-        inputs, targets, labels = (None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
-        assert inputs is not None
-        return Samples(inputs, targets, labels)
+        if (
+            self.index is not None
+            and other.index is not None
+            and self.inputs.data_ptr() == other.inputs.data_ptr()
+            and self.inputs.shape == other.inputs.shape
+        ):
+            return replace(self, index=torch.cat([self.index, other.index]))
+        first, second = self._taken(), other._taken()
+        rest = iter([t for t in second._tensors() if t is not None])
+        return replace(first._each(lambda t: torch.cat([t, next(rest)])), mapped=False)
 
     def fitted_to(self, spec: AutoencoderSpec) -> "Samples":
         """The same samples, proven to be what a spec expects, with missing channel axes added.
@@ -104,25 +134,28 @@ class Samples:
         if self.targets is None and spec.output != spec.input:
             _fitted(self.inputs, spec.output, "target")
         targets = None if self.targets is None else _fitted(self.targets, spec.output, "target")
-        return Samples(inputs, targets, self.labels)
+        return replace(self, inputs=inputs, targets=targets)
 
     def to(self, device: torch.device) -> "Samples":
-        """The same samples on a device."""
-        return self._each(lambda t: t.to(device))
+        """The same samples on a device; mapped ones stay where they are, to follow batch by batch."""
+        if self.mapped or self.inputs.device == device:
+            return self
+        return self._taken()._each(lambda t: t.to(device))
 
     def rows(self, index: slice | Tensor, spec: AutoencoderSpec) -> Rows:
         """Some samples as a network and a loss see them.
 
         Args:
-            index: which ones, on the samples' device.
+            index: which ones, on the device of `inputs`.
             spec: whose ranges bytes are scaled to.
         """
-        x = _scaled(self.inputs[index], spec.input)
+        where = index if self.index is None else self.index[index]
+        x = _scaled(self.inputs[where], spec.input)
         if self.targets is None and spec.output.range == spec.input.range:
             target = x
         else:
-            target = _scaled((self.inputs if self.targets is None else self.targets)[index], spec.output)
-        return Rows(x, target, None if self.labels is None else self.labels[index])
+            target = _scaled((self.inputs if self.targets is None else self.targets)[where], spec.output)
+        return Rows(x, target, None if self.labels is None else self.labels[where])
 
     def in_order(self, spec: AutoencoderSpec, size: int) -> Iterator[Rows]:
         """All samples, `size` at a time."""
@@ -136,14 +169,17 @@ class Samples:
             if tensor is None:
                 digest.update(b"none")
                 continue
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+            digest.update(f"{tensor.dtype} {(len(self), *tensor.shape[1:])}".encode())
+            for start in range(0, len(self), BLOCK):
+                block = slice(start, start + BLOCK)
+                rows = tensor[block if self.index is None else self.index[block]]
+                digest.update(rows.contiguous().cpu().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def target_mean(self, spec: AutoencoderSpec) -> Tensor:
         """The mean target, summed in double precision, as float32 of the target's shape."""
         total = torch.zeros(spec.output.shape, dtype=torch.float64)
-        for rows in self.in_order(spec, 4096):
+        for rows in self.in_order(spec, BLOCK):
             total += rows.target.double().sum(0).cpu()
         return (total / len(self)).float()
 
@@ -167,6 +203,83 @@ def _scaled(x: Tensor, spec: TensorSpec) -> Tensor:
     return scale_bytes(x, spec.range) if x.dtype == torch.uint8 and spec.range else x
 
 
+# -- pairs --------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    """An item of `Pairs`: what goes in, what should come out, and the label that was set aside."""
+
+    input: Any
+    target: Any
+    label: Any
+
+
+class Pairs:
+    """A map-style dataset of (input, target, label), made by `pairs`."""
+
+    def __init__(
+        self,
+        dataset: "MapDataset",
+        input_transform: Callable[[Any], Any] | None,
+        target_transform: Callable[[Any], Any] | None,
+    ) -> None:
+        self.dataset = dataset
+        self.input_transform = input_transform
+        self.target_transform = target_transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Pair:
+        item: object = self.dataset[index]
+        sample, label = item, None
+        if isinstance(item, tuple | list):
+            parts = cast(Sequence[object], item)
+            if len(parts) != 2:
+                raise DataError(f"item {index} has {len(parts)} parts; (sample, label) is expected")
+            sample, label = parts
+        # A transform that writes in place must reach neither the dataset nor the other transform's sample.
+        made = _made(copy.deepcopy(sample), self.input_transform)
+        target = _made(copy.deepcopy(sample), self.target_transform)
+        return Pair(made, copy.deepcopy(target) if _overlap(made, target) else target, label)
+
+
+def _made(sample: object, transform: Callable[[Any], Any] | None) -> object:
+    return sample if transform is None else transform(sample)
+
+
+def _overlap(a: object, b: object) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.may_share_memory(cast(Any, a), cast(Any, b))
+    return a is b
+
+
+def pairs(
+    dataset: "MapDataset",
+    input_transform: Callable[[Any], Any] | None = None,
+    target_transform: Callable[[Any], Any] | None = None,
+) -> Pairs:
+    """Makes (input, target) pairs for an autoencoder of any supervised dataset, labels kept aside.
+
+        gray_to_colour = aezoo.pairs(dataset, input_transform=Grayscale())
+
+    `aezoo.train(spec, data=...)` takes the result; so does a `DataLoader`. Training runs the transforms
+    once for each item: a corruption that should be drawn anew in every epoch belongs in `recipe.noises`.
+
+    Args:
+        dataset: map-style; items are samples or (sample, label).
+        input_transform: applied to a copy of the sample, to give the input.
+        target_transform: applied to another copy, to give the target.
+
+    Returns:
+        A map-style dataset of `(input, target, label)`; input and target never share memory. The label
+        is None where the dataset has none.
+    """
+    return Pairs(dataset, input_transform, target_transform)
+
+
 # -- what a person hands to train ---------------------------------------------------------------------
 
 
@@ -179,7 +292,7 @@ class MapDataset(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Any:
-        """One item: a sample, (sample, label) or (input, target)."""
+        """One item: a sample, (sample, label), (input, target) or (input, target, label)."""
         ...
 
 
@@ -219,7 +332,8 @@ def gather(data: object, spec: AutoencoderSpec, seed: int) -> Data:
 
     Args:
         data: a `DatasetSpec`, a `Samples`, a tensor or an array (n, *shape), a pair of them (input,
-            target), or a map-style dataset whose items are samples, (sample, label) or (input, target).
+            target), or a map-style dataset whose items are samples, (sample, label), (input, target) or
+            (input, target, label).
         spec: what the data must fit.
         seed: of the tenth that is held out for validation, unless the dataset has a split of its own.
 
@@ -229,7 +343,7 @@ def gather(data: object, spec: AutoencoderSpec, seed: int) -> Data:
     if isinstance(data, DatasetSpec):
         train, validation = (data.load(split).fitted_to(spec) for split in ("train", "validation"))
         name = str(data.declared_kind)
-        return Data(name, train, validation, "the dataset's own split", data, spec)
+        return Data(name, train, validation, data.held_out(), data, spec)
     samples = as_samples(data).fitted_to(spec)
     if len(samples) < 2:
         raise DataError(f"{len(samples)} sample is too few to hold one out for validation")
@@ -257,36 +371,47 @@ def as_samples(data: object) -> Samples:
     if isinstance(data, tuple):
         pair = cast(tuple[object, ...], data)
         if len(pair) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in pair):
-            return Samples(*(as_samples(part).inputs for part in pair))
+            inputs, targets = (as_samples(part).inputs for part in pair)
+            return Samples(inputs, targets)
     # Keys are no indices, and a stream that knows its length is still no map.
     elif isinstance(data, MapDataset) and not isinstance(data, Mapping | str | type | IterableDataset):
-        return _collected(data)
+        return collected(data)
     raise DataError(
         "expected a tensor, an array, an (input, target) pair of them, a map-style dataset or a dataset "
         f"spec, found {what}"
     )
 
 
-def _collected(data: MapDataset) -> Samples:
+def collected(data: MapDataset) -> Samples:
+    """Every item of a map-style dataset, stacked.
+
+    Raises:
+        DataError: no items, or items that differ in shape or in what they hold.
+    """
     if len(data) == 0:
         raise DataError("there are no samples")
-    columns: list[list[Tensor]] = [[], []]
+    columns: list[list[Tensor]] = [[], [], []]
     for index in range(len(data)):
         item: object = data[index]
         parts = list(cast(Sequence[object], item)) if isinstance(item, tuple | list) else [item]
-        if not 1 <= len(parts) <= 2:
+        if not 1 <= len(parts) <= 3:
             raise DataError(
-                f"item {index} has {len(parts)} parts; a sample, or a sample and one more, is expected"
+                f"item {index} has {len(parts)} parts; a sample, (sample, label), (input, target) or "
+                "(input, target, label) is expected"
             )
         for column, part in zip(columns, parts, strict=False):
-            column.append(_as_tensor(part, index))
+            if part is not None or column is columns[0]:
+                column.append(_as_tensor(part, index))
+    for what, column in zip(("target or label", "label"), columns[1:], strict=True):
+        if column and len(column) != len(data):
+            raise DataError(f"{len(column)} of {len(data)} items have a {what}; all or none are expected")
     try:
-        inputs = torch.stack(columns[0])
-        second = torch.stack(columns[1]) if columns[1] else None
+        inputs, second, third = (torch.stack(column) if column else None for column in columns)
     except (RuntimeError, ValueError) as error:
         raise DataError(f"the items differ in shape: {str(error).splitlines()[0]}") from error
-    if second is None or second.ndim > 1:
-        return Samples(inputs, second)
+    assert inputs is not None
+    if second is None or third is not None or second.ndim > 1:
+        return Samples(inputs, second, third)
     return Samples(inputs, None, second)
 
 
@@ -302,146 +427,3 @@ def _as_tensor(part: object, index: int) -> Tensor:
         return from_numpy(np.moveaxis(array, -1, 0) if is_image(part) and array.ndim == 3 else array)
     except (TypeError, ValueError) as error:
         raise DataError(f"item {index} is a {type(part).__name__}, not a sample") from error
-
-
-# -- named datasets -----------------------------------------------------------------------------------
-
-
-def data_root() -> Path:
-    """Where datasets lie: `AEZOO_DATA`, or aezoo's folder in the user's cache."""
-    named = os.environ.get("AEZOO_DATA")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aezoo" / "data"
-
-
-def torchvision_datasets() -> Any:
-    """The module `torchvision.datasets`.
-
-    PyPI's torchvision is built for CUDA. Beside a CPU build of torch, importing it fails because the
-    operator `nms`, which it registers a fake kernel for, does not exist. Datasets need no such operator,
-    so declaring it is enough; this is done only after an import has failed for that reason.
-    """
-    try:
-        return importlib.import_module("torchvision.datasets")
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _declared_operators.append(library)
-    return importlib.import_module("torchvision.datasets")
-
-
-_declared_operators: list[torch.library.Library] = []
-"""Kept alive: an operator goes with the library object that declared it."""
-
-
-def _torchvision(name: str, train: bool) -> Samples:
-    """A split of a torchvision dataset, found under `data_root()` or downloaded to it."""
-    root = data_root()
-    datasets = torchvision_datasets()
-    if not inspect.isclass(getattr(datasets, name, None)):
-        raise DataError(f"torchvision has no dataset {name!r}")
-    cls: Any = getattr(datasets, name)
-    accepted = inspect.signature(cls).parameters
-    if "train" in accepted:
-        arguments: dict[str, Any] = {"train": train}
-    elif "split" in accepted:
-        arguments = {"split": "train" if train else "test"}
-    else:
-        raise DataError(f"torchvision's {name} has no training and test split to choose")
-    try:
-        try:
-            found = cls(str(root), download=False, **arguments)
-        except RuntimeError:
-            root.mkdir(parents=True, exist_ok=True)
-            found = cls(str(root), download=True, **arguments)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{name} is not under {root} and could not be downloaded ({reason}); set AEZOO_DATA to a "
-            f"folder that holds it in torchvision's layout"
-        ) from error
-    return _from_torchvision(found)
-
-
-def _from_torchvision(found: Any) -> Samples:
-    pixels = getattr(found, "data", None)
-    labels = getattr(found, "targets", getattr(found, "labels", None))
-    if not isinstance(pixels, Tensor | np.ndarray) or labels is None:
-        return _collected(found)
-    inputs = pixels if isinstance(pixels, Tensor) else from_numpy(cast(Any, pixels))
-    if inputs.ndim == 3:
-        inputs = inputs[:, None]
-    elif inputs.shape[-1] in (1, 3) and inputs.shape[1] not in (1, 3):
-        inputs = inputs.permute(0, 3, 1, 2).contiguous()
-    return Samples(inputs, None, torch.as_tensor(labels))
-
-
-class _TorchvisionSplits(DatasetSpec):
-    """Training, validation and test splits of a torchvision dataset."""
-
-    def _name(self) -> str:
-        raise TypeError(f"{type(self).__qualname__} names no dataset")
-
-    def _holdout(self) -> int:
-        return HOLDOUT
-
-    def load(self, split: Split) -> Samples:
-        """One split, uint8."""
-        samples = _torchvision(self._name(), train=split != "test")
-        if split == "test":
-            return samples
-        held = self._holdout()
-        if held >= len(samples):
-            raise DataError(f"{held} held-out samples leave none of {len(samples)} to train on")
-        return samples[: len(samples) - held] if split == "train" else samples[len(samples) - held :]
-
-
-class MnistSpec(_TorchvisionSplits):
-    """MNIST handwritten digits, 28 x 28 gray; the last 10,000 training images are the validation split.
-
-    LeCun, Bottou, Bengio and Haffner, Proc. IEEE 86 (1998).
-    """
-
-    kind: Literal["mnist"] = "mnist"
-
-    def _name(self) -> str:
-        return "MNIST"
-
-
-class FashionMnistSpec(_TorchvisionSplits):
-    """Fashion-MNIST clothing, 28 x 28 gray; the last 10,000 training images are the validation split.
-
-    Xiao, Rasul and Vollgraf, arXiv:1708.07747.
-    """
-
-    kind: Literal["fashion_mnist"] = "fashion_mnist"
-
-    def _name(self) -> str:
-        return "FashionMNIST"
-
-
-class TorchvisionSpec(_TorchvisionSplits):
-    """Any torchvision dataset with a training and a test split whose images have one size."""
-
-    kind: Literal["torchvision"] = "torchvision"
-    name: str
-    """The class's name in `torchvision.datasets`, such as CIFAR10."""
-    holdout: Count = HOLDOUT
-    """Last training samples that make up the validation split."""
-
-    def _name(self) -> str:
-        return self.name
-
-    def _holdout(self) -> int:
-        return self.holdout
-
-
-@hookimpl
-def register_datasets(register: Register) -> None:
-    """Registers every built-in dataset."""
-    for spec in (MnistSpec, FashionMnistSpec, TorchvisionSpec):
-        register(spec)
