@@ -36,7 +36,7 @@ _ROOMS = {
     "fitting": ("Callback", "TrainingState"),
     "hookspecs": ("PLUGIN_API", "hookimpl"),
     "plots": ("reconstructions",),
-    "registry": ("contributors", "register"),
+    "registry": ("contributors", "load_plugin_file", "register"),
     "samples": ("Rows", "Samples", "pairs"),
     "specs": (
         "ActivationSpec",

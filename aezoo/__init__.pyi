@@ -65,6 +65,7 @@ from aezoo.hookspecs import PLUGIN_API as PLUGIN_API
 from aezoo.hookspecs import hookimpl as hookimpl
 from aezoo.plots import reconstructions as reconstructions
 from aezoo.registry import contributors as contributors
+from aezoo.registry import load_plugin_file as load_plugin_file
 from aezoo.registry import register as register
 from aezoo.samples import Rows as Rows
 from aezoo.samples import Samples as Samples

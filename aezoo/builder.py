@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from aezoo.advice import of_spec
 from aezoo.autoencoder import Autoencoder
 from aezoo.documents import Document
 from aezoo.errors import Problem, SpecError
@@ -72,15 +73,19 @@ def skeleton(
 def validate(path: str | os.PathLike[str]) -> VariantSpec:
     """Reads a `spec.yaml` and proves on the meta device that it can be built.
 
+    What can be built but will probably not train as hoped is said as an `AdviceWarning`.
+
     Raises:
         SpecError: every mistake with file, line and path.
     """
     document = Document.read(path)
     spec = document.as_spec(VariantSpec)
     try:
-        skeleton(spec)
+        ae = skeleton(spec)
     except SpecError as error:
         raise error.locate(document.source, document.lines) from error
+    for advice in of_spec(spec, ae.shapes):
+        advice.give()
     return spec
 
 

@@ -31,6 +31,7 @@ from aezoo.errors import (
     SchemaVersionError,
     SpecError,
     TensorError,
+    advise,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
 from aezoo.files import write_durably
@@ -339,6 +340,12 @@ def load_folder(
     for name, tensor in tensors.items():
         refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)
+    if config.unpackaged:
+        kinds = ", ".join(config.unpackaged)
+        advise(
+            "unpackaged",
+            f"{path} uses kinds that no distribution brings ({kinds}); whoever loads it needs them",
+        )
     ae.columns = config.columns
     ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
     ae.training_record = _read_record(path / TRAINING, (expected or {}).get(TRAINING))

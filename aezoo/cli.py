@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 refused with one clear line, 2 wrong usage.
 import json
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aezoo.errors import AezooError, PluginWarning
+from aezoo.errors import AdviceWarning, AezooError
 
 app = typer.Typer(
     name="aezoo",
@@ -27,6 +28,10 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds of your own."),
+]
 Headline = ("mse", "fvu", "l0", "dead_latents")
 
 
@@ -45,7 +50,8 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    word = "warning" if issubclass(category, PluginWarning | UserWarning) else category.__name__
+    word = "warning" if issubclass(category, UserWarning) else category.__name__
+    word = "advice" if issubclass(category, AdviceWarning) else word
     print(f"{word}: {message}", file=sys.stderr)
 
 
@@ -162,10 +168,13 @@ def demo(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Specs to check.")], as_json: Json = False
+    files: Annotated[list[Path], typer.Argument(help="Specs to check.")],
+    plugin: Plugins = None,
+    as_json: Json = False,
 ) -> None:
     """Check specs without training: every mistake of every file, with line and path."""
-    from aezoo import builder
+    _take_in(plugin)
+    from aezoo import advice, builder
     from aezoo.errors import SpecError
 
     results: list[dict[str, Any]] = []
@@ -178,7 +187,8 @@ def validate(
             if not as_json:
                 print(error, file=sys.stderr)
         else:
-            results.append({"file": str(file), "valid": True, "problems": []})
+            given = [asdict(piece) for piece in advice.of_spec(ae.spec, ae.shapes)]
+            results.append({"file": str(file), "valid": True, "problems": [], "advice": given})
             if not as_json:
                 out.print(
                     escape(f"{file}: valid; {ae.latents:,} latents, {ae.parameters_total:,} parameters")
@@ -190,8 +200,9 @@ def validate(
 
 
 @app.command()
-def schema() -> None:
+def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of a spec.yaml, for completion and checking in an editor."""
+    _take_in(plugin)
     from aezoo import documents
 
     _print_json(documents.json_schema())
@@ -208,9 +219,11 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that holds weights.")] = False,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Train a spec, measure it once on the test set, and write its folder."""
+    _take_in(plugin)
     from aezoo import checkpoint, documents, plots, training, zoo
 
     given = _spec_file(spec)
@@ -236,9 +249,11 @@ def train(
 def evaluate(
     name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
+    _take_in(plugin)
     from aezoo import evaluation, zoo
 
     ae = zoo.load(name)
@@ -260,8 +275,9 @@ def evaluate(
 
 
 @app.command()
-def plugins(as_json: Json = False) -> None:
+def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
     """Show who brought which kinds: distribution, version and contract."""
+    _take_in(plugin)
     from aezoo.registry import contributors
 
     found = contributors()
@@ -289,6 +305,13 @@ def index(root_: Annotated[Path, typer.Argument(help="A folder of variants.")] =
     from aezoo import zoo
 
     out.print(escape(str(zoo.write_index(root_))))
+
+
+def _take_in(files: list[Path] | None) -> None:
+    from aezoo.registry import load_plugin_file
+
+    for file in files or []:
+        load_plugin_file(file)
 
 
 def _spec_file(text: str) -> Path | None:

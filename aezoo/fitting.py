@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from aezoo.advice import of_first_epochs
 from aezoo.autoencoder import Autoencoder, Batch, Output
 from aezoo.errors import AezooError, TrainingError
 from aezoo.progress import EpochBar
@@ -125,6 +126,8 @@ class Run:
         self.terms: list[Term] = [loss.build() for loss in losses]
         self.modules = [term.to(device) for term in self.terms if isinstance(term, nn.Module)]
         self.steps = 0
+        kind = str(self.recipe.reconstruction.declared_kind)
+        self.data_term = kind if kind != "loss" else "loss.0"
 
     def fit(self) -> Plan:
         """Runs every stage and says what it came to."""
@@ -165,6 +168,7 @@ class Run:
             record["seconds"] = round(time.perf_counter() - clock, 3)
             self._refuse_nonfinite(record)
             self.chosen.history.append(record)
+            of_first_epochs(self.chosen.history, self.data_term)
             self.bar.show(record, epochs)
             for callback in self.callbacks:
                 callback.on_epoch_end(state)

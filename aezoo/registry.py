@@ -7,12 +7,16 @@ not at all, and a plugin that fails is named once in a warning while everything 
 
 import difflib
 import importlib
+import importlib.util
 import os
+import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -150,6 +154,34 @@ class Registry:
             raise RegistryError(f"{family} {kind!r} is already taken by {others[0].contributor}")
         self._claims[family, kind] = [Claim(cls, LOCAL)]
 
+    def run_file(self, path: Path) -> tuple[tuple[str, str], ...]:
+        """Runs a Python file and takes in what it registers; see `load_plugin_file` below."""
+        self.load()
+        before = {key: claims[0].cls for key, claims in self._claims.items()}
+        name = f"aezoo_file_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise RegistryError(f"{path}: expected a Python file")
+        module = importlib.util.module_from_spec(spec)
+        # Classes look their module up here, when pydantic resolves annotations or one is pickled.
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+            if any(hasattr(module, hook) for hook in hookspecs.HOOKS.values()):
+                for cls in _collect(module):
+                    self.register(cls)
+        except Exception as error:
+            del sys.modules[name]
+            raise RegistryError(f"{_place(path, error)}: {type(error).__name__}: {_flat(error)}") from error
+        brought = tuple(
+            key
+            for key, claims in self._claims.items()
+            if claims[0].contributor == LOCAL and before.get(key) is not claims[0].cls
+        )
+        if not brought:
+            raise RegistryError(f"{path} registers nothing; mark each class with @aezoo.register")
+        return brought
+
     # -- loading ----------------------------------------------------------------------------------
 
     def load(self) -> None:
@@ -221,7 +253,7 @@ class Registry:
             if isinstance(error, KeyboardInterrupt):
                 raise
             # On one line, which pluggy's own errors are not.
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = f"{type(error).__name__}: {_flat(error)}"
             refused = Contributor(name, distribution, its_version, api, (), reason)
             self._contributors.append(refused)
             self._warnings.append(f"plugin {refused} was left out: {reason}")
@@ -328,6 +360,38 @@ def register(cls: type[K]) -> type[K]:
     """
     registry.register(cls)
     return cls
+
+
+def load_plugin_file(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
+    """Runs a Python file of one's own and takes in the kinds that it registers, for this process.
+
+    The file marks its classes with `@aezoo.register`, or has the hooks of a plugin. A folder saved with
+    such a kind says so, since no distribution brings it.
+
+    Args:
+        path: of the file; its code runs.
+
+    Returns:
+        What it registered, as (family, kind).
+
+    Raises:
+        RegistryError: no such file, one that fails (with the line), or one that registers nothing.
+    """
+    return registry.run_file(Path(path))
+
+
+def _flat(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _place(path: Path, error: Exception) -> str:
+    """The file, with the line in it that was running, where one was."""
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
+    return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def contributors() -> tuple[Contributor, ...]:

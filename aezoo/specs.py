@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, field_validator
 
+from aezoo.errors import advise
 from aezoo.families import (
     MAX_INT,
     Count,
@@ -73,6 +74,10 @@ class ActivationSpec(FamilySpec):
     def build(self) -> "nn.Module":
         """The module that applies it."""
 
+    @abstractmethod
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give, infinite where there are none."""
+
 
 class LayerSpec(FamilySpec):
     """A layer: data here, and the `nn.Module` that `build` makes of it.
@@ -85,6 +90,8 @@ class LayerSpec(FamilySpec):
     """
 
     family = "layer"
+    constrains: ClassVar[bool] = False
+    """Whether its output carries less than its size says, as sparse or noisy latents do."""
 
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many such layers follow one another."""
@@ -314,6 +321,10 @@ class RecipeSpec(Spec):
     """Of the initial weights, the order of the rows and every noise."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """CPU threads while training: sums over another number of threads differ in their last bits."""
+    autocast: Literal["bf16"] | None = None
+    """Whether layers run in bfloat16 where PyTorch deems that safe; weights and losses stay float32."""
+    init_from: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """A variant's name, or a folder, of the same architecture, whose weights to start from."""
 
     @field_validator("reconstruction")
     @classmethod
@@ -342,7 +353,9 @@ class RecipeSpec(Spec):
         Returns:
             The weighted sum, and every term by its kind, unweighted. All are scalars.
         """
-        output = ae(batch.input)
+        output = self._output(ae, batch)
+        if self.noises and batch.target is batch.input:
+            advise("noisy-target", "the batch's target is its noisy input; give the clean samples as target")
         values: dict[str, Tensor] = {}
         total: Tensor | None = None
         losses = (self.reconstruction, *self.penalties)
@@ -355,6 +368,16 @@ class RecipeSpec(Spec):
             total = weighted if total is None else total + weighted
         assert total is not None
         return total, values
+
+    def _output(self, ae: "Autoencoder", batch: "Batch") -> "Output":
+        if self.autocast is None:
+            return ae(batch.input)
+        import torch
+
+        with torch.autocast(batch.input.device.type, dtype=torch.bfloat16):
+            output = ae(batch.input)
+        # Losses sum many small numbers, for which eight bits of mantissa are too few.
+        return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float())
 
 
 def _of_role(loss: LossSpec, role: str) -> LossSpec:

@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from aezoo.autoencoder import Autoencoder, Source
+from aezoo.advice import of_latents, of_spec, of_targets
+from aezoo.autoencoder import FITTED, Autoencoder, Source
 from aezoo.builder import build, skeleton
 from aezoo.errors import DataError, Problem, SpecError, TrainingError
 from aezoo.evaluation import Metric, evaluate
@@ -20,6 +21,7 @@ from aezoo.progress import EpochBar
 from aezoo.samples import Data, gather
 from aezoo.specs import FitStage, RecipeSpec, VariantSpec
 from aezoo.tying import mirrored
+from aezoo.zoo import load
 
 
 def train(
@@ -58,6 +60,7 @@ def train(
     """
     recipe = spec.recipe
     _check_trainable(spec, max_parameters)
+    start = None if recipe.init_from is None else _starting_point(spec, recipe.init_from)
     source = recipe.dataset if data is None else data
     if source is None:
         raise TrainingError("the recipe names no dataset; give data to train, or set recipe.dataset")
@@ -65,20 +68,22 @@ def train(
     started = datetime.now(UTC)
     clock = time.perf_counter()
     splits = gather(source, spec, recipe.seed)
+    of_targets(splits.train.inputs, splits.train.targets, bool(recipe.noises))
     own = [cast(Callback, callback.build()) for callback in recipe.callbacks]
     with _surroundings(recipe, where):
-        ae = build(spec, seed=recipe.seed, device=where, max_parameters=max_parameters)
+        ae = _built(spec, start, where, max_parameters)
         with EpochBar(progress, "training") as bar:
             plan = Run(ae, spec, splits.train, splits.validation, [*own, *callbacks], where, bar).fit()
         ae.target_mean = splits.train.target_mean(spec).to(where)
         _keep_scaling(ae, splits)
         ae.eval()
         chosen = evaluate(ae, splits.validation, dataset=splits.name, split="validation")
+        of_latents(chosen["dead_latents"]["value"], ae.latents)
         history = plan.history
         if recipe.refit:
             everything = splits.train.joined(splits.validation)
             with _seeded(recipe.seed, where):
-                ae = build(spec, seed=recipe.seed, device=where, max_parameters=max_parameters)
+                ae = _built(spec, start, where, max_parameters)
                 with EpochBar(progress, "refit on all") as bar:
                     again = Run(ae, spec, everything, None, [*own, *callbacks], where, bar, plan).fit()
             history = history + again.history
@@ -90,6 +95,8 @@ def train(
     ae.history = history
     ae.metrics = cast(dict[str, dict[str, Any]], _measured(ae, splits, chosen, recipe.refit, trained))
     ae.training_record = _record(recipe, splits, plan, where, started, trained, history)
+    if start is not None:
+        ae.training_record["init_from"] = {"name": recipe.init_from, "sha256": start.source.sha256}
     ae.source = Source("trained")
     return ae
 
@@ -140,9 +147,41 @@ def _seeded(seed: int, device: torch.device) -> Generator[None]:
 # -- before and after ---------------------------------------------------------------------------------
 
 
+def _starting_point(spec: VariantSpec, name: str) -> Autoencoder:
+    """The network whose weights a training starts from.
+
+    Raises:
+        SpecError: it has another architecture.
+        CheckpointError, UnknownVariantError: it cannot be loaded.
+    """
+    start = load(name)
+    there = {key: tuple(value.shape) for key, value in _weights(start).items()}
+    here = {key: tuple(value.shape) for key, value in _weights(skeleton(spec)).items()}
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            text = f"{key} is {there.get(key)} in {name}, {here.get(key)} here"
+            raise SpecError([Problem("recipe.init_from", f"another architecture: {text}")])
+    return start
+
+
+def _weights(ae: Autoencoder) -> dict[str, Tensor]:
+    return {key: value for key, value in ae.state_dict().items() if key not in FITTED}
+
+
+def _built(
+    spec: VariantSpec, start: Autoencoder | None, device: torch.device, max_parameters: int | None
+) -> Autoencoder:
+    ae = build(spec, seed=spec.recipe.seed, device=device, max_parameters=max_parameters)
+    if start is not None:
+        ae.load_state_dict(_weights(start))
+    return ae
+
+
 def _check_trainable(spec: VariantSpec, max_parameters: int | None) -> None:
     """Refuses on the meta device what would fail hours later."""
     ae = skeleton(spec, max_parameters=max_parameters)
+    for advice in of_spec(spec, ae.shapes):
+        advice.give()
     if ae.parameters_total == 0:
         raise SpecError([Problem("recipe.stages", "there are no weights to train")])
     for index, stage in enumerate(spec.recipe.stages):

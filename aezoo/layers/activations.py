@@ -1,5 +1,6 @@
 """Elementwise functions, by PyTorch's names and with PyTorch's arguments."""
 
+import math
 from typing import Literal
 
 from torch import nn
@@ -17,6 +18,10 @@ class ReluSpec(ActivationSpec):
         """Makes the module."""
         return nn.ReLU()
 
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return 0.0, math.inf
+
 
 class LeakyReluSpec(ActivationSpec):
     """h where positive, `negative_slope` h elsewhere."""
@@ -27,6 +32,10 @@ class LeakyReluSpec(ActivationSpec):
     def build(self) -> nn.Module:
         """Makes the module."""
         return nn.LeakyReLU(self.negative_slope)
+
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return (0.0 if self.negative_slope == 0 else -math.inf), math.inf
 
 
 class EluSpec(ActivationSpec):
@@ -39,6 +48,10 @@ class EluSpec(ActivationSpec):
         """Makes the module."""
         return nn.ELU(self.alpha)
 
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return -self.alpha, math.inf
+
 
 class GeluSpec(ActivationSpec):
     """h times the normal distribution function of h (arXiv:1606.08415)."""
@@ -50,6 +63,10 @@ class GeluSpec(ActivationSpec):
         """Makes the module."""
         return nn.GELU(self.approximate)
 
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return -0.17, math.inf
+
 
 class SiluSpec(ActivationSpec):
     """h sigmoid(h), also called swish (arXiv:1606.08415)."""
@@ -59,6 +76,10 @@ class SiluSpec(ActivationSpec):
     def build(self) -> nn.Module:
         """Makes the module."""
         return nn.SiLU()
+
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return -0.2785, math.inf
 
 
 class SoftplusSpec(ActivationSpec):
@@ -71,6 +92,10 @@ class SoftplusSpec(ActivationSpec):
         """Makes the module."""
         return nn.Softplus(self.beta)
 
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return 0.0, math.inf
+
 
 class SigmoidSpec(ActivationSpec):
     """1 / (1 + exp(-h)), in (0, 1)."""
@@ -81,6 +106,10 @@ class SigmoidSpec(ActivationSpec):
         """Makes the module."""
         return nn.Sigmoid()
 
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return 0.0, 1.0
+
 
 class TanhSpec(ActivationSpec):
     """The hyperbolic tangent, in (-1, 1)."""
@@ -90,3 +119,7 @@ class TanhSpec(ActivationSpec):
     def build(self) -> nn.Module:
         """Makes the module."""
         return nn.Tanh()
+
+    def reach(self) -> tuple[float, float]:
+        """Bounds of what it can give."""
+        return -1.0, 1.0

@@ -49,6 +49,7 @@ class TopKSpec(LayerSpec):
     """Keeps the k largest latents of each sample (k-sparse, arXiv:1312.5663, section 2.1)."""
 
     kind: Literal["topk"] = "topk"
+    constrains = True
     k: Count
     """Latents kept."""
     by: Literal["value", "magnitude"] = "value"
@@ -89,6 +90,7 @@ class LifetimeSpec(LayerSpec):
     """Keeps each latent for few samples of a batch (winner-take-all, arXiv:1409.2752, section 2)."""
 
     kind: Literal["lifetime"] = "lifetime"
+    constrains = True
     rate: Share
     """Share of the batch's samples that keep a latent; a short last batch keeps the same share."""
 
