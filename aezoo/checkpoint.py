@@ -342,10 +342,7 @@ def load_folder(
     ae.load_state_dict(tensors, strict=True, assign=True)
     if config.unpackaged:
         kinds = ", ".join(config.unpackaged)
-        advise(
-            "unpackaged",
-            f"{path} uses kinds that no distribution brings ({kinds}); whoever loads it needs them",
-        )
+        advise("unpackaged", f"{path} uses kinds that come with no distribution: {kinds}")
     ae.columns = config.columns
     ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
     ae.training_record = _read_record(path / TRAINING, (expected or {}).get(TRAINING))

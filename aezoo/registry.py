@@ -157,7 +157,7 @@ class Registry:
     def run_file(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Runs a Python file and takes in what it registers; see `load_plugin_file` below."""
         self.load()
-        before = {key: claims[0].cls for key, claims in self._claims.items()}
+        before = {key: list(claims) for key, claims in self._claims.items()}
         name = f"aezoo_file_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         if not path.is_file() or spec is None or spec.loader is None:
@@ -171,14 +171,17 @@ class Registry:
                 for cls in _collect(module):
                     self.register(cls)
         except Exception as error:
+            # As a whole or not at all.
+            self._claims = before
             del sys.modules[name]
             raise RegistryError(f"{_place(path, error)}: {type(error).__name__}: {_flat(error)}") from error
         brought = tuple(
             key
             for key, claims in self._claims.items()
-            if claims[0].contributor == LOCAL and before.get(key) is not claims[0].cls
+            if claims[0].contributor == LOCAL and claims != before.get(key)
         )
         if not brought:
+            del sys.modules[name]
             raise RegistryError(f"{path} registers nothing; mark each class with @aezoo.register")
         return brought
 
@@ -388,9 +391,8 @@ def _place(path: Path, error: Exception) -> str:
     """The file, with the line in it that was running, where one was."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}"
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 

@@ -37,6 +37,7 @@ ORDER: list[set[str]] = [
     {"training"},
     {"demonstration"},
     {"cli"},
+    {"__main__"},
     # The front door serves names from every room, and no room goes through it.
     {"__init__"},
 ]
