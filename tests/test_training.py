@@ -1,9 +1,11 @@
 """Training: what a recipe promises is what happens, step by step and bit for bit."""
 
+import hashlib
 import io
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -1091,3 +1093,97 @@ def test_a_spec_learns_digits(fresh_registry: None) -> None:
     assert (ae.metrics["fvu"]["n"], ae.metrics["fvu"]["dataset"]) == (600, "few_digits")
     assert ae.metrics["l0"]["value"] == 16
     assert ae.metrics["fvu"]["value"] < 0.8, "predicting the mean digit gives 1"
+
+
+# -- where it starts, and in which precision ----------------------------------------------------------
+
+
+def saved(tmp_path: Path, **changes: Any) -> tuple[aezoo.Autoencoder, str]:
+    """A trained network and the folder that it lies in."""
+    first = aezoo.train(spec_of(**changes), images(40), progress=False)
+    return first, str(aezoo.save(first, tmp_path / "first"))
+
+
+def from_there(folder: str, **recipe: Any) -> aezoo.VariantSpec:
+    return spec_of().replace({"recipe.init_from": folder, **{f"recipe.{k}": v for k, v in recipe.items()}})
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_training_starts_from_the_weights_that_it_names(tmp_path: Path, refit: bool) -> None:
+    first, folder = saved(tmp_path)
+    seen: list[torch.Tensor] = []
+
+    class Look(aezoo.Callback):
+        def on_fit_start(self, state: aezoo.TrainingState) -> None:
+            seen.append(state.ae.encoder[1].linear.weight.detach().clone())  # type: ignore[union-attr]
+
+    ae = aezoo.train(from_there(folder, refit=refit), images(40), callbacks=[Look()], progress=False)
+    assert len(seen) == 1 + refit
+    assert all(torch.equal(weight, first.encoder[1].linear.weight) for weight in seen)  # type: ignore[union-attr]
+    assert not torch.equal(ae.encoder[1].linear.weight, seen[0])  # type: ignore[union-attr]
+    hash_of_file = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+    assert ae.training_record["init_from"] == {"name": folder, "sha256": hash_of_file}
+
+
+def test_weights_of_another_architecture_are_refused_before_training(tmp_path: Path) -> None:
+    _, folder = saved(tmp_path)
+    spec = from_there(folder).replace({"encoder.1.out_features": 9})
+    with pytest.raises(aezoo.SpecError) as caught:
+        aezoo.train(spec, images(40), progress=False)
+    assert str(caught.value) == (
+        "recipe.init_from: another architecture: decoder.0.linear.weight is (36, 8) in "
+        f"{folder}, (36, 9) here"
+    )
+
+
+def test_a_start_that_is_not_there_is_refused_before_the_data_are_read() -> None:
+    with pytest.raises(aezoo.UnknownVariantError, match="did you mean 'sparse-topk16'"):
+        aezoo.train(from_there("sparse-topk17"), object(), progress=False)
+
+
+def test_autocast_runs_layers_in_bfloat16_and_keeps_weights_and_losses() -> None:
+    seen: list[tuple[torch.dtype, ...]] = []
+
+    class Look(aezoo.Callback):
+        def before_step(self, state: aezoo.TrainingState) -> None:
+            assert state.batch is not None
+            linear = state.ae.encoder[1].linear  # type: ignore[union-attr]
+
+            def after(module: Any, inputs: Any, out: torch.Tensor) -> None:
+                seen.append((out.dtype, module.weight.dtype))
+                handle.remove()
+
+            handle = linear.register_forward_hook(after)
+
+    spec = spec_of().replace({"recipe.autocast": "bf16"})
+    ae = aezoo.train(spec, images(40), callbacks=[Look()], progress=False)
+    assert set(seen) == {(torch.bfloat16, torch.float32)}
+    assert {p.dtype for p in ae.parameters()} == {torch.float32}
+    plain = aezoo.train(spec_of(), images(40), progress=False)
+    assert not torch.equal(ae.encoder[1].linear.weight, plain.encoder[1].linear.weight)  # type: ignore[union-attr]
+    difference = ae.metrics["mse.validation"]["value"] - plain.metrics["mse.validation"]["value"]
+    assert abs(difference) < 0.01 * plain.metrics["mse.validation"]["value"]
+
+
+def test_losses_see_float32_under_autocast() -> None:
+    spec = spec_of().replace({"recipe.autocast": "bf16", "recipe.reconstruction": {"kind": "bce"}})
+    x = images(4)
+    loss, terms = spec.recipe.objective(aezoo.build(spec), aezoo.Batch(x, x, None, 0.0, 0, torch.Generator()))
+    assert {loss.dtype, terms["bce"].dtype} == {torch.float32}
+
+
+DEVICES = [
+    "cpu",
+    *(["cuda"] if torch.cuda.is_available() else []),
+    *(["mps"] if torch.backends.mps.is_available() else []),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("autocast", [None, "bf16"])
+def test_the_same_spec_trains_on_every_device_that_is_here(device: str, autocast: str | None) -> None:
+    spec = spec_of().replace({"recipe.autocast": autocast, "recipe.refit": True})
+    ae = aezoo.train(spec, images(40), device=device, progress=False)
+    assert {p.device.type for p in ae.parameters()} == {device}
+    assert ae.training_record["device"].startswith(device)
+    assert ae(images(2).to(device)).x_hat.isfinite().all()
