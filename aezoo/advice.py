@@ -106,18 +106,23 @@ def _output_range(spec: AutoencoderSpec) -> Iterator[Advice]:
 
 
 def of_latents(dead: float | None, latents: int) -> None:
-    """Warns of many dead latents.
+    """Warns of dead latents, when they are many.
 
     Args:
         dead: how many, None where that was not measured.
         latents: how many there are.
     """
-    if dead is not None and dead > DEAD_SHARE * latents:
+    if many_dead(dead, latents):
         advise(
             "dead-latents",
-            f"{dead:.0f} of {latents} latents are zero for every validation sample; a first stage with "
+            f"{dead:.0f} of {latents} latents are zero for every training sample; a first stage with "
             "`tie: true`, a lower learning rate or a larger k usually helps",
         )
+
+
+def many_dead(dead: float | None, latents: int) -> bool:
+    """Whether more latents are dead than should be."""
+    return dead is not None and dead > DEAD_SHARE * latents
 
 
 def of_first_epochs(history: list[dict[str, Any]], term: str) -> None:

@@ -2,7 +2,8 @@
 
 import html
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -297,6 +298,18 @@ class Autoencoder(nn.Module):
         )
         head = "<tr><th>layer</th><th>kind</th><th>output</th><th>parameters</th></tr>"
         return f"<table><caption>{html.escape(self._title())}</caption>{head}{rows}</table>"
+
+
+@contextmanager
+def evaluating(ae: Autoencoder) -> Iterator[None]:
+    """Within, evaluation mode; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in ae.modules()]
+    ae.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _described(spec: LayerSpec) -> str:

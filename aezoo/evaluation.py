@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 import torch
 from torch import Tensor
 
-from aezoo.autoencoder import Autoencoder, Output
+from aezoo.autoencoder import Autoencoder, Output, evaluating
 from aezoo.errors import DataError
 from aezoo.hookspecs import Register, hookimpl
 from aezoo.registry import registry
@@ -217,18 +217,12 @@ def evaluate(
     samples = samples.fitted_to(ae.spec)
     # A network may have no weights at all.
     weight = next(ae.parameters(), torch.empty(0))
-    modes = [(module, module.training) for module in ae.modules()]
-    ae.eval()
-    try:
-        with torch.no_grad():
-            for rows in samples.in_order(ae.spec, batch_size):
-                rows = Rows(rows.input.to(weight), rows.target.to(weight.device), rows.labels)
-                output: Output = ae(rows.input)
-                for _, meter in meters:
-                    meter.update(output, rows)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(ae), torch.no_grad():
+        for rows in samples.in_order(ae.spec, batch_size):
+            rows = Rows(rows.input.to(weight), rows.target.to(weight.device), rows.labels)
+            output: Output = ae(rows.input)
+            for _, meter in meters:
+                meter.update(output, rows)
     return {
         str(spec.declared_kind): _entry(spec, meter, dataset, split, len(samples)) for spec, meter in meters
     }

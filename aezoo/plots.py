@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aezoo.autoencoder import Autoencoder
+from aezoo.autoencoder import Autoencoder, evaluating
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,8 @@ def reconstructions(ae: Autoencoder, x: Tensor, *, columns: int = 12) -> "Figure
     """Input, latents and reconstruction of some samples, one column each.
 
     Images are drawn as images, series as lines, and vectors and latents as a near-square map of their
-    values: blue below zero, red above, white at zero, on one scale for all columns.
+    values, feature maps side by side: blue below zero, red above, white at zero, on one scale for all
+    columns.
 
     Args:
         ae: left in the mode in which it was given.
@@ -36,12 +37,9 @@ def reconstructions(ae: Autoencoder, x: Tensor, *, columns: int = 12) -> "Figure
     from matplotlib.figure import Figure
 
     x = x[:columns]
-    was_training = ae.training
-    ae.eval()
     weight = next(iter(ae.parameters()), x)
-    with torch.no_grad():
+    with evaluating(ae), torch.no_grad():
         out = ae(x.to(weight.device, weight.dtype))
-    ae.train(was_training)
     columns = len(x)
     figure = Figure(figsize=(0.8 * columns + 1.1, 3.1), dpi=120, facecolor="white")
     axes = figure.subplots(3, columns, squeeze=False)
@@ -82,11 +80,20 @@ def _draw(axes: "Axes", x: Tensor, value_range: tuple[float, float] | None) -> N
 
 
 def _draw_map(axes: "Axes", x: Tensor, spread: float) -> None:
-    flat = x.detach().cpu().float().flatten()
-    side = math.ceil(math.sqrt(len(flat)))
-    grid = np.full(side * math.ceil(len(flat) / side), np.nan, dtype=np.float32)
-    grid[: len(flat)] = flat.numpy()
-    axes.imshow(grid.reshape(-1, side), cmap="RdBu_r", vmin=-spread, vmax=spread, interpolation="nearest")
+    values = x.detach().cpu().float().numpy()
+    # Feature maps keep their shape, side by side; single values are maps of one by one.
+    maps = values if values.ndim == 3 else values.reshape(-1, 1, 1)
+    gap = 1 if maps[0].size > 1 else 0
+    count, height, width = maps.shape[0], maps.shape[1] + gap, maps.shape[2] + gap
+    across = math.ceil(math.sqrt(count * height / width))
+    grid = np.full((math.ceil(count / across) * height, across * width), np.nan, dtype=np.float32)
+    for index, one in enumerate(maps):
+        top, left = index // across * height, index % across * width
+        grid[top : top + maps.shape[1], left : left + maps.shape[2]] = one
+    axes.imshow(
+        grid[: len(grid) - gap, : grid.shape[1] - gap],
+        cmap="RdBu_r", vmin=-spread, vmax=spread, interpolation="nearest",
+    )  # fmt: skip
     _bare(axes)
 
 

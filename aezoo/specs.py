@@ -351,7 +351,8 @@ class RecipeSpec(Spec):
                 spot, which a loss with parameters does not train by.
 
         Returns:
-            The weighted sum, and every term by its kind, unweighted. All are scalars.
+            The weighted sum, to be differentiated, and every term by its kind, unweighted and detached, to
+            be recorded. All are scalars.
         """
         output = self._output(ae, batch)
         if self.noises and batch.target is batch.input:
@@ -363,7 +364,7 @@ class RecipeSpec(Spec):
             value = term(output, batch, ae)
             name = str(type(loss).declared_kind)
             # "loss" is what the sum is called in a history.
-            values[f"{name}.{len(values)}" if name in (*values, "loss") else name] = value
+            values[f"{name}.{len(values)}" if name in (*values, "loss") else name] = value.detach()
             weighted = value * loss.weight_at(batch.epoch)
             total = weighted if total is None else total + weighted
         assert total is not None

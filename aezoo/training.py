@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from aezoo.advice import of_latents, of_spec, of_targets
+from aezoo.advice import many_dead, of_latents, of_spec, of_targets
 from aezoo.autoencoder import FITTED, Autoencoder, Source
 from aezoo.builder import build, skeleton
 from aezoo.errors import DataError, Problem, SpecError, TrainingError
@@ -78,7 +78,7 @@ def train(
         _keep_scaling(ae, splits)
         ae.eval()
         chosen = evaluate(ae, splits.validation, dataset=splits.name, split="validation")
-        of_latents(chosen["dead_latents"]["value"], ae.latents)
+        _look_for_dead_latents(ae, splits, chosen)
         history = plan.history
         if recipe.refit:
             everything = splits.train.joined(splits.validation)
@@ -145,6 +145,13 @@ def _seeded(seed: int, device: torch.device) -> Generator[None]:
 
 
 # -- before and after ---------------------------------------------------------------------------------
+
+
+def _look_for_dead_latents(ae: Autoencoder, splits: Data, chosen: dict[str, Metric]) -> None:
+    # A small validation split may leave latents out that the training split uses; a second look is rare.
+    if many_dead(chosen["dead_latents"]["value"], ae.latents):
+        found = evaluate(ae, splits.train, dataset=splits.name, split="train")
+        of_latents(found["dead_latents"]["value"], ae.latents)
 
 
 def _starting_point(spec: VariantSpec, name: str) -> Autoencoder:
