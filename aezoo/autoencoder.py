@@ -2,7 +2,8 @@
 
 import html
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Generator as ContextGenerator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -237,7 +238,17 @@ class Autoencoder(nn.Module):
 
     def transforms(self) -> Transforms:
         """What turns a PIL image, an array or a uint8 tensor into a batch for this autoencoder."""
-        return Transforms(self.spec.input, self.scaler, self.columns)
+        dataset: object = getattr(getattr(self.spec, "recipe", None), "dataset", None)
+        return Transforms(self.spec.input, self.scaler, self.columns, getattr(dataset, "fit", "stretch"))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Autoencoder":
+        """Moves to a device or another precision; the units of the data stay as exact as they were."""
+        measured = {name: tensor for name in FITTED[1:] if (tensor := getattr(self, name)) is not None}
+        super()._apply(fn, recurse)
+        for name, tensor in measured.items():
+            if not tensor.is_meta:
+                setattr(self, name, tensor.to(getattr(self, name).device))
+        return self
 
     @property
     def scaler(self) -> Scaler | None:
@@ -301,7 +312,7 @@ class Autoencoder(nn.Module):
 
 
 @contextmanager
-def evaluating(ae: Autoencoder) -> Iterator[None]:
+def evaluating(ae: Autoencoder) -> ContextGenerator[None]:
     """Within, evaluation mode; afterwards every module is in the mode that it was in."""
     modes = [(module, module.training) for module in ae.modules()]
     ae.eval()

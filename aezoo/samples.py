@@ -130,7 +130,12 @@ class Samples:
             raise DataError(
                 f"the spec's target has shape {list(spec.output.shape)}, but the data bring inputs alone"
             )
-        inputs = _fitted(self.inputs, spec.input, "input")
+        try:
+            inputs = _fitted(self.inputs, spec.input, "input")
+        except DataError as error:
+            if self.scaler is None or spec.input.range is None:
+                raise
+            raise DataError(f"scale: standard leaves no bounds, leave `input.range` out: {error}") from error
         if self.targets is None and spec.output != spec.input:
             _fitted(self.inputs, spec.output, "target")
         targets = None if self.targets is None else _fitted(self.targets, spec.output, "target")
@@ -214,6 +219,17 @@ class Pair(NamedTuple):
     label: Any
 
 
+class UnlabelledPair(NamedTuple):
+    """The same of a dataset without labels; a loader could not stack None."""
+
+    input: Any
+    target: Any
+
+    @property
+    def label(self) -> None:
+        """None."""
+
+
 class Pairs:
     """A map-style dataset of (input, target, label), made by `pairs`."""
 
@@ -230,18 +246,19 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Pair | UnlabelledPair:
         item: object = self.dataset[index]
         sample, label = item, None
         if isinstance(item, tuple | list):
             parts = cast(Sequence[object], item)
-            if len(parts) != 2:
+            if len(parts) not in (1, 2):
                 raise DataError(f"item {index} has {len(parts)} parts; (sample, label) is expected")
-            sample, label = parts
+            sample, label = (*parts, None)[:2]
         # A transform that writes in place must reach neither the dataset nor the other transform's sample.
         made = _made(copy.deepcopy(sample), self.input_transform)
         target = _made(copy.deepcopy(sample), self.target_transform)
-        return Pair(made, copy.deepcopy(target) if _overlap(made, target) else target, label)
+        target = copy.deepcopy(target) if _overlap(made, target) else target
+        return UnlabelledPair(made, target) if label is None else Pair(made, target, label)
 
 
 def _made(sample: object, transform: Callable[[Any], Any] | None) -> object:
@@ -253,7 +270,8 @@ def _overlap(a: object, b: object) -> bool:
         return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.may_share_memory(cast(Any, a), cast(Any, b))
-    return a is b
+    # A tensor may be a view of an array; a copy too many is cheap.
+    return a is b or (isinstance(a, Tensor | np.ndarray) and isinstance(b, Tensor | np.ndarray))
 
 
 def pairs(

@@ -19,7 +19,7 @@ from aezoo.evaluation import Metric, evaluate
 from aezoo.fitting import Callback, Plan, Run
 from aezoo.progress import EpochBar
 from aezoo.samples import Data, gather
-from aezoo.specs import FitStage, RecipeSpec, VariantSpec
+from aezoo.specs import DatasetSpec, FitStage, RecipeSpec, VariantSpec
 from aezoo.tying import mirrored
 from aezoo.zoo import load
 
@@ -58,6 +58,10 @@ def train(
         DataError: data that are missing or do not fit.
         TrainingError: no such device, or a loss that is no longer finite.
     """
+    if isinstance(data, DatasetSpec):
+        # As if the recipe had named it, so that what comes out says so and can be evaluated again.
+        recipe = spec.recipe.model_copy(update={"dataset": data})
+        spec, data = spec.model_copy(update={"recipe": recipe}), None
     recipe = spec.recipe
     _check_trainable(spec, max_parameters)
     start = None if recipe.init_from is None else _starting_point(spec, recipe.init_from)

@@ -77,8 +77,15 @@ class Transforms:
       columns are found by name.
     """
 
-    def __init__(self, spec: TensorSpec, scaler: Scaler | None = None, columns: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        spec: TensorSpec,
+        scaler: Scaler | None = None,
+        columns: tuple[str, ...] = (),
+        fit: Literal["stretch", "crop", "exact"] = "stretch",
+    ) -> None:
         self.spec = spec
+        self.fit: Literal["stretch", "crop", "exact"] = fit
         self.scaler = scaler
         self.columns = columns
 
@@ -106,9 +113,12 @@ class Transforms:
         if x.numel() == 0:
             raise DataError("no values at all")
         if self.scaler is not None:
-            x = x.to(torch.float32)
+            x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
             check_values(x, self.spec.model_copy(update={"range": None}))
-            return self.scaler(x)
+            return self.scaler(x).float()
+        if self.columns:
+            # A table's numbers were taken as they are, bytes too.
+            x = x.to(torch.float32)
         if x.dtype == torch.uint8:
             if self.spec.range is None:
                 raise DataError("bytes need a declared `input.range` to be scaled to; give floats instead")
@@ -130,7 +140,11 @@ class Transforms:
     def _tensor(self, data: object) -> Tensor:
         shape = self.spec.shape
         if is_image(data):
-            return torch.from_numpy(pixels(cast("Image", data), shape))[None]
+            from PIL import ImageOps
+
+            # Cameras write which way is up beside the pixels.
+            image = ImageOps.exif_transpose(cast("Image", data))
+            return torch.from_numpy(pixels(image, shape, self.fit))[None]
         if isinstance(data, np.ndarray):
             x = from_numpy(cast(Any, data))
             channels_last = (*shape[1:], shape[0])
@@ -198,9 +212,13 @@ def _columns(data: object, names: tuple[str, ...]) -> object:
         raise DataError(f"the table has no column {missing[0]!r}; expected are {', '.join(names)}")
     table = cast(Mapping[str, Any], data)
     try:
-        return np.stack([np.asarray(table[name], dtype=np.float64) for name in names], axis=-1)
+        columns = [np.asarray(table[name], dtype=np.float64) for name in names]
     except (TypeError, ValueError) as error:
         raise DataError(f"the table holds something other than numbers: {error}") from error
+    if len({column.shape for column in columns}) > 1:
+        sizes = ", ".join(f"{name} {len(column)}" for name, column in zip(names, columns, strict=True))
+        raise DataError(f"the columns differ in length: {sizes}")
+    return np.stack(columns, axis=-1)
 
 
 def from_numpy(array: NDArray[Any]) -> Tensor:

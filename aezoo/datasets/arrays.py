@@ -1,6 +1,5 @@
 """Arrays in files: samples side by side, and series that are cut into windows."""
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -10,6 +9,7 @@ from aezoo.datasets.own import (
     ShuffledSpec,
     TestShare,
     ValidationShare,
+    advise_of_constants,
     existing,
     named_array,
     read_arrays,
@@ -43,7 +43,7 @@ class ArraySpec(ShuffledSpec):
     def read(self) -> Samples:
         """All samples."""
         path = existing(self.path)
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, (self.key, self.target, self.labels))
         inputs = named_array(arrays, self.key, path)
         targets = None if self.target is None else named_array(arrays, self.target, path, "target")
         labels = None if self.labels is None else named_array(arrays, self.labels, path, "labels")
@@ -60,7 +60,7 @@ class ArraySpec(ShuffledSpec):
             return whole
         if whole.targets is not None:
             raise DataError("scale: standard scales the inputs; targets of their own must come scaled")
-        return standardised(replace(whole, inputs=whole.inputs.float()), train)
+        return standardised(whole, train)
 
 
 class WindowsSpec(DatasetSpec):
@@ -112,6 +112,7 @@ class WindowsSpec(DatasetSpec):
         scaler = None
         if self.scale == "standard":
             per_step = Scaler.fitted(series[:train])
+            advise_of_constants(series[:train], self.columns or (), "channel")
             series = per_step(series)
             shape = (series.shape[1], self.length)
             scaler = Scaler(
@@ -119,17 +120,17 @@ class WindowsSpec(DatasetSpec):
                 per_step.scale[:, None].expand(shape).contiguous(),
             )
         # A view: every window shares its steps with its neighbours until a batch is taken.
-        windows = series[start : start + steps].unfold(0, self.length, self.stride)
+        windows = series[start : start + steps].float().unfold(0, self.length, self.stride)
         return Samples(windows, index=torch.arange(len(windows)), scaler=scaler)
 
     def _series(self) -> Tensor:
         path = existing(self.path)
-        if path.suffix in (".csv", ".parquet"):
+        if path.suffix.lower() in (".csv", ".parquet"):
             return read_columns(path, self.columns)[0]
         if self.columns is not None:
             raise DataError(f"{path} has no columns; leave `columns` out")
-        series = named_array(read_arrays(path), self.key, path)
+        series = named_array(read_arrays(path, (self.key,)), self.key, path)
         if series.ndim not in (1, 2):
             raise DataError(f"{path}: expected (time,) or (time, channels), found {tuple(series.shape)}")
         refuse_nonfinite(series, path)
-        return series.float() if series.ndim == 2 else series.float()[:, None]
+        return series.double() if series.ndim == 2 else series.double()[:, None]

@@ -24,6 +24,8 @@ from aezoo.files import replacing, write_atomically
 from aezoo.samples import Samples
 from aezoo.transforms import pixels
 
+DECODING = 1
+"""Grows when the same files would be decoded into other bytes."""
 AHEAD = 64
 """Images that wait decoded while one is written; bounds the memory that decoding takes."""
 
@@ -63,7 +65,11 @@ class ImagesSpec(ShuffledSpec):
         files = _images(folder)
         key = self._key(folder, files)
         mapped = len(files) * math.prod(self._shape) > self.memory_mib * 2**20
-        store, bad = self._mapped(files, key) if mapped else self._in_memory(files, key)
+        reference, bad = _recent.get(key, (None, list[int]()))
+        store = None if reference is None else reference()
+        if store is None:
+            store, bad = self._mapped(files, key) if mapped else self._in_memory(files)
+            _recent[key] = weakref.ref(store), bad
         if len(bad) == len(files):
             raise DataError(f"none of the {len(files)} images in {folder} can be decoded")
         samples = Samples(store, None, _labels(folder, files), mapped=mapped)
@@ -81,30 +87,32 @@ class ImagesSpec(ShuffledSpec):
         """Changes whenever the decoded images could."""
         stats = [(file, file.stat()) for file in files]
         listing = [(str(file.relative_to(folder)), s.st_size, s.st_mtime_ns) for file, s in stats]
-        what: list[object] = [str(folder.resolve()), self._shape, self.fit, self.skip_corrupt, listing]
+        what: list[object] = [
+            DECODING,
+            str(folder.resolve()),
+            self._shape,
+            self.fit,
+            self.skip_corrupt,
+            listing,
+        ]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
-    def _in_memory(self, files: list[Path], key: str) -> tuple[Tensor, list[int]]:
-        reference, bad = _recent.get(key, (None, list[int]()))
-        store = None if reference is None else reference()
-        if store is None:
-            values = np.zeros((len(files), *self._shape), np.uint8)
-            bad = []
-            for index, decoded in enumerate(self._decoded(files)):
-                if decoded is None:
-                    bad.append(index)
-                else:
-                    values[index] = decoded
-            store = torch.from_numpy(values)
-            _recent[key] = weakref.ref(store), bad
-        return store, bad
+    def _in_memory(self, files: list[Path]) -> tuple[Tensor, list[int]]:
+        values = np.zeros((len(files), *self._shape), np.uint8)
+        bad: list[int] = []
+        for index, decoded in enumerate(self._decoded(files)):
+            if decoded is None:
+                bad.append(index)
+            else:
+                values[index] = decoded
+        return torch.from_numpy(values), bad
 
     def _mapped(self, files: list[Path], key: str) -> tuple[Tensor, list[int]]:
         shape = (len(files), *self._shape)
         place = cache_root() / "decoded" / f"{key}.u8"
         record = place.with_suffix(".json")
         try:
-            if not (place.is_file() and place.stat().st_size == math.prod(shape)):
+            if not (record.is_file() and place.is_file() and place.stat().st_size == math.prod(shape)):
                 self._write(files, place, record)
             bad = cast(list[int], json.loads(record.read_text("utf-8")))
             store = torch.from_file(str(place), shared=False, size=math.prod(shape), dtype=torch.uint8)
@@ -171,7 +179,9 @@ def _images(folder: Path) -> list[Path]:
 
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; relative paths start at {Path.cwd()}")
-    known = Image.registered_extensions()
+    # Some formats can be written and not read, such as PDF; MPO is read as JPEG.
+    formats = {*Image.OPEN, "MPO"} if Image.registered_extensions() else set[str]()
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
     found = [
         path
         for path in sorted(folder.rglob("*"))

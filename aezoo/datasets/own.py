@@ -3,7 +3,9 @@
 from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 import safetensors
@@ -76,15 +78,20 @@ class ShuffledSpec(DatasetSpec):
 
 def standardised(whole: Samples, train: Tensor) -> Samples:
     """Samples brought to mean 0 and standard deviation 1 by what their training rows say."""
-    seen = whole.inputs[train]
+    seen = whole.inputs[train].double()
     scaler = Scaler.fitted(seen)
+    advise_of_constants(seen, whole.columns)
+    return replace(whole, inputs=scaler(whole.inputs.double()).float(), scaler=scaler)
+
+
+def advise_of_constants(seen: Tensor, columns: tuple[str, ...] = (), what: str = "value") -> None:
+    """Warns of values that are the same in every row, (n, *shape)."""
     still = cast(list[int], (seen == seen[0]).all(0).flatten().nonzero().flatten().tolist())
     if still:
-        words = [f"column {whole.columns[i]!r}" if whole.columns else f"value {i}" for i in still]
+        words = [f"column {columns[i]!r}" if columns else f"{what} {i}" for i in still]
         more = f" and {len(words) - 5} more" if len(words) > 5 else ""
-        what = f"{', '.join(words[:5])}{more}"
-        advise("constant-input", f"{what}: the same in every training sample; leave it out")
-    return replace(whole, inputs=scaler(whole.inputs), scaler=scaler)
+        named = f"{', '.join(words[:5])}{more}"
+        advise("constant-input", f"{named}: the same in every training sample; leave it out")
 
 
 def existing(path: str) -> Path:
@@ -100,28 +107,39 @@ def existing(path: str) -> Path:
     return found
 
 
-def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Every array of a `.npy`, `.npz` or `.safetensors` file by name; a `.npy` has one, called `array`.
+def read_arrays(path: Path, keys: tuple[str | None, ...] = ()) -> dict[str, Tensor]:
+    """The arrays of a `.npy`, `.npz` or `.safetensors` file by name; a `.npy` has one, called `array`.
 
-    Nothing is unpickled.
+    Nothing is unpickled. Of several in an `.npz`, those that `keys` leaves out are empty.
 
     Raises:
         DataError: another kind of file, a damaged one, or one that holds pickled objects.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return safetensors.torch.load_file(path)
-        if path.suffix == ".npy":
-            return {"array": from_numpy(np.load(path, allow_pickle=False))}
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: from_numpy(arrays[name]) for name in arrays.files}
+        if path.suffix.lower() in (".npy", ".npz"):
+            # NumPy would leave a damaged archive open.
+            with path.open("rb") as file:
+                return _numpy_arrays(np.load(file, allow_pickle=False), path.suffix.lower(), keys)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, EOFError, safetensors.SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, EOFError, BadZipFile, ZlibError, safetensors.SafetensorError
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read: {reason}") from error
     raise DataError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix or 'no suffix'!r}")
+
+
+def _numpy_arrays(loaded: Any, suffix: str, keys: tuple[str | None, ...]) -> dict[str, Tensor]:
+    if isinstance(loaded, np.ndarray) != (suffix == ".npy"):
+        raise ValueError("it holds what the other of .npy and .npz should")
+    if suffix == ".npy":
+        return {"array": from_numpy(loaded)}
+    names: list[str] = loaded.files
+    wanted = names if len(names) == 1 else [name for name in names if name in keys]
+    return {name: from_numpy(loaded[name]) if name in wanted else torch.empty(0) for name in names}
 
 
 def named_array(arrays: dict[str, Tensor], key: str | None, path: Path, field: str = "key") -> Tensor:

@@ -35,8 +35,8 @@ class TableSpec(ShuffledSpec):
     def read(self) -> Samples:
         """All rows."""
         path = existing(self.path)
-        values, names = read_columns(path, self.columns, self.label)
         labels = None if self.label is None else _labels(path, self.label)
+        values, names = read_columns(path, self.columns, self.label)
         return Samples(values, None, labels, columns=names)
 
     def _scaled(self, whole: Samples, train: Tensor) -> Samples:
@@ -54,7 +54,7 @@ def read_columns(
         label: left out where `columns` is None.
 
     Returns:
-        float32 of (rows, columns), and the columns' names.
+        float64 of (rows, columns), and the columns' names.
 
     Raises:
         DataError: a column that is not there, that holds something other than numbers, or in which values
@@ -68,17 +68,17 @@ def read_columns(
 
 
 def _read(path: Path) -> Any:
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"{path}: expected .csv or .parquet, found {path.suffix or 'no suffix'!r}")
     arrow = optional("pyarrow", "pyarrow", "table")
     try:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             table: Any = optional("pyarrow.csv", "pyarrow", "table").read_csv(path)
         else:
             table = optional("pyarrow.parquet", "pyarrow", "table").read_table(path)
-    except (arrow.ArrowException, OSError) as error:
+        names: list[str] = list(table.column_names)
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    names: list[str] = list(table.column_names)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path} has two columns called {twice!r}")
@@ -101,7 +101,7 @@ def _column(path: Path, table: Any, name: str) -> Any:
     return column
 
 
-def _numbers(path: Path, table: Any, name: str) -> NDArray[np.float32]:
+def _numbers(path: Path, table: Any, name: str) -> NDArray[np.float64]:
     types = optional("pyarrow.types", "pyarrow", "table")
     column = _column(path, table, name)
     kind = column.type
@@ -110,8 +110,9 @@ def _numbers(path: Path, table: Any, name: str) -> NDArray[np.float32]:
         raise DataError(
             f"{path}: column {name!r} holds {held}, not numbers; name the numeric ones in `columns`"
         )
-    values = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(values))
+    values = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+    with np.errstate(over="ignore"):
+        bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)))
     if bad.size:
         raise DataError(
             f"{path}: column {name!r} has {bad.size} values that are not finite, the first in row "
