@@ -147,7 +147,9 @@ def test_dead_latents_are_counted_and_what_helps_is_said(plain: Any) -> None:
     data["encoder"][2] = {"kind": "topk", "k": 1}
     spec = aezoo.VariantSpec.model_validate(data)
     ones = torch.ones(40, 1, 6, 6)
-    with pytest.warns(aezoo.AdviceWarning, match="^dead-latents: 7 of 8 latents are zero for every training sample"):
+    with pytest.warns(
+        aezoo.AdviceWarning, match="^dead-latents: 7 of 8 latents are zero for every training sample"
+    ):
         aezoo.train(spec, ones, progress=False)
 
 

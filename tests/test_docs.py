@@ -15,7 +15,9 @@ from aezoo import cli, errors
 from aezoo.documents import Document
 from aezoo.registry import registry
 
-DOCS = sorted([*Path(__file__).parent.parent.glob("*.md"), *Path(__file__).parent.parent.glob("docs/**/*.md")])
+DOCS = sorted(
+    [*Path(__file__).parent.parent.glob("*.md"), *Path(__file__).parent.parent.glob("docs/**/*.md")]
+)
 
 
 def blocks(path: Path, language: str) -> list[str]:
