@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from aezoo.errors import advise
-from aezoo.specs import ActivationSpec, AutoencoderSpec, LayerSpec, VariantSpec
+from aezoo.specs import ActivationSpec, AutoencoderSpec, LayerSpec, VariantSpec, reach
 from aezoo.stack import LayerShape
 
 DEAD_SHARE = 0.2
 """Share of dead latents above which something should be done."""
 FIRST_EPOCHS = 3
 """Epochs in which a loss should fall."""
-SHAPING = {"flatten", "unflatten", "upsample"}
-"""Layers behind the last weights that keep values in the range that they are in."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +79,20 @@ def _all_layers(layers: tuple[LayerSpec, ...]) -> Iterator[LayerSpec]:
 
 
 def _output_range(spec: AutoencoderSpec) -> Iterator[Advice]:
-    for index in reversed(range(len(spec.decoder))):
-        layer = spec.decoder[index]
-        if layer.declared_kind in SHAPING:
-            continue
-        activation: object = getattr(layer, "activation", None)
-        if not isinstance(activation, ActivationSpec):
-            return
-        low, high = activation.reach()
-        wanted = spec.output.range or (-math.inf, math.inf)
-        if low <= wanted[0] and wanted[1] <= high:
-            return
-        data = "unbounded values" if spec.output.range is None else f"values in {list(wanted)}"
-        yield Advice(
-            "output-range",
-            f"decoder.{index}.activation",
-            f"{activation.declared_kind} gives {low:g} to {high:g} and cannot reach the data's {data}; "
-            "declare the range that the data have, or end in another activation or in none",
-        )
+    low, high = reach(spec.decoder)
+    wanted = spec.output.range or (-math.inf, math.inf)
+    if low <= wanted[0] and wanted[1] <= high:
         return
+    last = max(i for i, layer in enumerate(spec.decoder) if layer.keeps_range is None)
+    activation: ActivationSpec | None = getattr(spec.decoder[last], "activation", None)
+    assert activation is not None, "only an activation bounds what layers give"
+    data = "unbounded values" if spec.output.range is None else f"values in {list(wanted)}"
+    yield Advice(
+        "output-range",
+        f"decoder.{last}.activation",
+        f"{activation.declared_kind} gives {low:g} to {high:g} and cannot reach the data's {data}; "
+        "declare the range that the data have, or end in another activation or in none",
+    )
 
 
 # -- while training -----------------------------------------------------------------------------------

@@ -12,18 +12,12 @@ from torch import Generator, Tensor, nn
 
 from aezoo.advice import of_first_epochs
 from aezoo.autoencoder import Autoencoder, Batch, Output
+from aezoo.descent import Best, Schedule, optimizer_of, put_back, snapshot
 from aezoo.errors import AezooError, TrainingError
+from aezoo.parts import at_paths, frozen, pairs_of, principal_components
 from aezoo.progress import EpochBar
 from aezoo.samples import Rows, Samples
-from aezoo.specs import (
-    AdamSpec,
-    ConstantSpec,
-    CosineSpec,
-    FitStage,
-    PlateauSpec,
-    RecipeSpec,
-    VariantSpec,
-)
+from aezoo.specs import DescentStage, FitStage, GreedyStage, RecipeSpec, VariantSpec
 from aezoo.tying import tied
 
 EVAL_BATCH = 1000
@@ -43,6 +37,7 @@ class TrainingState:
         samples: the training data as they came.
         optimizer: this stage's.
         stage: index of the stage.
+        pair: number of the pair that a greedy stage is at, from 1; 0 in other stages.
         epoch: epochs of this stage that lie behind.
         step: steps of the whole training that lie behind.
         batch: the one in hand, within a step.
@@ -55,6 +50,7 @@ class TrainingState:
     samples: Samples
     optimizer: torch.optim.Optimizer
     stage: int = 0
+    pair: int = 0
     epoch: int = 0
     step: int = 0
     batch: Batch | None = None
@@ -90,15 +86,40 @@ class Callback:
 
 @dataclass
 class Plan:
-    """What a round chose, for a refit to repeat: the epochs and learning rates of each stage."""
+    """What a round chose, for a refit to repeat: epochs and learning rates of each part of each stage."""
 
     rates: list[list[float]] = field(default_factory=list[list[float]])
     epochs: list[int] = field(default_factory=list[int])
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
+@dataclass
+class _Part:
+    """What one descent trains: the whole autoencoder, or a pair of it."""
+
+    number: int
+    stage: int
+    pair: int
+    ae: Autoencoder
+    see: Callable[[Tensor], Tensor] | None
+    held: Sequence[nn.Module]
+
+
 class Run:
-    """One pass through the stages on one set of samples."""
+    """One pass through the stages on one set of samples.
+
+    Args:
+        ae: trained in place.
+        spec: its recipe is followed.
+        samples: trained on.
+        validation: chosen by; None in a refit.
+        callbacks: called around steps and epochs.
+        device: of the autoencoder.
+        bar: shown every epoch's record.
+        plan: what an earlier round chose, to repeat.
+        keep: given, after every epoch, what `restored` takes to go on from there.
+        restored: what `keep` was last given by a run that was cut off.
+    """
 
     def __init__(
         self,
@@ -110,6 +131,8 @@ class Run:
         device: torch.device,
         bar: EpochBar,
         plan: Plan | None = None,
+        keep: Callable[[dict[str, Any]], None] | None = None,
+        restored: dict[str, Any] | None = None,
     ) -> None:
         self.ae = ae
         self.spec = spec
@@ -120,97 +143,155 @@ class Run:
         self.device = device
         self.bar = bar
         self.plan = plan
+        self.keep = keep
+        self.restored = restored
         self.chosen = Plan()
         self.generator = Generator().manual_seed(self.recipe.seed)
-        losses = (self.recipe.reconstruction, *self.recipe.penalties)
-        self.terms: list[Term] = [loss.build() for loss in losses]
-        self.modules = [term.to(device) for term in self.terms if isinstance(term, nn.Module)]
+        self.terms: list[Term] = []
+        self.modules: list[nn.Module] = []
+        self._build_terms()
         self.steps = 0
         kind = str(self.recipe.reconstruction.declared_kind)
         self.data_term = kind if kind != "loss" else "loss.0"
 
+    def _build_terms(self) -> None:
+        losses = (self.recipe.reconstruction, *self.recipe.penalties)
+        self.terms = [loss.build() for loss in losses]
+        self.modules = [t.to(self.device) for t in self.terms if isinstance(t, nn.Module)]
+
     def fit(self) -> Plan:
         """Runs every stage and says what it came to."""
+        number = 0
         for index, stage in enumerate(self.recipe.stages):
-            assert isinstance(stage, FitStage)
-            with tied(self.ae, f"recipe.stages.{index}.tie") if stage.tie else nullcontext():
-                self._stage(index, stage)
+            where = f"recipe.stages.{index}"
+            if isinstance(stage, FitStage):
+                held = at_paths(self.ae, stage.freeze, f"{where}.freeze")
+                self._part(stage, _Part(number, index, 0, self.ae, None, held))
+                number += 1
+            elif isinstance(stage, GreedyStage):
+                own = self.terms, self.modules
+                for pair, part in enumerate(pairs_of(self.ae, stage.reconstruct == "own_input", where), 1):
+                    # A loss that keeps count of latents counts this pair's.
+                    self._build_terms()
+                    self._part(stage, _Part(number, index, pair, part.ae, part.see, part.held))
+                    number += 1
+                self.terms, self.modules = own
+            elif not self._is_behind(number):
+                principal_components(self.ae, self.samples, where)
         return self.chosen
 
-    def _stage(self, index: int, stage: FitStage) -> None:
-        parameters = [p for p in (*self.ae.parameters(), *self._own()) if p.requires_grad]
-        optimizer = _optimizer(stage, parameters)
+    def _is_behind(self, number: int) -> bool:
+        """Whether the run that is gone on with had come past this part."""
+        return self.restored is not None and number <= self.restored["part"]
+
+    def _part(self, stage: DescentStage, part: _Part) -> None:
+        if self._is_behind(part.number + 1):
+            return
+        where = f"recipe.stages.{part.stage}.tie"
+        with frozen(part.held), tied(part.ae, where) if stage.tie else nullcontext():
+            self._descend(stage, part)
+
+    def _descend(self, stage: DescentStage, part: _Part) -> None:
+        parameters = [p for p in (*part.ae.parameters(), *self._own()) if p.requires_grad]
+        optimizer = optimizer_of(stage, parameters)
         state = TrainingState(
-            self.ae, self.recipe, self.samples, optimizer, index, step=self.steps, history=self.chosen.history
-        )
-        epochs = stage.epochs if self.plan is None else self.plan.epochs[index]
-        schedule = _Schedule(stage, math.ceil(len(self.samples) / self.recipe.batch_size))
-        best = _Best(self.ae, self.modules, stage)
+            self.ae, self.recipe, self.samples, optimizer, part.stage, part.pair, step=self.steps,
+            history=self.chosen.history,
+        )  # fmt: skip
+        epochs = stage.epochs if self.plan is None else self.plan.epochs[part.number]
+        schedule = Schedule(stage, math.ceil(len(self.samples) / self.recipe.batch_size))
+        best = Best([self.ae, *self.modules], stage)
         rates: list[float] = []
-        self._train_mode(True)
+        ended = False
+        self._train_mode(True, part)
         for callback in self.callbacks:
             callback.on_fit_start(state)
-        for epoch in range(epochs):
-            clock = time.perf_counter()
-            if self.plan is not None:
-                schedule.replay(self.plan.rates[index][epoch])
-            rates.append(schedule.rate)
-            record: dict[str, Any] = {
-                "round": "choose" if self.plan is None else "refit",
-                "stage": index,
-                "epoch": epoch + 1,
-                "train": self._epoch(state, schedule),
-                "lr": optimizer.param_groups[0]["lr"],
-            }
-            state.epoch = epoch + 1
-            if self.validation is not None:
-                record["validation"] = self._validate(self.validation, float(epoch + 1), state.step)
-            record["seconds"] = round(time.perf_counter() - clock, 3)
-            self._refuse_nonfinite(record)
+        if self.restored is not None:
+            ended = self._restore(self.restored, state, schedule, best, rates)
+            self.restored = None
+        while not ended and state.epoch < epochs:
+            record = self._record_epoch(state, schedule, part, rates)
             self.chosen.history.append(record)
             of_first_epochs(self.chosen.history, self.data_term)
-            self.bar.show(record, epochs)
+            self.bar.show(record, epochs, len(self.samples))
             for callback in self.callbacks:
                 callback.on_epoch_end(state)
             if self.validation is not None:
                 loss = cast(dict[str, float], record["validation"])["loss"]
                 schedule.epoch_done(loss)
-                if best.epoch_done(epoch + 1, loss):
-                    break
-            if state.stop:
-                break
+                ended = best.epoch_done(state.epoch, loss)
+            ended = ended or state.stop
+            if self.keep is not None:
+                self.keep(self._state(part, state, schedule, best, rates, ended))
         self.steps = state.step
         self.chosen.rates.append(rates)
         self.chosen.epochs.append(best.restore() or len(rates))
+
+    def _record_epoch(
+        self, state: TrainingState, schedule: Schedule, part: _Part, rates: list[float]
+    ) -> dict[str, Any]:
+        clock = time.perf_counter()
+        good = snapshot([self.ae, *self.modules])
+        if self.plan is not None:
+            schedule.replay(self.plan.rates[part.number][state.epoch])
+        rates.append(schedule.rate)
+        try:
+            train = self._epoch(state, schedule, part)
+            state.epoch += 1
+            record: dict[str, Any] = {
+                "round": "choose" if self.plan is None else "refit",
+                "stage": part.stage,
+                **({"pair": part.pair} if part.pair else {}),
+                "epoch": state.epoch,
+                "train": train,
+                "lr": state.optimizer.param_groups[0]["lr"],
+            }
+            if self.validation is not None:
+                validation = self._validate(self.validation, float(state.epoch), state.step, part)
+                record["validation"] = validation
+                bad = [name for name, value in validation.items() if not math.isfinite(value)]
+                _refuse_nonfinite(bad, part, state.epoch, "validation")
+        except TrainingError:
+            put_back([self.ae, *self.modules], good)
+            raise
+        record["seconds"] = round(time.perf_counter() - clock, 3)
+        return record
 
     def _own(self) -> Iterator[nn.Parameter]:
         for module in self.modules:
             yield from module.parameters()
 
-    def _train_mode(self, on: bool) -> None:
+    def _train_mode(self, on: bool, part: _Part) -> None:
         for module in (self.ae, *self.modules):
             module.train(on)
+        if part.see is not None or part.held:
+            # Running statistics of what is frozen stay as they are, and nothing of it is dropped.
+            self.ae.eval()
+            part.ae.train(on)
+            for module in part.held:
+                module.eval()
 
-    def _epoch(self, state: TrainingState, schedule: "_Schedule") -> dict[str, float]:
-        self._train_mode(True)
+    def _epoch(self, state: TrainingState, schedule: Schedule, part: _Part) -> dict[str, float]:
+        self._train_mode(True, part)
         after_step = [
             cast(Callable[[], None], module.after_step)
-            for module in self.ae.modules()
+            for module in part.ae.modules()
             if callable(getattr(module, "after_step", None))
         ]
         n = len(self.samples)
         order = torch.randperm(n, generator=self.generator).to(self.samples.inputs.device)
         sums: dict[str, Tensor] = {}
-        for start in range(0, n, self.recipe.batch_size):
+        first_bad: dict[str, Tensor] = {}
+        for number, start in enumerate(range(0, n, self.recipe.batch_size), 1):
             rows = self.samples.rows(order[start : start + self.recipe.batch_size], self.spec)
-            batch = self._batch(rows, state.epoch + start / n, state.step, self.generator)
+            batch = self._batch(rows, state.epoch + start / n, state.step, self.generator, part)
             state.batch = batch
             for callback in self.callbacks:
                 callback.before_step(state)
             for group in state.optimizer.param_groups:
                 group["lr"] = schedule.next()
             try:
-                loss, values = self.recipe.objective(self.ae, batch, self.terms)
+                loss, values = self.recipe.objective(part.ae, batch, self.terms)
             except ValueError as error:
                 if len(rows.input) > 1 or isinstance(error, AezooError):
                     raise
@@ -228,37 +309,91 @@ class Run:
             for callback in self.callbacks:
                 callback.after_step(state)
             _add(sums, {"loss": loss, **values}, len(rows.input))
+            _note_nonfinite(first_bad, values, number)
         state.batch = None
+        when = {name: int(number) for name, number in first_bad.items() if number > 0}
+        earliest = min(when.values(), default=0)
+        bad = [name for name, number in when.items() if number == earliest]
+        _refuse_nonfinite(bad, part, state.epoch + 1, f"batch {earliest}")
         return {name: float(total) / n for name, total in sums.items()}
 
-    def _batch(self, rows: Rows, epoch: float, step: int, generator: Generator) -> Batch:
+    def _batch(self, rows: Rows, epoch: float, step: int, generator: Generator, part: _Part) -> Batch:
         rows = rows.to(self.device)
+        if part.see is not None:
+            # Behind others, a pair's own input is its target, too.
+            seen = part.see(rows.input)
+            rows = Rows(seen, seen, rows.labels)
         x = rows.input
         for noise in self.recipe.noises:
             x = noise(x, generator)
         return Batch(x, rows.target, rows.labels, epoch, step, generator)
 
     @torch.no_grad()
-    def _validate(self, samples: Samples, epoch: float, step: int) -> dict[str, float]:
-        self._train_mode(False)
+    def _validate(self, samples: Samples, epoch: float, step: int, part: _Part) -> dict[str, float]:
+        self._train_mode(False, part)
         generator = Generator().manual_seed(EVAL_SEED)
         sums: dict[str, Tensor] = {}
         for rows in samples.in_order(self.spec, EVAL_BATCH):
-            batch = self._batch(rows, epoch, step, generator)
-            loss, values = self.recipe.objective(self.ae, batch, self.terms)
+            batch = self._batch(rows, epoch, step, generator, part)
+            loss, values = self.recipe.objective(part.ae, batch, self.terms)
             _add(sums, {"loss": loss, **values}, len(rows.input))
-        self._train_mode(True)
+        self._train_mode(True, part)
         return {name: float(total) / len(samples) for name, total in sums.items()}
 
-    def _refuse_nonfinite(self, record: dict[str, Any]) -> None:
-        for part in ("train", "validation"):
-            values = cast(dict[str, float], record.get(part, {}))
-            bad = [f"{k!r} became {v}" for k, v in values.items() if k != "loss" and not math.isfinite(v)]
-            if bad:
-                raise TrainingError(
-                    f"stage {record['stage']}, epoch {record['epoch']}: the {part} term {', '.join(bad)}; "
-                    "a lower learning rate usually helps"
-                )
+    # -- going on after a cut ---------------------------------------------------------------------
+
+    def _state(
+        self,
+        part: _Part,
+        state: TrainingState,
+        schedule: Schedule,
+        best: Best,
+        rates: list[float],
+        ended: bool,
+    ) -> dict[str, Any]:
+        """All that decides how this run goes on, in types that PyTorch loads without unpickling code."""
+        device = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return {
+            "part": part.number,
+            "epoch": state.epoch,
+            "ended": ended,
+            "step": state.step,
+            "tensors": snapshot([self.ae, *self.modules]),
+            "optimizer": state.optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "best": best.state_dict(),
+            "rates": rates,
+            "random": [self.generator.get_state(), torch.get_rng_state(), *device],
+            "done": {"rates": self.chosen.rates, "epochs": self.chosen.epochs},
+            "history": self.chosen.history,
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+        }
+
+    def _restore(
+        self,
+        kept: dict[str, Any],
+        state: TrainingState,
+        schedule: Schedule,
+        best: Best,
+        rates: list[float],
+    ) -> bool:
+        """Takes all that back; says whether the part had ended."""
+        put_back([self.ae, *self.modules], kept["tensors"])
+        state.optimizer.load_state_dict(kept["optimizer"])
+        schedule.load_state_dict(kept["schedule"])
+        best.load_state_dict(kept["best"])
+        rates[:] = kept["rates"]
+        state.epoch, state.step = kept["epoch"], kept["step"]
+        self.chosen.rates, self.chosen.epochs = kept["done"]["rates"], kept["done"]["epochs"]
+        self.chosen.history[:] = kept["history"]
+        for callback, its in zip(self.callbacks, kept["callbacks"], strict=True):
+            callback.load_state_dict(its)
+        own, everywhere, *device = kept["random"]
+        self.generator.set_state(own)
+        torch.set_rng_state(everywhere)
+        if device:
+            torch.cuda.set_rng_state(device[0], self.device)
+        return kept["ended"]
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor], rows: int) -> None:
@@ -268,85 +403,19 @@ def _add(sums: dict[str, Tensor], values: dict[str, Tensor], rows: int) -> None:
         sums[name] = sums[name] + term if name in sums else term
 
 
-def _optimizer(stage: FitStage, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    spec = stage.optimizer
-    assert isinstance(spec, AdamSpec)
-    fused = all(p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for p in parameters)
-    return torch.optim.Adam(
-        parameters, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay, fused=fused
-    )
+def _note_nonfinite(first: dict[str, Tensor], values: dict[str, Tensor], number: int) -> None:
+    """Remembers the first batch in which a term was not finite; without asking, for the same reason."""
+    for name, value in values.items():
+        now = torch.where(torch.isfinite(value), 0, number)
+        first[name] = torch.where(first[name] > 0, first[name], now) if name in first else now
 
 
-class _Schedule:
-    """The learning rate of each step of a stage."""
-
-    def __init__(self, stage: FitStage, steps_per_epoch: int) -> None:
-        assert isinstance(stage.optimizer, AdamSpec)
-        self.rate = stage.optimizer.lr
-        self.spec = stage.schedule
-        self.steps = stage.epochs * steps_per_epoch
-        self.step = 0
-        self.best = math.inf
-        self.waited = 0
-
-    def next(self) -> float:
-        """The rate of the step that comes now."""
-        step, self.step = self.step, self.step + 1
-        if not isinstance(self.spec, CosineSpec):
-            return self.rate
-        warmup = self.spec.warmup_steps
-        if step < warmup:
-            return self.rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        cosine = 0.5 * (1 + math.cos(math.pi * done))
-        return self.rate * (self.spec.final + (1 - self.spec.final) * cosine)
-
-    def epoch_done(self, loss: float) -> None:
-        """Takes note of the validation loss."""
-        if not isinstance(self.spec, PlateauSpec):
-            assert isinstance(self.spec, ConstantSpec | CosineSpec)
-            return
-        margin = self.spec.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
-        if loss < self.best - margin:
-            self.best, self.waited = loss, 0
-            return
-        self.waited += 1
-        if self.waited > self.spec.patience:
-            self.rate, self.waited = max(self.rate * self.spec.factor, self.spec.min_lr), 0
-
-    def replay(self, rate: float) -> None:
-        """Takes the rate that an earlier round came to in this epoch."""
-        self.rate = rate
-
-
-class _Best:
-    """The weights of a stage's best epoch, where the stage stops early."""
-
-    def __init__(self, ae: Autoencoder, modules: list[nn.Module], stage: FitStage) -> None:
-        self.spec = stage.early_stop
-        self.modules: list[nn.Module] = [ae, *modules]
-        self.loss = math.inf
-        self.epoch = 0
-        self.kept: list[Tensor] = []
-
-    def _tensors(self) -> Iterator[Tensor]:
-        for module in self.modules:
-            yield from module.parameters()
-            yield from module.buffers()
-
-    def epoch_done(self, epoch: int, loss: float) -> bool:
-        """Takes note of the validation loss; True when the stage should end."""
-        if self.spec is None:
-            return False
-        if loss < self.loss - self.spec.min_delta:
-            self.loss, self.epoch = loss, epoch
-            self.kept = [tensor.detach().clone() for tensor in self._tensors()]
-        return epoch - self.epoch >= self.spec.patience
-
-    def restore(self) -> int:
-        """Goes back to the best epoch and returns its number; 0 where there is none to go back to."""
-        if self.kept:
-            with torch.no_grad():
-                for tensor, kept in zip(self._tensors(), self.kept, strict=True):
-                    tensor.copy_(kept)
-        return self.epoch
+def _refuse_nonfinite(bad: list[str], part: _Part, epoch: int, where: str) -> None:
+    names = [name for name in bad if name != "loss"]
+    if names:
+        pair = f", pair {part.pair}" if part.pair else ""
+        words = ", ".join(map(repr, names))
+        raise TrainingError(
+            f"stage {part.stage}{pair}, epoch {epoch}, {where}: the term {words} is no longer finite; a "
+            "lower learning rate usually helps. The weights are those of the epoch before"
+        )

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder, Batch, Output
 from aezoo.errors import DataError
+from aezoo.families import PositiveFloat
 from aezoo.hookspecs import Register, hookimpl
-from aezoo.specs import LossSpec
+from aezoo.specs import LossSpec, reach
 
 Reduction = Literal["mean", "sum"]
 
@@ -44,6 +45,16 @@ class BceSpec(LossSpec):
     reduction: Reduction = "mean"
     """Over the elements of a row."""
 
+    def objection(self, ae: Autoencoder) -> str | None:
+        """A target or a decoder that leaves [0, 1]."""
+        wanted = ae.spec.output.range
+        if wanted is not None and not (wanted[0] >= 0 and wanted[1] <= 1):
+            return f"bce needs targets in [0, 1], their range is {list(wanted)}"
+        low, high = reach(ae.spec.decoder)
+        if low < 0 or high > 1:
+            return f"bce needs a decoder that stays in [0, 1], its last layers give {low:g} to {high:g}"
+        return None
+
     def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
         """A scalar, at least 0.
 
@@ -64,8 +75,37 @@ class BceSpec(LossSpec):
         return reduce_rows(elements, self.reduction)
 
 
+class L1Spec(LossSpec):
+    """Absolute difference between reconstruction and target."""
+
+    kind: Literal["l1"] = "l1"
+    role = "reconstruction"
+    reduction: Reduction = "mean"
+    """Over the elements of a row."""
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        return reduce_rows((output.x_hat - batch.target).abs(), self.reduction)
+
+
+class HuberSpec(LossSpec):
+    """Half the squared difference up to `delta`, linear beyond (Huber, Ann. Math. Statist. 35, 1964)."""
+
+    kind: Literal["huber"] = "huber"
+    role = "reconstruction"
+    delta: PositiveFloat = 1.0
+    """Where it turns linear, in units of the target."""
+    reduction: Reduction = "mean"
+    """Over the elements of a row."""
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        elements = F.huber_loss(output.x_hat, batch.target, reduction="none", delta=self.delta)
+        return reduce_rows(elements, self.reduction)
+
+
 @hookimpl
 def register_losses(register: Register) -> None:
     """Registers every built-in loss."""
-    for spec in (MseSpec, BceSpec):
+    for spec in (MseSpec, BceSpec, L1Spec, HuberSpec):
         register(spec)

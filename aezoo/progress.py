@@ -34,11 +34,18 @@ class EpochBar:
     ) -> None:
         self._bar.stop()
 
-    def show(self, record: dict[str, Any], epochs: int) -> None:
-        """Takes in an epoch's record."""
-        if self._stage != record["stage"]:
-            self._stage = record["stage"]
-            self._task = self._bar.add_task(f"{self._title}, stage {self._stage}", total=epochs, losses="")
-        parts = [("train", record["train"]), ("validation", record.get("validation"))]
-        text = "  ".join(f"{name} {part['loss']:.5f}" for name, part in parts if part)
-        self._bar.update(self._task, completed=record["epoch"], losses=f"{text}  lr {record['lr']:.1e}")
+    def show(self, record: dict[str, Any], epochs: int, samples: int) -> None:
+        """Takes in an epoch's record: losses by term, learning rate, samples a second."""
+        stage = record["stage"], record.get("pair")
+        if self._stage != stage:
+            self._stage = stage
+            pair = f", pair {record['pair']}" if "pair" in record else ""
+            self._task = self._bar.add_task(f"{self._title}, stage {stage[0]}{pair}", total=epochs, losses="")
+        values: dict[str, float] = record.get("validation") or record["train"]
+        # With one term, the sum says nothing more.
+        names = [name for name in values if name != "loss" or len(values) > 2]
+        text = "  ".join(f"{name} {values[name]:.5f}" for name in names)
+        speed = f"{samples / max(record['seconds'], 1e-3):,.0f}/s"
+        self._bar.update(
+            self._task, completed=record["epoch"], losses=f"{text}  lr {record['lr']:.1e}  {speed}"
+        )

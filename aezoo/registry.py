@@ -30,6 +30,7 @@ K = TypeVar("K")
 BUILTINS = (
     "aezoo.layers",
     "aezoo.losses",
+    "aezoo.penalties",
     "aezoo.noises",
     "aezoo.datasets",
     "aezoo.evaluation",

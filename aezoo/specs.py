@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from aezoo.errors import advise
 from aezoo.families import (
@@ -93,6 +93,9 @@ class LayerSpec(FamilySpec):
     constrains: ClassVar[bool] = False
     """Whether its output carries less than its size says, as sparse or noisy latents do."""
 
+    keeps_range: ClassVar[Literal["yes", "with zero"] | None] = None
+    """Whether its output lies within its input's range, or within that and zero; None where it need not."""
+
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many such layers follow one another."""
 
@@ -116,6 +119,20 @@ class LayerSpec(FamilySpec):
             and any(isinstance(item, LayerSpec) for item in cast(tuple[object, ...], value))
         }
         return (self.model_copy(update={"repeat": 1, **nested}),) * self.repeat
+
+
+def reach(layers: "tuple[LayerSpec, ...]") -> tuple[float, float]:
+    """Bounds of what layers give, as far as their specs tell; infinite where there are none."""
+    zeros = False
+    for layer in reversed(layers):
+        if layer.keeps_range is None:
+            activation: ActivationSpec | None = getattr(layer, "activation", None)
+            low, high = (-math.inf, math.inf) if activation is None else activation.reach()
+            # Dropout behind the activation scales what it keeps.
+            scale = 1 / (1 - getattr(layer, "dropout", 0.0))
+            return (min(low, 0.0), max(high, 0.0)) if zeros else (low * scale if low else low, high * scale)
+        zeros = zeros or layer.keeps_range == "with zero"
+    return -math.inf, math.inf
 
 
 def expand(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
@@ -150,6 +167,13 @@ class LossSpec(FamilySpec):
         """What the trainer calls: the spec itself, or a module where the loss has parameters."""
         return self
 
+    def objection(self, ae: "Autoencoder") -> str | None:
+        """Why it does not go with a network (on the meta device), found before training starts.
+
+        None where it does.
+        """
+        return None
+
     def weight_at(self, epoch: float) -> float:
         """The weight after a (fractional) number of epochs."""
         return self.weight * min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else self.weight
@@ -166,6 +190,10 @@ class NoiseSpec(FamilySpec):
     @abstractmethod
     def __call__(self, x: "Tensor", generator: "Generator") -> "Tensor":
         """The corrupted batch, of the same shape and dtype."""
+
+    def objection(self, given: "TensorSpec") -> str | None:
+        """Why it does not go with an input, found before training starts; None where it does."""
+        return None
 
 
 class DatasetSpec(FamilySpec):
@@ -239,6 +267,38 @@ class AdamSpec(OptimizerSpec):
     """L2 penalty added to the gradient."""
 
 
+class AdamWSpec(OptimizerSpec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), fused likewise."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the first step."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.01
+    """Share of each weight that is taken off at each step, times the learning rate."""
+
+
+class SgdSpec(OptimizerSpec):
+    """Stochastic gradient descent, with momentum where it is declared."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: PositiveFloat
+    """Learning rate of the first step."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
+    """Whether the gradient is taken where the momentum leads; needs a momentum."""
+    weight_decay: NonNegativeFloat = 0.0
+    """L2 penalty added to the gradient."""
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("momentum"):
+            raise refusal("nesterov needs a momentum above 0")
+        return value
+
+
 class ScheduleSpec(FamilySpec):
     """How the learning rate changes during a stage."""
 
@@ -290,16 +350,44 @@ class StageSpec(FamilySpec):
     members: ClassVar[Members] = {}
 
 
-class FitStage(StageSpec):
-    """Gradient descent on the whole objective."""
+class DescentStage(StageSpec):
+    """What stages of gradient descent have in common."""
 
-    kind: Literal["fit"] = "fit"
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
     optimizer: OptimizerSpec = AdamSpec()
     schedule: ScheduleSpec = ConstantSpec()
     early_stop: EarlyStopSpec | None = None
     tie: bool = False
     """Each decoder weight is the transpose of its mirror image in the encoder during this stage."""
+
+
+class FitStage(DescentStage):
+    """Gradient descent on the whole objective."""
+
+    kind: Literal["fit"] = "fit"
+    freeze: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+    """Layers by path, such as `encoder.1`, or a whole side, that stay as they are."""
+
+
+class GreedyStage(DescentStage):
+    """Layer-wise training: the outermost pair of an encoder layer and a decoder layer, then the next one in.
+
+    Bengio et al., Greedy layer-wise training of deep networks, NeurIPS 2006. Each pair is trained for
+    `epochs`, with those outside it frozen.
+    """
+
+    kind: Literal["greedy"] = "greedy"
+    reconstruct: Literal["own_input", "input"] = "own_input"
+    """What each pair gives back: what it was given itself, or, through the pairs outside it, the input."""
+
+
+class PcaStage(StageSpec):
+    """Principal components in closed form, for one linear layer on each side without an activation.
+
+    Baldi and Hornik, Neural Networks 2 (1989): the optimum of a linear autoencoder.
+    """
+
+    kind: Literal["pca"] = "pca"
 
 
 class RecipeSpec(Spec):
@@ -325,6 +413,8 @@ class RecipeSpec(Spec):
     """Whether layers run in bfloat16 where PyTorch deems that safe; weights and losses stay float32."""
     init_from: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     """A variant's name, or a folder, of the same architecture, whose weights to start from."""
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    """Precision in which weights are stored; what is measured is measured on what is stored."""
 
     @field_validator("reconstruction")
     @classmethod

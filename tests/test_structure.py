@@ -30,6 +30,7 @@ ORDER: list[set[str]] = [
     {"documents", "transforms", "stack"},
     {"autoencoder", "samples"},
     {"advice", "layers", "losses", "noises", "datasets"},
+    {"penalties"},
     {"builder", "evaluation", "weights", "progress", "tying"},
     {"fitting"},
     {"checkpoint", "plots"},

@@ -6,13 +6,15 @@ A sample of shape (channels, length) is a series, (channels, height, width) an i
 
 from typing import Annotated, Any, Literal
 
+from jaxtyping import Float
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from aezoo.errors import LayerError
 from aezoo.families import Count, NonNegativeInt, PositiveFloat
 from aezoo.layers.linear import WeightedSpec
 from aezoo.specs import LayerSpec
+from aezoo.stack import Aux
 
 Sizes = Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=3)]
 """One number for every axis, or one for each."""
@@ -22,6 +24,7 @@ CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+MAX_UNPOOL: dict[int, Any] = {1: nn.MaxUnpool1d, 2: nn.MaxUnpool2d, 3: nn.MaxUnpool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 PAD: dict[int, Any] = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -157,21 +160,90 @@ class _PoolSpec(LayerSpec):
         }  # fmt: skip
 
 
+class SwitchingMaxPool(nn.Module):
+    """Max pooling that emits where in each window the largest value was."""
+
+    def __init__(self, pool: nn.Module, name: str) -> None:
+        super().__init__()
+        self.pool = pool
+        self.emits = (f"{name}.indices",)
+
+    def forward(
+        self, h: Float[Tensor, "batch channels *sizes"], aux: Aux
+    ) -> Float[Tensor, "batch channels *out"]:
+        """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
+        out, aux[self.emits[0]] = self.pool(h)
+        return out
+
+
 class MaxPoolSpec(_PoolSpec):
     """The largest value of each window."""
 
     kind: Literal["max_pool"] = "max_pool"
+    keeps_range = "yes"
+    switches: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
+    """A name under which a `max_unpool` in the decoder finds where the largest values were."""
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
         axes, arguments = self._arguments(in_shape, "max_pool")
-        return MAX_POOL[axes](**arguments)
+        if self.switches is None:
+            return MAX_POOL[axes](**arguments)
+        if any(s < k for s, k in zip(arguments["stride"], arguments["kernel_size"], strict=True)):
+            raise LayerError("switches", "windows that overlap cannot be undone, whatever the size")
+        return SwitchingMaxPool(MAX_POOL[axes](**arguments, return_indices=True), self.switches)
+
+
+class SwitchedMaxUnpool(nn.Module):
+    """Puts every value where a max pooling of the encoder found it, and zeros elsewhere."""
+
+    def __init__(self, unpool: nn.Module, sizes: tuple[int, ...] | None, name: str) -> None:
+        super().__init__()
+        self.unpool = unpool
+        self.sizes = sizes
+        self.needs = (f"{name}.indices",)
+
+    def forward(
+        self, h: Float[Tensor, "batch channels *sizes"], aux: Aux
+    ) -> Float[Tensor, "batch channels *out"]:
+        """(batch, channels, *sizes) -> (batch, channels, *larger sizes)."""
+        return self.unpool(h, aux[self.needs[0]], output_size=self.sizes)
+
+
+class MaxUnpoolSpec(LayerSpec):
+    """Undoes a max pooling of the encoder by its switches (Zeiler and Fergus, arXiv:1311.2901, 2.1).
+
+    Decoding then needs what the encoder emitted: `ae.decode(out.latents, out.aux)`.
+    """
+
+    kind: Literal["max_unpool"] = "max_unpool"
+    keeps_range = "with zero"
+    switches: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+    """The name that the `max_pool` gave them."""
+    kernel_size: Sizes
+    """The pooling's."""
+    stride: Sizes | None = None
+    """The pooling's; by default the kernel's size."""
+    padding: Paddings = 0
+    """The pooling's."""
+    size: Sizes | None = None
+    """Sizes to give back, where the pooling left a rest out."""
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, channels, *sizes) -> (batch, channels, *larger sizes)."""
+        axes = _axes(in_shape, "max_unpool")
+        kernel = _each(self.kernel_size, axes, "kernel_size")
+        stride = kernel if self.stride is None else _each(self.stride, axes, "stride")
+        unpool = MAX_UNPOOL[axes](kernel, stride, _each(self.padding, axes, "padding"))
+        sizes = None if self.size is None else _each(self.size, axes, "size")
+        return SwitchedMaxUnpool(unpool, sizes, self.switches)
 
 
 class AvgPoolSpec(_PoolSpec):
     """The mean of each window; padding counts as zeros."""
 
     kind: Literal["avg_pool"] = "avg_pool"
+    keeps_range = "with zero"
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
@@ -179,19 +251,42 @@ class AvgPoolSpec(_PoolSpec):
         return AVG_POOL[axes](**arguments)
 
 
+class SpacedZeros(nn.Module):
+    """Puts each value into the first corner of a window of zeros."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, h: Float[Tensor, "batch channels *sizes"]) -> Float[Tensor, "batch channels *out"]:
+        """(batch, channels, *sizes) -> (batch, channels, *sizes times the factor)."""
+        out = h.new_zeros((*h.shape[:2], *(size * self.factor for size in h.shape[2:])))
+        out[(..., *(slice(None, None, self.factor) for _ in h.shape[2:]))] = h
+        return out
+
+
 class UpsampleSpec(LayerSpec):
-    """Enlarges every axis by a factor, repeating values or interpolating between them."""
+    """Enlarges every axis by a factor: unpooling without switches, or interpolation."""
 
     kind: Literal["upsample"] = "upsample"
+    keeps_range = "with zero"
     scale_factor: PositiveFloat = 2.0
-    mode: Literal["nearest", "linear"] = "nearest"
-    """`linear` interpolates along every axis: bilinear on images."""
+    mode: Literal["nearest", "zeros", "linear"] = "nearest"
+    """`nearest` repeats each value over its window, `zeros` puts it into the window's first corner and zeros
+    elsewhere, `linear` interpolates along every axis: bilinear on images."""
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *sizes times scale_factor)."""
         axes = _axes(in_shape, "upsample")
         if any(size * self.scale_factor < 1 for size in in_shape[1:]):
             raise LayerError("scale_factor", f"{self.scale_factor} leaves nothing of the {_x(in_shape[1:])}")
+        if self.mode == "zeros":
+            if self.scale_factor != int(self.scale_factor):
+                raise LayerError(
+                    "scale_factor",
+                    f"{self.scale_factor} is not whole, which zeros between need, whatever the size",
+                )
+            return SpacedZeros(int(self.scale_factor))
         if self.mode == "nearest":
             return nn.Upsample(scale_factor=self.scale_factor, mode="nearest")
         return nn.Upsample(scale_factor=self.scale_factor, mode=LINEAR_MODE[axes], align_corners=False)

@@ -3,8 +3,11 @@
 from collections import OrderedDict
 from typing import Annotated, Literal
 
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from aezoo.errors import LayerError
 from aezoo.families import Count
@@ -42,6 +45,50 @@ class WeightedSpec(LayerSpec):
         return nn.Sequential(steps)
 
 
+class UnitNormLinear(nn.Linear):
+    """A linear layer whose atoms, the weights of one input feature each, have length 1.
+
+    The atoms are normalised as they are used, so that the gradient has no part along an atom;
+    `after_step` brings the weights themselves back to length 1.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.after_step()
+
+    def forward(self, input: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
+        """(batch, in_features) -> (batch, out_features)."""
+        return F.linear(input, F.normalize(self.weight, dim=0), self.bias)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Restores the atoms' length."""
+        self.weight.copy_(F.normalize(self.weight, dim=0))
+
+
+class UnitNormLinearSpec(WeightedSpec):
+    """A dictionary: each input feature weighs an atom of length 1 (Bricken et al., 2023, appendix).
+
+    The usual decoder of a sparse autoencoder, in which latents cannot shrink by growing atoms.
+    """
+
+    kind: Literal["unit_norm_linear"] = "unit_norm_linear"
+    out_features: Count
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        """(batch, in_features) -> (batch, out_features)."""
+        if len(in_shape) != 1:
+            raise LayerError("kind", f"unit_norm_linear takes a vector, not the {in_shape}")
+        linear = UnitNormLinear(in_shape[0], self.out_features, self.bias)
+        return self.followed("linear", linear, _vector_norm(self.norm, self.out_features))
+
+
+def _vector_norm(name: str | None, features: int) -> nn.Module | None:
+    if name is None:
+        return None
+    return nn.BatchNorm1d(features) if name == "batch_norm" else nn.LayerNorm(features)
+
+
 class LinearSpec(WeightedSpec):
     """An affine map of a vector, PyTorch's `nn.Linear` with its default initialisation."""
 
@@ -52,6 +99,5 @@ class LinearSpec(WeightedSpec):
         """(batch, in_features) -> (batch, out_features)."""
         if len(in_shape) != 1:
             raise LayerError("kind", f"linear takes a vector (put `flatten` before it), not the {in_shape}")
-        norms = {"batch_norm": nn.BatchNorm1d, "layer_norm": nn.LayerNorm}
-        norm = norms[self.norm](self.out_features) if self.norm else None
-        return self.followed("linear", nn.Linear(in_shape[0], self.out_features, bias=self.bias), norm)
+        linear = nn.Linear(in_shape[0], self.out_features, bias=self.bias)
+        return self.followed("linear", linear, _vector_norm(self.norm, self.out_features))

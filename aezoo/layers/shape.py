@@ -14,6 +14,7 @@ class FlattenSpec(LayerSpec):
     """Each sample becomes a vector."""
 
     kind: Literal["flatten"] = "flatten"
+    keeps_range = "yes"
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, *in_shape) -> (batch, product of in_shape)."""
@@ -24,6 +25,7 @@ class UnflattenSpec(LayerSpec):
     """Each vector becomes an array of the given shape."""
 
     kind: Literal["unflatten"] = "unflatten"
+    keeps_range = "yes"
     shape: Shape
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:

@@ -49,6 +49,7 @@ class TopKSpec(LayerSpec):
     """Keeps the k largest latents of each sample (k-sparse, arXiv:1312.5663, section 2.1)."""
 
     kind: Literal["topk"] = "topk"
+    keeps_range = "with zero"
     constrains = True
     k: Count
     """Latents kept."""
@@ -90,6 +91,7 @@ class LifetimeSpec(LayerSpec):
     """Keeps each latent for few samples of a batch (winner-take-all, arXiv:1409.2752, section 2)."""
 
     kind: Literal["lifetime"] = "lifetime"
+    keeps_range = "with zero"
     constrains = True
     rate: Share
     """Share of the batch's samples that keep a latent; a short last batch keeps the same share."""

@@ -1,0 +1,264 @@
+"""Penalties on latents and weights. Rows are averaged, latents summed unless the source says otherwise."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from aezoo.autoencoder import Autoencoder, Batch, Output
+from aezoo.errors import DataError
+from aezoo.families import Count, NonNegativeFloat
+from aezoo.hookspecs import Register, hookimpl
+from aezoo.layers.sparsity import Lifetime
+from aezoo.specs import LossSpec, reach
+from aezoo.stack import Stack
+
+SMALLEST = 1e-7
+"""Mean activations are kept this far from 0 and 1, where their logarithms have no value."""
+LATENTS_AT_ONCE = 64
+"""Rows of the Jacobian that the general contractive penalty computes together."""
+
+
+class L1LatentsSpec(LossSpec):
+    """Absolute values of the latents, summed (Olshausen and Field, Nature 381, 1996)."""
+
+    kind: Literal["l1_latents"] = "l1_latents"
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        return output.latents.flatten(1).abs().sum(1).mean()
+
+
+class KlSparsitySpec(LossSpec):
+    """KL divergence of each latent's mean activation from `rho`, mean over latents, in nats.
+
+    Ng, Sparse autoencoder, CS294A lecture notes (2011), section 3. The mean is over the batch.
+    """
+
+    kind: Literal["kl_sparsity"] = "kl_sparsity"
+    rho: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the time that a latent should be active."""
+    outside: Literal["refuse", "clamp"] = "refuse"
+    """What becomes of latents outside [0, 1]."""
+
+    def objection(self, ae: Autoencoder) -> str | None:
+        """Latents that may leave [0, 1], where those are refused."""
+        low, high = reach(ae.spec.encoder)
+        if self.outside == "clamp" or (low >= 0 and high <= 1):
+            return None
+        return (
+            f"kl_sparsity needs latents in [0, 1], the encoder gives {low:g} to {high:g}; end it in a "
+            "sigmoid, or declare `outside: clamp`"
+        )
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0.
+
+        Raises:
+            DataError: a latent outside [0, 1].
+        """
+        latents = output.latents.flatten(1)
+        if self.outside == "refuse":
+            low, high = (float(value) for value in latents.detach().aminmax())
+            if low < 0 or high > 1:
+                raise DataError(f"kl_sparsity needs latents in [0, 1], found {low:g} to {high:g}")
+        active = latents.clamp(0, 1).mean(0).clamp(SMALLEST, 1 - SMALLEST)
+        rho = self.rho
+        divergence = rho * (rho / active).log() + (1 - rho) * ((1 - rho) / (1 - active)).log()
+        return divergence.mean()
+
+
+class VaeKlSpec(LossSpec):
+    """KL divergence of the latents' normal distributions from a standard one, summed, in nats.
+
+    Kingma and Welling, arXiv:1312.6114, appendix B. `weight` is the beta of Higgins et al. (ICLR 2017),
+    which means something only beside a data term that is summed over a sample's elements.
+    """
+
+    kind: Literal["vae_kl"] = "vae_kl"
+    free_bits: NonNegativeFloat = 0.0
+    """Nats that each latent has for free: below it, its batch mean is not pressed further down
+    (Kingma et al., arXiv:1606.04934, appendix C.8)."""
+
+    def objection(self, ae: Autoencoder) -> str | None:
+        """An encoder without a layer that emits means and log variances."""
+        if {"mean", "log_var"} <= set(ae.encoder.emits):
+            return None
+        return "vae_kl needs an encoder that emits 'mean' and 'log_var'; end it in gaussian_sample"
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        mean, log_var = output.aux["mean"].flatten(1), output.aux["log_var"].flatten(1)
+        each = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+        return each.mean(0).clamp(min=self.free_bits).sum()
+
+
+class ContractiveSpec(LossSpec):
+    """Squared Frobenius norm of the encoder's Jacobian at the input, exactly.
+
+    Rifai et al., ICML 2011, section 2. One linear layer has a closed form; for any other encoder each
+    latent's gradient is computed, which takes as many backward passes as there are latents.
+    """
+
+    kind: Literal["contractive"] = "contractive"
+
+    def objection(self, ae: Autoencoder) -> str | None:
+        """An encoder in which a row's latents depend on other rows."""
+        for module in ae.encoder.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Lifetime):
+                what = type(module).__name__
+                return f"contractive needs rows that do not depend on one another, as {what} makes them"
+        return None
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        with torch.enable_grad():
+            norm = one_layer_norm(ae, batch.input)
+            norm = jacobian_norm(ae, batch.input) if norm is None else norm
+        return norm if torch.is_grad_enabled() else norm.detach()
+
+
+def one_layer_norm(ae: Autoencoder, x: Tensor) -> Tensor | None:
+    """The mean squared norm in closed form; None for an encoder that is more than one linear layer."""
+    layers = list(ae.encoder)
+    flattening = [layer for layer in layers[:-1] if not isinstance(layer, nn.Flatten)]
+    steps = dict(layers[-1].named_children())
+    linear = steps.get("linear")
+    if flattening or set(steps) - {"linear", "activation"} or type(linear) is not nn.Linear:
+        return None
+    pre_acts = linear(x.flatten(1))
+    if "activation" not in steps:
+        return linear.weight.square().sum()
+    pre_acts = pre_acts if pre_acts.requires_grad else pre_acts.requires_grad_()
+    slope = _gradient(steps["activation"](pre_acts).sum(), pre_acts)
+    return (slope.square() @ linear.weight.square().sum(1)).mean()
+
+
+def jacobian_norm(ae: Autoencoder, x: Tensor) -> Tensor:
+    """The mean squared norm for any encoder whose rows do not depend on one another."""
+    x = x.detach().requires_grad_()
+    latents = ae.encode(x).flatten(1)
+    total = latents.new_zeros(())
+    for start in range(0, latents.shape[1], LATENTS_AT_ONCE):
+        some = latents[:, start : start + LATENTS_AT_ONCE]
+        # One vector for each latent: ones down its column pick its gradient for every row at once.
+        picks = torch.eye(some.shape[1]).to(some)[:, None].expand(-1, len(x), -1)
+        rows = _gradient(some, x, picks)
+        total = total + rows.square().sum()
+    return total / len(x)
+
+
+def _gradient(of: Tensor, at: Tensor, along: Tensor | None = None) -> Tensor:
+    """A gradient that can be differentiated again, or one for each vector of `along`."""
+    found: Any = torch.autograd.grad(
+        of, at, along, create_graph=True, is_grads_batched=along is not None, materialize_grads=True
+    )
+    return found[0]
+
+
+class WeightDecaySpec(LossSpec):
+    """Squared weights of chosen layers, summed; biases and normalisations are left alone."""
+
+    kind: Literal["weight_decay"] = "weight_decay"
+    on: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)] = (
+        "encoder",
+        "decoder",
+    )
+    """Layers by path, such as `decoder.0`, or a whole side."""
+
+    def objection(self, ae: Autoencoder) -> str | None:
+        """A path that is not there, or that has no weights."""
+        for path in self.on:
+            if not list(_weights(ae, path)):
+                return f"weight_decay has nothing to do on {path!r}"
+        return None
+
+    def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0."""
+        total = output.x_hat.new_zeros(())
+        for path in self.on:
+            for weight in _weights(ae, path):
+                total = total + weight.square().sum()
+        return total
+
+
+def _weights(ae: Autoencoder, path: str) -> list[Tensor]:
+    modules: dict[str, nn.Module] = dict(ae.named_modules())
+    found = modules.get(path)
+    if found is None or not path.startswith(("encoder", "decoder")):
+        return []
+    return [p for p in found.parameters() if p.ndim > 1]
+
+
+class AuxK(nn.Module):
+    """Lets dead latents reconstruct what the others left over; counts how long each has been silent."""
+
+    def __init__(self, spec: "AuxKSpec") -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("idle", torch.zeros(0))
+
+    idle: Tensor
+
+    def forward(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
+        """A scalar, at least 0; 0 while no latent is dead."""
+        fired = (output.latents.detach().flatten(1) != 0).any(0)
+        if self.idle.numel() == 0:
+            self.idle = torch.zeros(fired.shape, device=fired.device)
+        if self.training:
+            self.idle = torch.where(fired, 0.0, self.idle + len(output.latents))
+        dead = self.idle >= self.spec.dead_after
+        if not dead.any():
+            return output.x_hat.new_zeros(())
+        pre_acts = before_last(ae.encoder, batch.input).flatten(1)
+        ranked = pre_acts.masked_fill(~dead, -math.inf)
+        k = min(self.spec.k, int(dead.count_nonzero()))
+        kept = ranked.topk(k, dim=1, sorted=False).indices
+        revived = torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept))
+        # What the decoder makes of nothing is no part of what the dead latents add.
+        silence = ae.decode(torch.zeros_like(output.latents[:1]))
+        added = ae.decode(revived.view_as(output.latents)) - silence
+        left_over = (batch.target - output.x_hat).detach()
+        return (added - left_over).square().mean()
+
+
+class AuxKSpec(LossSpec):
+    """Squared error of the dead latents' reconstruction of what the others left over, mean over elements.
+
+    Gao et al., arXiv:2406.04093, appendix A.2. For encoders that end in `topk`.
+    """
+
+    kind: Literal["auxk"] = "auxk"
+    weight: NonNegativeFloat = 1 / 32
+    """Factor of the term in the objective."""
+    k: Count = 32
+    """Dead latents that each sample may use."""
+    dead_after: Count = 50_000
+    """Training samples without a use after which a latent counts as dead."""
+
+    def objection(self, ae: Autoencoder) -> str | None:
+        """An encoder that does not end in `topk`, or a decoder that needs more than latents."""
+        if ae.spec.encoder[-1].declared_kind != "topk":
+            return "auxk revives latents that topk leaves out; end the encoder in topk"
+        return "auxk decodes latents alone, but this decoder needs more" if ae.decoder.needs else None
+
+    def build(self) -> Callable[[Output, Batch, Autoencoder], Tensor]:
+        """Makes the module, which counts."""
+        return AuxK(self)
+
+
+def before_last(stack: Stack, x: Tensor) -> Tensor:
+    """What a stack's last layer is given."""
+    layers: list[nn.Module] = list(stack)
+    return Stack(layers[:-1])(x, {})
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    """Registers every built-in penalty."""
+    for spec in (L1LatentsSpec, KlSparsitySpec, VaeKlSpec, ContractiveSpec, WeightDecaySpec, AuxKSpec):
+        register(spec)
