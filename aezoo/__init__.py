@@ -13,7 +13,7 @@ import importlib
 
 _ROOMS = {
     "autoencoder": ("Autoencoder", "Batch", "Output", "Source"),
-    "builder": ("build", "validate"),
+    "builder": ("build",),
     "checkpoint": ("save",),
     "demonstration": ("demo", "sample_digits"),
     "documents": ("json_schema", "read_spec", "to_yaml"),
@@ -29,6 +29,7 @@ _ROOMS = {
         "RegistryError",
         "SpecError",
         "TrainingError",
+        "TrainingInterrupted",
         "UnknownVariantError",
     ),
     "evaluation": ("Meter", "Metric", "NotMeasured", "evaluate"),
@@ -52,6 +53,7 @@ _ROOMS = {
         "VariantSpec",
     ),
     "stack": ("Exact", "Mean", "Stack"),
+    "trainable": ("validate",),
     "training": ("train",),
     "transforms": ("Transforms",),
     "zoo": ("get_entry", "get_spec", "list_variants", "load"),

@@ -3,7 +3,6 @@ from aezoo.autoencoder import Batch as Batch
 from aezoo.autoencoder import Output as Output
 from aezoo.autoencoder import Source as Source
 from aezoo.builder import build as build
-from aezoo.builder import validate as validate
 from aezoo.checkpoint import save as save
 from aezoo.demonstration import demo as demo
 from aezoo.demonstration import sample_digits as sample_digits
@@ -42,6 +41,9 @@ from aezoo.errors import (
 )
 from aezoo.errors import (
     TrainingError as TrainingError,
+)
+from aezoo.errors import (
+    TrainingInterrupted as TrainingInterrupted,
 )
 from aezoo.errors import (
     UnknownVariantError as UnknownVariantError,
@@ -106,6 +108,7 @@ from aezoo.specs import (
 from aezoo.stack import Exact as Exact
 from aezoo.stack import Mean as Mean
 from aezoo.stack import Stack as Stack
+from aezoo.trainable import validate as validate
 from aezoo.training import train as train
 from aezoo.transforms import Transforms as Transforms
 from aezoo.zoo import (

@@ -323,6 +323,16 @@ def evaluating(ae: Autoencoder) -> ContextGenerator[None]:
             module.training = training
 
 
+def layer_at(ae: Autoencoder, path: str) -> nn.Module | None:
+    """The layer at a path such as `encoder.1`, or a whole side; None where there is none."""
+    if path.partition(".")[0] not in ("encoder", "decoder"):
+        return None
+    try:
+        return ae.get_submodule(path)
+    except AttributeError:
+        return None
+
+
 def _described(spec: LayerSpec) -> str:
     """A layer's kind with whatever was set on it, in one short phrase."""
     data = spec.model_dump(mode="json", exclude_defaults=True)

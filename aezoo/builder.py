@@ -4,11 +4,9 @@ import os
 
 import torch
 
-from aezoo.advice import of_spec
 from aezoo.autoencoder import Autoencoder
-from aezoo.documents import Document
 from aezoo.errors import Problem, SpecError
-from aezoo.specs import AutoencoderSpec, VariantSpec
+from aezoo.specs import AutoencoderSpec
 from aezoo.stack import LayerShape, ShapeLog, Stack, logging_shapes
 
 MAX_PARAMETERS = 1_000_000_000
@@ -68,25 +66,6 @@ def skeleton(
     """
     log = ShapeLog() if shapes is None else ShapeLog(dict(shapes), replay=True)
     return _assemble(spec, log, max_parameters)
-
-
-def validate(path: str | os.PathLike[str]) -> VariantSpec:
-    """Reads a `spec.yaml` and proves on the meta device that it can be built.
-
-    What can be built but will probably not train as hoped is said as an `AdviceWarning`.
-
-    Raises:
-        SpecError: every mistake with file, line and path.
-    """
-    document = Document.read(path)
-    spec = document.as_spec(VariantSpec)
-    try:
-        ae = skeleton(spec)
-    except SpecError as error:
-        raise error.locate(document.source, document.lines) from error
-    for advice in of_spec(spec, ae.shapes):
-        advice.give()
-    return spec
 
 
 def _assemble(

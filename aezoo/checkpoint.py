@@ -107,8 +107,8 @@ def save(
 ) -> Path:
     """Writes an autoencoder's folder, whole or not at all.
 
-    Floating-point weights are stored as float32. A `spec.yaml` that lies there is kept; files that are
-    not part of a variant's folder are refused rather than moved.
+    Weights are stored in `recipe.weights_dtype`, which is float32 unless declared. A `spec.yaml` that lies
+    there is kept; files that are not part of a variant's folder are refused rather than moved.
 
     Args:
         ae: on any device, in any mode.
@@ -165,10 +165,19 @@ def check_target(folder: Path, *, overwrite: bool) -> list[str]:
     return present
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds what a training that was cut off left behind."""
+    record = folder / TRAINING
+    return record.is_file() and "unfinished" in _read_record(record, None)
+
+
 def _contents(ae: Autoencoder) -> dict[str, bytes]:
     spec = ae.spec.resolved()
     spec_data = spec.model_dump(mode="json")
-    tensors = {name: as_stored(tensor) for name, tensor in ae.state_dict().items()}
+    stored = _precisions(ae)
+    tensors = {
+        name: as_stored(tensor, stored.get(name, torch.float32)) for name, tensor in ae.state_dict().items()
+    }
     for name, tensor in tensors.items():
         refuse_nonfinite(name, tensor)
     fresh = skeleton(spec, ae.shapes, sys.maxsize)
@@ -305,7 +314,7 @@ def load_folder(
     Args:
         folder: as `save` wrote it.
         device: where the weights go.
-        dtype: of the weights, floating point; by default as stored.
+        dtype: of the weights, floating point; float32 by default.
         expected: file -> sha256 that an index vouches for, checked in addition.
         max_parameters: as for `aezoo.build`.
 
@@ -347,7 +356,8 @@ def load_folder(
     ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
     ae.training_record = _read_record(path / TRAINING, (expected or {}).get(TRAINING))
     ae.source = Source("folder", str(path), record.sha256, vouched is not None)
-    return ae.to(device=device, dtype=dtype).eval()
+    # Half precision is for storage; nothing is computed in it unless asked for.
+    return ae.to(device=device, dtype=dtype or torch.float32).eval()
 
 
 def _wanted(ae: Autoencoder, fitted: Iterable[str]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -355,11 +365,19 @@ def _wanted(ae: Autoencoder, fitted: Iterable[str]) -> dict[str, tuple[torch.dty
     for name in fitted:
         shape = (ae.spec.output if name == "target_mean" else ae.spec.input).shape
         setattr(ae, name, torch.empty(shape, device="meta"))
-    # Stored as float32 always, whatever the process's or a layer's own precision.
+    # As declared, whatever the process's or a layer's own precision.
+    stored = _precisions(ae)
     return {
-        name: (torch.float32 if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
-        for name, tensor in ae.state_dict().items()
+        name: (stored.get(name, torch.float32) if t.is_floating_point() else t.dtype, tuple(t.shape))
+        for name, t in ae.state_dict().items()
     }
+
+
+def _precisions(ae: Autoencoder) -> dict[str, torch.dtype]:
+    """The declared precision of every weight; whatever else there is stays float32."""
+    spec = ae.spec
+    half = isinstance(spec, VariantSpec) and spec.recipe.weights_dtype == "float16"
+    return {name: torch.float16 if half else torch.float32 for name, _ in ae.named_parameters()}
 
 
 def load_spec(folder: Path, sha256: str | None = None) -> VariantSpec:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aezoo.errors import AdviceWarning, AezooError
+from aezoo.errors import AdviceWarning, AezooError, TrainingError, TrainingInterrupted
 
 app = typer.Typer(
     name="aezoo",
@@ -174,13 +174,13 @@ def validate(
 ) -> None:
     """Check specs without training: every mistake of every file, with line and path."""
     _take_in(plugin)
-    from aezoo import advice, builder
+    from aezoo import advice, builder, trainable
     from aezoo.errors import SpecError
 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            ae = builder.skeleton(builder.validate(file))
+            ae = builder.skeleton(trainable.validate(file))
         except SpecError as error:
             problems = [{"path": p.path, "line": p.line, "message": p.message} for p in error.problems]
             results.append({"file": str(file), "valid": False, "problems": problems})
@@ -219,6 +219,9 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that holds weights.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with a training that was cut off, as if it had not been.")
+    ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -231,8 +234,21 @@ def train(
     if changes:
         variant = variant.replace(dict(_change(text) for text in changes))
     target = to or _own_folder(given, variant.name) or Path(variant.name)
+    kept = target.parent / f".{target.name}.resume"
+    if kept.exists() and not resume:
+        raise TrainingError(
+            f"{kept} is of a training that was cut off; --resume goes on with it, deleting it does not"
+        )
+    overwrite = overwrite or (resume and checkpoint.is_unfinished(target))
     checkpoint.check_target(target, overwrite=overwrite)
-    ae = training.train(variant, device=device)
+    try:
+        ae = training.train(variant, device=device, resume=kept)
+    except (TrainingInterrupted, TrainingError) as error:
+        if error.ae is not None:
+            folder = checkpoint.save(error.ae, target, overwrite=overwrite)
+            print(f"{folder} holds what there is, not measured; --resume goes on from the last epoch's end",
+                  file=sys.stderr)  # fmt: skip
+        raise
     files = {checkpoint.PREVIEW: plots.png(plots.reconstructions(ae, training.preview_inputs(variant)))}
     folder = checkpoint.save(ae, target, overwrite=overwrite, files=files)
     if as_json:

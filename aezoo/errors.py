@@ -128,7 +128,23 @@ def optional(module: str, package: str, extra: str) -> Any:
 
 
 class TrainingError(AezooError, RuntimeError):
-    """A training that cannot start or cannot go on."""
+    """A training that cannot start or cannot go on.
+
+    Attributes:
+        ae: the last good state of what was being trained, where there is one.
+    """
+
+    ae: Any = None
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a training; nothing that was learnt is lost.
+
+    Attributes:
+        ae: what had been trained so far, in evaluation mode, not measured.
+    """
+
+    ae: Any = None
 
 
 class UnknownVariantError(AezooError, LookupError):

@@ -1,5 +1,6 @@
 """Parts of an autoencoder that a stage trains by themselves: what is left of frozen layers, and pairs."""
 
+import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aezoo.autoencoder import Autoencoder
+from aezoo.autoencoder import FITTED, Autoencoder, layer_at
+from aezoo.builder import skeleton
 from aezoo.errors import Problem, SpecError
 from aezoo.samples import Samples
 from aezoo.specs import AutoencoderSpec, TensorSpec
@@ -43,13 +45,29 @@ def at_paths(ae: Autoencoder, paths: Iterable[str], where: str) -> list[nn.Modul
     Raises:
         SpecError: there is no such layer.
     """
-    known: dict[str, nn.Module] = dict(ae.named_modules())
     found: list[nn.Module] = []
     for index, path in enumerate(paths):
-        if path not in known or path.partition(".")[0] not in ("encoder", "decoder"):
+        layer = layer_at(ae, path)
+        if layer is None:
             raise SpecError([Problem(f"{where}.{index}", f"there is no layer {path!r}")])
-        found.append(known[path])
+        found.append(layer)
     return found
+
+
+def standing_alone(ae: Autoencoder) -> Autoencoder:
+    """A copy with weights of its own, also while some are tied; in evaluation mode."""
+    state = {name: tensor.detach().clone() for name, tensor in ae.state_dict().items()}
+    modules = cast(Iterable[tuple[str, nn.Module]], ae.named_modules())
+    for name, module in modules:
+        tied_weight: object = vars(module).get("weight")
+        if isinstance(tied_weight, Tensor):
+            state[f"{name}.weight"] = tied_weight.detach().clone().contiguous()
+    other = skeleton(ae.spec, ae.shapes, sys.maxsize)
+    for name in FITTED:
+        setattr(other, name, state.get(name))
+    other.load_state_dict(state, strict=True, assign=True)
+    other.columns = ae.columns
+    return other.eval()
 
 
 # -- pairs --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from aezoo.autoencoder import Autoencoder, Batch, Output
+from aezoo.autoencoder import Autoencoder, Batch, Output, layer_at
 from aezoo.errors import DataError
 from aezoo.families import Count, NonNegativeFloat
 from aezoo.hookspecs import Register, hookimpl
@@ -187,11 +187,8 @@ class WeightDecaySpec(LossSpec):
 
 
 def _weights(ae: Autoencoder, path: str) -> list[Tensor]:
-    modules: dict[str, nn.Module] = dict(ae.named_modules())
-    found = modules.get(path)
-    if found is None or not path.startswith(("encoder", "decoder")):
-        return []
-    return [p for p in found.parameters() if p.ndim > 1]
+    found = layer_at(ae, path)
+    return [] if found is None else [p for p in found.parameters() if p.ndim > 1]
 
 
 class AuxK(nn.Module):

@@ -34,6 +34,7 @@ BUILTINS = (
     "aezoo.noises",
     "aezoo.datasets",
     "aezoo.evaluation",
+    "aezoo.callbacks",
 )
 LOCAL = "register()"
 """Stands in a `Contributor`'s place of a name for what `aezoo.register` took in this process."""

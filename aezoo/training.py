@@ -1,11 +1,15 @@
 """From a recipe to a trained autoencoder: chosen on validation, measured once on the test set."""
 
+import json
+import os
 import platform
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,13 +18,16 @@ from torch import Tensor
 from aezoo.advice import many_dead, of_latents, of_spec, of_targets
 from aezoo.autoencoder import FITTED, Autoencoder, Source
 from aezoo.builder import build, skeleton
-from aezoo.errors import DataError, Problem, SpecError, TrainingError
+from aezoo.documents import spec_sha256
+from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
 from aezoo.evaluation import Metric, evaluate
 from aezoo.fitting import Callback, Plan, Run
 from aezoo.progress import EpochBar
-from aezoo.samples import Data, gather
-from aezoo.specs import DatasetSpec, FitStage, RecipeSpec, VariantSpec
-from aezoo.tying import mirrored
+from aezoo.registry import registry
+from aezoo.resuming import ResumeFile
+from aezoo.samples import Data, Samples, gather
+from aezoo.specs import DatasetSpec, RecipeSpec, VariantSpec
+from aezoo.trainable import check_recipe
 from aezoo.zoo import load
 
 
@@ -32,6 +39,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     max_parameters: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> Autoencoder:
     """Trains a variant by its recipe.
 
@@ -49,6 +57,8 @@ def train(
         callbacks: called after the recipe's own, during both rounds of a refit.
         progress: whether to show a bar where the output is a terminal.
         max_parameters: as for `build`.
+        resume: a local file in which every epoch's end is kept. Where it is there, the training goes on
+            from it, and the weights come out as if it had never been cut off; it is deleted at the end.
 
     Returns:
         The autoencoder in evaluation mode, with `metrics`, `history` and `training_record`.
@@ -56,53 +66,202 @@ def train(
     Raises:
         SpecError: a spec that cannot be built or trained.
         DataError: data that are missing or do not fit.
-        TrainingError: no such device, or a loss that is no longer finite.
+        TrainingError: no such device, a loss that is no longer finite, or a `resume` file of another
+            training.
+        TrainingInterrupted: Ctrl-C; its `ae` is what had been trained.
     """
     if isinstance(data, DatasetSpec):
         # As if the recipe had named it, so that what comes out says so and can be evaluated again.
         recipe = spec.recipe.model_copy(update={"dataset": data})
         spec, data = spec.model_copy(update={"recipe": recipe}), None
-    recipe = spec.recipe
-    _check_trainable(spec, max_parameters)
-    start = None if recipe.init_from is None else _starting_point(spec, recipe.init_from)
-    source = recipe.dataset if data is None else data
+    check_recipe(skeleton(spec, max_parameters=max_parameters), spec)
+    return _Training(spec, data, device, callbacks, progress, max_parameters, resume).run()
+
+
+class _Training:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        spec: VariantSpec,
+        data: object,
+        device: str | torch.device,
+        callbacks: Sequence[Callback],
+        progress: bool,
+        max_parameters: int | None,
+        resume: str | os.PathLike[str] | None,
+    ) -> None:
+        recipe = spec.recipe
+        self.spec, self.recipe, self.progress, self.max_parameters = spec, recipe, progress, max_parameters
+        self.start = None if recipe.init_from is None else _starting_point(spec, recipe.init_from)
+        self.device = pick_device(device)
+        self.started = datetime.now(UTC)
+        self.clock = time.perf_counter()
+        self.splits = _gathered(spec, data)
+        of_targets(self.splits.train.inputs, self.splits.train.targets, bool(recipe.noises))
+        self.callbacks = [*(cast(Callback, callback.build()) for callback in recipe.callbacks), *callbacks]
+        self.hashes = {
+            "train": self.splits.train.sha256(), "validation": self.splits.validation.sha256(),
+        }  # fmt: skip
+        self.file = None if resume is None else ResumeFile(Path(resume), self._identity())
+        self.history: list[dict[str, Any]] = []
+        self.ae = self._built()
+
+    def _identity(self) -> dict[str, str]:
+        hashes = {f"the {name} data": digest for name, digest in self.hashes.items()}
+        return {
+            "the spec": spec_sha256(self.spec.resolved()), **hashes,
+            "torch": torch.__version__, "the device": self.device.type,
+        }  # fmt: skip
+
+    def run(self) -> Autoencoder:
+        """Both rounds, what they are measured by, and the record."""
+        cut = None if self.file is None else self.file.read()
+        before: float = 0.0 if cut is None else cut["seconds"]
+        self.clock -= before
+        for advice in of_spec(self.spec, self.ae.shapes):
+            advice.give()
+        try:
+            with _surroundings(self.recipe, self.device):
+                plan, chosen, history = self._rounds(cut)
+        except KeyboardInterrupt as error:
+            interrupted = TrainingInterrupted("interrupted")
+            interrupted.ae = self._unfinished("the training was interrupted")
+            raise interrupted from error
+        except TrainingError as error:
+            error.ae = self._unfinished(str(error))
+            raise
+        trained = time.perf_counter() - self.clock
+        ae, splits = self.ae, self.splits
+        ae.history = history
+        measured = _measured(ae, splits, chosen, self.recipe.refit, trained)
+        ae.metrics = cast(dict[str, dict[str, Any]], measured)
+        ae.training_record = self._record(plan, trained)
+        ae.source = Source("trained")
+        if self.file is not None:
+            self.file.remove()
+        return ae
+
+    def _rounds(self, cut: dict[str, Any] | None) -> tuple[Plan, dict[str, Metric], list[dict[str, Any]]]:
+        splits = self.splits
+        if cut is not None and cut["round"] == "refit":
+            plan = Plan(**cut["plan"])
+            chosen: dict[str, Metric] = json.loads(cut["chosen"])
+        else:
+            plan = self._round("training", splits.train, splits.validation, None, cut, {"round": "choose"})
+            self._finish(splits.train)
+            chosen = evaluate(self.ae, splits.validation, dataset=splits.name, split="validation")
+            self._look_for_dead_latents(chosen)
+            cut = None
+        if not self.recipe.refit:
+            return plan, chosen, plan.history
+        everything = splits.train.joined(splits.validation)
+        with _seeded(self.recipe.seed, self.device):
+            self.ae = self._built()
+            what = {"round": "refit", "plan": asdict(plan), "chosen": json.dumps(chosen)}
+            again = self._round("refit on all", everything, None, plan, cut, what)
+        self._finish(everything)
+        return plan, chosen, plan.history + again.history
+
+    def _round(
+        self,
+        title: str,
+        samples: Samples,
+        validation: Samples | None,
+        plan: Plan | None,
+        cut: dict[str, Any] | None,
+        what: dict[str, Any],
+    ) -> Plan:
+        def keep(state: dict[str, Any]) -> None:
+            assert self.file is not None
+            self.file.write({**what, "seconds": time.perf_counter() - self.clock, "run": state})
+
+        with EpochBar(self.progress, title) as bar:
+            run = Run(
+                self.ae, self.spec, samples, validation, self.callbacks, self.device, bar, plan,
+                keep=None if self.file is None else keep, restored=None if cut is None else cut["run"],
+            )  # fmt: skip
+            self.history = run.chosen.history
+            return run.fit()
+
+    def _built(self) -> Autoencoder:
+        recipe = self.recipe
+        ae = build(self.spec, seed=recipe.seed, device=self.device, max_parameters=self.max_parameters)
+        if self.start is not None:
+            ae.load_state_dict(_weights(self.start))
+        return ae
+
+    @torch.no_grad()
+    def _finish(self, samples: Samples) -> None:
+        """What belongs to the network beside its weights, and the weights as they will be stored."""
+        if self.recipe.weights_dtype == "float16":
+            for parameter in self.ae.parameters():
+                parameter.copy_(parameter.half())
+        self.ae.target_mean = samples.target_mean(self.spec)
+        # As the data were scaled: by the training split alone.
+        self.ae.scaler, self.ae.columns = self.splits.train.scaler, self.splits.train.columns
+        self.ae.to(self.device)
+        self.ae.eval()
+
+    def _look_for_dead_latents(self, chosen: dict[str, Metric]) -> None:
+        # A small validation split may leave latents out that the training split uses; a second look is rare.
+        if many_dead(chosen["dead_latents"]["value"], self.ae.latents):
+            found = evaluate(self.ae, self.splits.train, dataset=self.splits.name, split="train")
+            of_latents(found["dead_latents"]["value"], self.ae.latents)
+
+    def _unfinished(self, reason: str) -> Autoencoder:
+        """What there is of a training that did not come to its end; nothing of it was measured."""
+        self._finish(self.splits.train)
+        metrics: dict[str, Metric] = {}
+        for kind in registry.names("metric"):
+            definition: str = registry.get("metric", kind).definition
+            metrics[kind] = Metric(
+                value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
+                definition=definition,
+            )  # fmt: skip
+        self.ae.metrics = cast(dict[str, dict[str, Any]], metrics)
+        self.ae.history = self.history
+        record = self._record(Plan(), time.perf_counter() - self.clock)
+        self.ae.training_record = record | {"unfinished": reason}
+        self.ae.source = Source("trained")
+        return self.ae
+
+    def _record(self, plan: Plan, seconds: float) -> dict[str, Any]:
+        """What `training.json` holds: circumstances, none of which name the weights."""
+        recipe, splits = self.recipe, self.splits
+        data = {
+            split: {"n": len(getattr(splits, split)), "sha256": digest}
+            for split, digest in self.hashes.items()
+        }
+        record: dict[str, Any] = {
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 1),
+            "device": str(self.device),
+            "threads": recipe.threads,
+            "seed": recipe.seed,
+            "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
+            | {"python": platform.python_version()},
+            "platform": f"{platform.system()} {platform.machine()}",
+            "data": {"name": splits.name, **data, "held_out": splits.held_out},
+            "epochs": plan.epochs,
+            "refit": recipe.refit,
+            "history": self.ae.history,
+        }
+        if self.start is not None:
+            record["init_from"] = {"name": recipe.init_from, "sha256": self.start.source.sha256}
+        return record
+
+
+def _gathered(spec: VariantSpec, data: object) -> Data:
+    source = spec.recipe.dataset if data is None else data
     if source is None:
         raise TrainingError("the recipe names no dataset; give data to train, or set recipe.dataset")
-    where = pick_device(device)
-    started = datetime.now(UTC)
-    clock = time.perf_counter()
-    splits = gather(source, spec, recipe.seed)
-    of_targets(splits.train.inputs, splits.train.targets, bool(recipe.noises))
-    own = [cast(Callback, callback.build()) for callback in recipe.callbacks]
-    with _surroundings(recipe, where):
-        ae = _built(spec, start, where, max_parameters)
-        with EpochBar(progress, "training") as bar:
-            plan = Run(ae, spec, splits.train, splits.validation, [*own, *callbacks], where, bar).fit()
-        ae.target_mean = splits.train.target_mean(spec).to(where)
-        _keep_scaling(ae, splits)
-        ae.eval()
-        chosen = evaluate(ae, splits.validation, dataset=splits.name, split="validation")
-        _look_for_dead_latents(ae, splits, chosen)
-        history = plan.history
-        if recipe.refit:
-            everything = splits.train.joined(splits.validation)
-            with _seeded(recipe.seed, where):
-                ae = _built(spec, start, where, max_parameters)
-                with EpochBar(progress, "refit on all") as bar:
-                    again = Run(ae, spec, everything, None, [*own, *callbacks], where, bar, plan).fit()
-            history = history + again.history
-            ae.target_mean = everything.target_mean(spec).to(where)
-            # As the data were scaled: by the training split alone.
-            _keep_scaling(ae, splits)
-            ae.eval()
-    trained = time.perf_counter() - clock
-    ae.history = history
-    ae.metrics = cast(dict[str, dict[str, Any]], _measured(ae, splits, chosen, recipe.refit, trained))
-    ae.training_record = _record(recipe, splits, plan, where, started, trained, history)
-    if start is not None:
-        ae.training_record["init_from"] = {"name": recipe.init_from, "sha256": start.source.sha256}
-    ae.source = Source("trained")
-    return ae
+    try:
+        return gather(source, spec, spec.recipe.seed)
+    except DataError as error:
+        if data is not None:
+            raise
+        raise DataError(f"recipe.dataset: {error}") from error
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -151,13 +310,6 @@ def _seeded(seed: int, device: torch.device) -> Generator[None]:
 # -- before and after ---------------------------------------------------------------------------------
 
 
-def _look_for_dead_latents(ae: Autoencoder, splits: Data, chosen: dict[str, Metric]) -> None:
-    # A small validation split may leave latents out that the training split uses; a second look is rare.
-    if many_dead(chosen["dead_latents"]["value"], ae.latents):
-        found = evaluate(ae, splits.train, dataset=splits.name, split="train")
-        of_latents(found["dead_latents"]["value"], ae.latents)
-
-
 def _starting_point(spec: VariantSpec, name: str) -> Autoencoder:
     """The network whose weights a training starts from.
 
@@ -179,27 +331,6 @@ def _weights(ae: Autoencoder) -> dict[str, Tensor]:
     return {key: value for key, value in ae.state_dict().items() if key not in FITTED}
 
 
-def _built(
-    spec: VariantSpec, start: Autoencoder | None, device: torch.device, max_parameters: int | None
-) -> Autoencoder:
-    ae = build(spec, seed=spec.recipe.seed, device=device, max_parameters=max_parameters)
-    if start is not None:
-        ae.load_state_dict(_weights(start))
-    return ae
-
-
-def _check_trainable(spec: VariantSpec, max_parameters: int | None) -> None:
-    """Refuses on the meta device what would fail hours later."""
-    ae = skeleton(spec, max_parameters=max_parameters)
-    for advice in of_spec(spec, ae.shapes):
-        advice.give()
-    if ae.parameters_total == 0:
-        raise SpecError([Problem("recipe.stages", "there are no weights to train")])
-    for index, stage in enumerate(spec.recipe.stages):
-        if isinstance(stage, FitStage) and stage.tie:
-            mirrored(ae, f"recipe.stages.{index}.tie")
-
-
 def _measured(
     ae: Autoencoder, splits: Data, chosen: dict[str, Metric], refitted: bool, seconds: float
 ) -> dict[str, Metric]:
@@ -219,12 +350,6 @@ def _measured(
     return metrics
 
 
-def _keep_scaling(ae: Autoencoder, splits: Data) -> None:
-    ae.scaler = splits.train.scaler
-    ae.columns = splits.train.columns
-    ae.to(next(ae.parameters()).device)
-
-
 def preview_inputs(spec: VariantSpec, n: int = 12) -> Tensor:
     """The first inputs of the recipe's validation split, scaled, (n, *input shape).
 
@@ -234,34 +359,3 @@ def preview_inputs(spec: VariantSpec, n: int = 12) -> Tensor:
     if spec.recipe.dataset is None:
         raise DataError("the recipe names no dataset to draw a preview of")
     return spec.recipe.dataset.load("validation").fitted_to(spec).rows(slice(0, n), spec).input
-
-
-def _record(
-    recipe: RecipeSpec,
-    splits: Data,
-    plan: Plan,
-    device: torch.device,
-    started: datetime,
-    seconds: float,
-    history: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """What `training.json` holds: circumstances, none of which name the weights."""
-    return {
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "device": str(device),
-        "threads": recipe.threads,
-        "seed": recipe.seed,
-        "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
-        | {"python": platform.python_version()},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "data": {
-            "name": splits.name,
-            "train": {"n": len(splits.train), "sha256": splits.train.sha256()},
-            "validation": {"n": len(splits.validation), "sha256": splits.validation.sha256()},
-            "held_out": splits.held_out,
-        },
-        "epochs": plan.epochs,
-        "refit": recipe.refit,
-        "history": history,
-    }

@@ -37,10 +37,10 @@ DTYPES = {
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def as_stored(tensor: Tensor) -> Tensor:
-    """A contiguous copy of its own on the CPU, floating point as float32."""
+def as_stored(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A contiguous copy of its own on the CPU, floating point in the precision that is stored."""
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous().clone()
+    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().clone()
 
 
 def check_hash(path: Path, raw: bytes | bytearray, sha256: str) -> None:

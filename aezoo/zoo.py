@@ -156,7 +156,7 @@ def load(
         name: a variant's name; or a folder, as a `Path` or as text that starts with `./`, `../`, `/`
             or `~`.
         device: where the weights go.
-        dtype: of the weights, floating point; by default as stored.
+        dtype: of the weights, floating point; float32 by default.
         max_parameters: as for `build`.
 
     Raises:

@@ -29,12 +29,17 @@ LAYERS: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
         ({"out_channels": 3, "kernel_size": 3, "stride": 2, "output_padding": 1}, (2, 4, 4)),
         ({"out_channels": 2, "kernel_size": 4, "padding": 1, "activation": "softplus"}, (2, 6)),
     ],
-    "max_pool": [({"kernel_size": 2}, (2, 5, 5)), ({"kernel_size": 3, "stride": 1, "padding": 1}, (2, 8))],
+    "max_pool": [
+        ({"kernel_size": 2}, (2, 5, 5)),
+        ({"kernel_size": 2, "switches": "pool1"}, (2, 5, 5)),
+        ({"kernel_size": 3, "stride": 1, "padding": 1}, (2, 8)),
+    ],
     "avg_pool": [({"kernel_size": 2, "ceil_mode": True}, (2, 5, 5))],
     "upsample": [
         ({}, (2, 3, 3)),
         ({"scale_factor": 1.5, "mode": "linear"}, (2, 4, 4)),
         ({"mode": "linear"}, (2, 4)),
+        ({"mode": "zeros", "scale_factor": 3.0}, (2, 4, 3)),
     ],
     "flatten": [({}, (2, 3, 4))],
     "unflatten": [({"shape": [2, 3, 4]}, (24,))],
@@ -59,14 +64,33 @@ LAYERS: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     ],
     "topk": [({"k": 3}, (7,)), ({"k": 5, "by": "magnitude"}, (2, 3, 3)), ({"k": 7}, (7,))],
     "lifetime": [({"rate": 0.4}, (7,)), ({"rate": 1.0}, (2, 3))],
+    "max_unpool": [],
+    "unit_norm_linear": [
+        ({"out_features": 5}, (7,)),
+        ({"out_features": 4, "bias": False, "activation": "relu"}, (3,)),
+    ],
+    "gaussian_sample": [({}, (6,)), ({}, (4, 3, 3))],
+    "dropout": [({"p": 0.5}, (7,)), ({"p": 0.1}, (2, 3, 3))],
+    "batch_norm": [({}, (7,)), ({}, (2, 5)), ({}, (2, 3, 3)), ({}, (2, 2, 3, 3))],
+    "layer_norm": [({}, (7,)), ({}, (2, 5)), ({}, (2, 3, 3))],
 }
 LOSSES: dict[str, list[dict[str, Any]]] = {
     "mse": [{}, {"reduction": "sum", "weight": 0.5}],
     "bce": [{}, {"reduction": "sum", "warmup_epochs": 2.0}],
+    "l1": [{}, {"reduction": "sum"}],
+    "huber": [{}, {"delta": 0.1, "reduction": "sum"}],
+    "l1_latents": [{}],
+    "kl_sparsity": [{}, {"rho": 0.2, "outside": "clamp"}],
+    "vae_kl": [{}, {"free_bits": 0.5}],
+    "contractive": [{}],
+    "weight_decay": [{}, {"on": ["decoder.0"]}],
+    "auxk": [{}, {"k": 2, "dead_after": 3}],
 }
 NOISES: dict[str, list[dict[str, Any]]] = {
     "gaussian": [{"std": 0.3}, {"std": 0.3, "clip": [0, 1]}],
     "masking": [{"share": 0.25}, {"share": 1.0, "value": 0.5}],
+    "salt_pepper": [{"share": 0.25}, {"share": 1.0, "pepper": -0.5, "salt": 0.5}],
+    "grayscale": [{}],
 }
 DATASETS: dict[str, list[dict[str, Any]]] = {
     "mnist": [{}],
@@ -95,6 +119,13 @@ DATASETS: dict[str, list[dict[str, Any]]] = {
     "photo_patches": [{}, {"size": 8, "channels": 1, "count": 100, "seed": 3}],
     "swiss_roll": [{}, {"count": 50, "noise": 0.1, "test": 0.0, "validation": 0.2}],
 }
+CALLBACKS: dict[str, list[dict[str, Any]]] = {
+    "history": [{"path": "history.jsonl"}],
+    "learning_rate": [{"path": "rates.jsonl"}],
+    "checkpoint": [{"folder": "checkpoints"}, {"folder": "checkpoints", "every": 3}],
+    "resample_dead": [{}, {"every": 2, "until": 8}],
+    "tensorboard": [{"folder": "runs"}],
+}
 METRICS: dict[str, list[dict[str, Any]]] = {
     "mse": [{}],
     "sse": [{}],
@@ -108,7 +139,7 @@ BY_FAMILY: dict[str, dict[str, Any]] = {
     "loss": LOSSES,
     "noise": NOISES,
     "dataset": DATASETS,
-    "callback": {},
+    "callback": CALLBACKS,
     "metric": METRICS,
 }
 

@@ -985,8 +985,8 @@ def test_a_loss_that_is_no_longer_finite_is_named_with_stage_and_epoch(part: str
     with pytest.raises(aezoo.TrainingError) as caught:
         train(spec, on("on_fit_start", lambda state: stages.append(state.stage)))
     text = str(caught.value)
-    assert text.startswith(f"stage 1, epoch {2 if part == 'train' else 1}: the {part} term")
-    # The culprit took the weights with it, and so the other terms of that epoch's later batches.
+    where = "epoch 2, batch 1" if part == "train" else "epoch 1, validation"
+    assert text.startswith(f"stage 1, {where}: the term 'extra' is no longer finite; a lower learning")
     assert "'extra'" in text
     assert "lower learning rate" in text
     assert "\n" not in text

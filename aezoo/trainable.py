@@ -1,0 +1,94 @@
+"""What a recipe asks of a network, checked on the meta device before anything is trained."""
+
+import os
+from collections.abc import Iterator
+
+from aezoo.advice import of_spec
+from aezoo.autoencoder import Autoencoder
+from aezoo.builder import skeleton
+from aezoo.documents import Document
+from aezoo.errors import Problem, SpecError
+from aezoo.parts import at_paths, linear_pair, pairs_of
+from aezoo.specs import FitStage, GreedyStage, PcaStage, RecipeSpec, VariantSpec
+from aezoo.tying import mirrored
+
+
+def validate(path: str | os.PathLike[str]) -> VariantSpec:
+    """Reads a `spec.yaml` and proves on the meta device that it can be built and trained.
+
+    What can be trained but will probably not come out as hoped is said as an `AdviceWarning`.
+
+    Raises:
+        SpecError: every mistake with file, line and path.
+    """
+    document = Document.read(path)
+    spec = document.as_spec(VariantSpec)
+    try:
+        ae = skeleton(spec)
+        check_recipe(ae, spec)
+    except SpecError as error:
+        raise error.locate(document.source, document.lines) from error
+    for advice in of_spec(spec, ae.shapes):
+        advice.give()
+    return spec
+
+
+def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
+    """Refuses a recipe that would fail hours later.
+
+    Args:
+        ae: the spec's network, on the meta device.
+        spec: the variant.
+
+    Raises:
+        SpecError: everything that does not fit, by path.
+    """
+    recipe = spec.recipe
+    problems = [
+        Problem(f"recipe.noises.{index}", text)
+        for index, noise in enumerate(recipe.noises)
+        if (text := noise.objection(spec.input))
+    ]
+    problems += _losses(recipe, ae)
+    if ae.parameters_total == 0:
+        problems.append(Problem("recipe.stages", "there are no weights to train"))
+    for index, stage in enumerate(recipe.stages):
+        where = f"recipe.stages.{index}"
+        try:
+            if isinstance(stage, PcaStage):
+                linear_pair(ae, where)
+            elif isinstance(stage, GreedyStage):
+                _check_greedy(ae, recipe, stage, where)
+            elif isinstance(stage, FitStage):
+                _check_fit(ae, stage, where)
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+
+
+def _losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:
+    if text := recipe.reconstruction.objection(ae):
+        yield Problem("recipe.reconstruction", text)
+    for index, penalty in enumerate(recipe.penalties):
+        if text := penalty.objection(ae):
+            yield Problem(f"recipe.penalties.{index}", text)
+
+
+def _check_greedy(ae: Autoencoder, recipe: RecipeSpec, stage: GreedyStage, where: str) -> None:
+    for number, pair in enumerate(pairs_of(ae, stage.reconstruct == "own_input", where), 1):
+        if stage.tie:
+            mirrored(pair.ae, f"{where}.tie")
+        for problem in _losses(recipe, pair.ae):
+            raise SpecError([Problem(where, f"pair {number}: {problem.path}: {problem.message}")])
+
+
+def _check_fit(ae: Autoencoder, stage: FitStage, where: str) -> None:
+    if stage.tie:
+        mirrored(ae, f"{where}.tie")
+    if not stage.freeze:
+        return
+    held = at_paths(ae, stage.freeze, f"{where}.freeze")
+    left = set(ae.parameters()) - {p for module in held for p in module.parameters()}
+    if not left:
+        raise SpecError([Problem(f"{where}.freeze", "freezes everything, so that nothing is left to train")])
