@@ -50,7 +50,8 @@ class _Lines(Callback):
 
 class _History(_Lines):
     def on_epoch_end(self, state: TrainingState) -> None:
-        self.write(state.history[-1])
+        if state.writes:
+            self.write(state.history[-1])
 
 
 class HistorySpec(CallbackSpec):
@@ -68,7 +69,8 @@ class HistorySpec(CallbackSpec):
 class _LearningRate(_Lines):
     def after_step(self, state: TrainingState) -> None:
         rate = state.optimizer.param_groups[0]["lr"]
-        self.write({"stage": state.stage, "pair": state.pair, "step": state.step, "lr": rate})
+        if state.writes:
+            self.write({"stage": state.stage, "pair": state.pair, "step": state.step, "lr": rate})
 
 
 class LearningRateSpec(CallbackSpec):
@@ -91,7 +93,7 @@ class _Checkpoint(Callback):
 
     def on_epoch_end(self, state: TrainingState) -> None:
         self.seen += 1
-        if self.seen % self.every:
+        if self.seen % self.every or not state.writes:
             return
         save(standing_alone(state.ae), self.folder / f"epoch-{self.seen:06}", overwrite=True)
 
@@ -178,6 +180,8 @@ class _TensorBoard(Callback):
         )
 
     def on_epoch_end(self, state: TrainingState) -> None:
+        if not state.writes:
+            return
         record = state.history[-1]
         for split in ("train", "validation"):
             for name, value in record.get(split, {}).items():

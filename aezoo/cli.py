@@ -227,7 +227,7 @@ def train(
 ) -> None:
     """Train a spec, measure it once on the test set, and write its folder."""
     _take_in(plugin)
-    from aezoo import checkpoint, documents, plots, training, zoo
+    from aezoo import checkpoint, crew, documents, plots, training, zoo
 
     given = _spec_file(spec)
     variant = zoo.get_spec(spec) if given is None else documents.read_spec(given)
@@ -244,11 +244,13 @@ def train(
     try:
         ae = training.train(variant, device=device, resume=kept)
     except (TrainingInterrupted, TrainingError) as error:
-        if error.ae is not None:
+        if error.ae is not None and crew.rank_of_environment() == 0:
             folder = checkpoint.save(error.ae, target, overwrite=overwrite)
             print(f"{folder} holds what there is, not measured; --resume goes on from the last epoch's end",
                   file=sys.stderr)  # fmt: skip
         raise
+    if crew.rank_of_environment() > 0:
+        return
     files = {checkpoint.PREVIEW: plots.png(plots.reconstructions(ae, training.preview_inputs(variant)))}
     folder = checkpoint.save(ae, target, overwrite=overwrite, files=files)
     if as_json:

@@ -12,14 +12,17 @@ from torch import Generator, Tensor, nn
 
 from aezoo.advice import of_first_epochs
 from aezoo.autoencoder import Autoencoder, Batch, Output
+from aezoo.crew import Crew
 from aezoo.descent import Best, Schedule, optimizer_of, put_back, snapshot
 from aezoo.errors import AezooError, TrainingError
+from aezoo.layers.sparsity import Lifetime
 from aezoo.parts import at_paths, frozen, pairs_of, principal_components
 from aezoo.progress import EpochBar
 from aezoo.samples import Rows, Samples
 from aezoo.specs import DescentStage, FitStage, GreedyStage, RecipeSpec, VariantSpec
 from aezoo.tying import tied
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 EVAL_BATCH = 1000
 EVAL_SEED = 0x5EED
 """Noise in evaluation is the same in every epoch and every run."""
@@ -43,6 +46,7 @@ class TrainingState:
         batch: the one in hand, within a step.
         history: a record for each epoch so far.
         stop: set it to end the stage after this epoch.
+        writes: whether this process is the one that writes files, where several train together.
     """
 
     ae: Autoencoder
@@ -56,6 +60,7 @@ class TrainingState:
     batch: Batch | None = None
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stop: bool = False
+    writes: bool = True
 
 
 class Callback:
@@ -119,6 +124,7 @@ class Run:
         plan: what an earlier round chose, to repeat.
         keep: given, after every epoch, what `restored` takes to go on from there.
         restored: what `keep` was last given by a run that was cut off.
+        crew: the processes that share every batch.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class Run:
         plan: Plan | None = None,
         keep: Callable[[dict[str, Any]], None] | None = None,
         restored: dict[str, Any] | None = None,
+        crew: Crew = Crew(),  # noqa: B008 - frozen
     ) -> None:
         self.ae = ae
         self.spec = spec
@@ -145,6 +152,7 @@ class Run:
         self.plan = plan
         self.keep = keep
         self.restored = restored
+        self.crew = crew
         self.chosen = Plan()
         self.generator = Generator().manual_seed(self.recipe.seed)
         self.terms: list[Term] = []
@@ -196,7 +204,7 @@ class Run:
         optimizer = optimizer_of(stage, parameters)
         state = TrainingState(
             self.ae, self.recipe, self.samples, optimizer, part.stage, part.pair, step=self.steps,
-            history=self.chosen.history,
+            history=self.chosen.history, writes=self.crew.writes,
         )  # fmt: skip
         epochs = stage.epochs if self.plan is None else self.plan.epochs[part.number]
         schedule = Schedule(stage, math.ceil(len(self.samples) / self.recipe.batch_size))
@@ -278,6 +286,8 @@ class Run:
             for module in part.ae.modules()
             if callable(getattr(module, "after_step", None))
         ]
+        forward = self.crew.forward(part.ae, self._spanning(part.ae))
+        parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
         n = len(self.samples)
         order = torch.randperm(n, generator=self.generator).to(self.samples.inputs.device)
         sums: dict[str, Tensor] = {}
@@ -291,7 +301,7 @@ class Run:
             for group in state.optimizer.param_groups:
                 group["lr"] = schedule.next()
             try:
-                loss, values = self.recipe.objective(part.ae, batch, self.terms)
+                loss, values = self.recipe.objective(part.ae, batch, self.terms, forward)
             except ValueError as error:
                 if len(rows.input) > 1 or isinstance(error, AezooError):
                     raise
@@ -302,6 +312,7 @@ class Run:
                 ) from error
             state.optimizer.zero_grad()
             loss.backward()
+            self.crew.average_gradients(parameters)
             state.optimizer.step()
             for restore in after_step:
                 restore()
@@ -315,7 +326,13 @@ class Run:
         earliest = min(when.values(), default=0)
         bad = [name for name, number in when.items() if number == earliest]
         _refuse_nonfinite(bad, part, state.epoch + 1, f"batch {earliest}")
-        return {name: float(total) / n for name, total in sums.items()}
+        self.crew.same_buffers([self.ae])
+        return self.crew.agreed({name: float(total) / n for name, total in sums.items()})
+
+    def _spanning(self, ae: Autoencoder) -> list[nn.Module]:
+        """Layers whose rows depend on one another, and which are to see the whole batch."""
+        norms = BATCH_NORMS if self.recipe.global_batch_norm else ()
+        return [module for module in ae.modules() if isinstance(module, (Lifetime, *norms))]
 
     def _batch(self, rows: Rows, epoch: float, step: int, generator: Generator, part: _Part) -> Batch:
         rows = rows.to(self.device)
@@ -333,12 +350,13 @@ class Run:
         self._train_mode(False, part)
         generator = Generator().manual_seed(EVAL_SEED)
         sums: dict[str, Tensor] = {}
+        forward = self.crew.forward(part.ae, self._spanning(part.ae))
         for rows in samples.in_order(self.spec, EVAL_BATCH):
             batch = self._batch(rows, epoch, step, generator, part)
-            loss, values = self.recipe.objective(part.ae, batch, self.terms)
+            loss, values = self.recipe.objective(part.ae, batch, self.terms, forward)
             _add(sums, {"loss": loss, **values}, len(rows.input))
         self._train_mode(True, part)
-        return {name: float(total) / len(samples) for name, total in sums.items()}
+        return self.crew.agreed({name: float(total) / len(samples) for name, total in sums.items()})
 
     # -- going on after a cut ---------------------------------------------------------------------
 

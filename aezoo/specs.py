@@ -413,6 +413,9 @@ class RecipeSpec(Spec):
     """Whether layers run in bfloat16 where PyTorch deems that safe; weights and losses stay float32."""
     init_from: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     """A variant's name, or a folder, of the same architecture, whose weights to start from."""
+    global_batch_norm: bool = False
+    """Whether batch norm's statistics are the whole batch's where several processes share it, or each
+    process's own rows'."""
     weights_dtype: Literal["float32", "float16"] = "float32"
     """Precision in which weights are stored; what is measured is measured on what is stored."""
 
@@ -431,6 +434,7 @@ class RecipeSpec(Spec):
         ae: "Autoencoder",
         batch: "Batch",
         terms: "Sequence[Callable[[Output, Batch, Autoencoder], Tensor]] | None" = None,
+        forward: "Callable[[Tensor], Output] | None" = None,
     ) -> "tuple[Tensor, dict[str, Tensor]]":
         """What training minimises, for people with a loop of their own.
 
@@ -439,12 +443,13 @@ class RecipeSpec(Spec):
             batch: rows already on its device; `batch.input` is what the network sees.
             terms: what each loss's `build` gave, the data term first; by default each is built on the
                 spot, which a loss with parameters does not train by.
+            forward: what runs the network on the batch; `ae` itself by default.
 
         Returns:
             The weighted sum, to be differentiated, and every term by its kind, unweighted and detached, to
             be recorded. All are scalars.
         """
-        output = self._output(ae, batch)
+        output = self._output(forward or ae, batch)
         if self.noises and batch.target is batch.input:
             advise("noisy-target", "the batch's target is its noisy input; give the clean samples as target")
         values: dict[str, Tensor] = {}
@@ -460,13 +465,13 @@ class RecipeSpec(Spec):
         assert total is not None
         return total, values
 
-    def _output(self, ae: "Autoencoder", batch: "Batch") -> "Output":
+    def _output(self, forward: "Callable[[Tensor], Output]", batch: "Batch") -> "Output":
         if self.autocast is None:
-            return ae(batch.input)
+            return forward(batch.input)
         import torch
 
         with torch.autocast(batch.input.device.type, dtype=torch.bfloat16):
-            output = ae(batch.input)
+            output = forward(batch.input)
         # Losses sum many small numbers, for which eight bits of mantissa are too few.
         return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float())
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from aezoo.advice import many_dead, of_latents, of_spec, of_targets
 from aezoo.autoencoder import FITTED, Autoencoder, Source
 from aezoo.builder import build, skeleton
+from aezoo.crew import Crew, joined_crew
 from aezoo.documents import spec_sha256
 from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
 from aezoo.evaluation import Metric, evaluate
@@ -105,6 +106,7 @@ class _Training:
         }  # fmt: skip
         self.file = None if resume is None else ResumeFile(Path(resume), self._identity())
         self.history: list[dict[str, Any]] = []
+        self.crew = Crew()
         self.ae = self._built()
 
     def _identity(self) -> dict[str, str]:
@@ -116,13 +118,18 @@ class _Training:
 
     def run(self) -> Autoencoder:
         """Both rounds, what they are measured by, and the record."""
-        cut = None if self.file is None else self.file.read()
+        with joined_crew(self.device) as crew:
+            self.crew = crew
+            return self._run()
+
+    def _run(self) -> Autoencoder:
+        cut = self.crew.agreed(self.file.read() if self.file is not None and self.crew.writes else None)
         before: float = 0.0 if cut is None else cut["seconds"]
         self.clock -= before
         for advice in of_spec(self.spec, self.ae.shapes):
             advice.give()
         try:
-            with _surroundings(self.recipe, self.device):
+            with _surroundings(self.recipe, self.device, self.crew.rank):
                 plan, chosen, history = self._rounds(cut)
         except KeyboardInterrupt as error:
             interrupted = TrainingInterrupted("interrupted")
@@ -138,7 +145,7 @@ class _Training:
         ae.metrics = cast(dict[str, dict[str, Any]], measured)
         ae.training_record = self._record(plan, trained)
         ae.source = Source("trained")
-        if self.file is not None:
+        if self.file is not None and self.crew.writes:
             self.file.remove()
         return ae
 
@@ -156,7 +163,7 @@ class _Training:
         if not self.recipe.refit:
             return plan, chosen, plan.history
         everything = splits.train.joined(splits.validation)
-        with _seeded(self.recipe.seed, self.device):
+        with _seeded(self.recipe.seed + self.crew.rank, self.device):
             self.ae = self._built()
             what = {"round": "refit", "plan": asdict(plan), "chosen": json.dumps(chosen)}
             again = self._round("refit on all", everything, None, plan, cut, what)
@@ -176,10 +183,12 @@ class _Training:
             assert self.file is not None
             self.file.write({**what, "seconds": time.perf_counter() - self.clock, "run": state})
 
-        with EpochBar(self.progress, title) as bar:
+        writes = self.crew.writes
+        with EpochBar(self.progress and writes, title) as bar:
             run = Run(
                 self.ae, self.spec, samples, validation, self.callbacks, self.device, bar, plan,
-                keep=None if self.file is None else keep, restored=None if cut is None else cut["run"],
+                keep=keep if self.file is not None and writes else None,
+                restored=None if cut is None else cut["run"], crew=self.crew,
             )  # fmt: skip
             self.history = run.chosen.history
             return run.fit()
@@ -237,6 +246,7 @@ class _Training:
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 1),
             "device": str(self.device),
+            "processes": self.crew.size,
             "threads": recipe.threads,
             "seed": recipe.seed,
             "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
@@ -272,7 +282,9 @@ def pick_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        # One GPU for each process of a machine.
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return torch.device(gpu if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         found = torch.device(device)
         torch.zeros((), device=found).item()  # the meta device can hold a tensor, but has no values
@@ -284,12 +296,13 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 @contextmanager
-def _surroundings(recipe: RecipeSpec, device: torch.device) -> Generator[None]:
+def _surroundings(recipe: RecipeSpec, device: torch.device, rank: int) -> Generator[None]:
     """The recipe's threads and seed, and the caller's own afterwards."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(recipe.threads)
-        with _seeded(recipe.seed, device):
+        # Each process drops and samples for itself.
+        with _seeded(recipe.seed + rank, device):
             yield
     finally:
         torch.set_num_threads(threads)

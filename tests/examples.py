@@ -64,7 +64,11 @@ LAYERS: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     ],
     "topk": [({"k": 3}, (7,)), ({"k": 5, "by": "magnitude"}, (2, 3, 3)), ({"k": 7}, (7,))],
     "lifetime": [({"rate": 0.4}, (7,)), ({"rate": 1.0}, (2, 3))],
-    "max_unpool": [],
+    "max_unpool": [
+        ({"kernel_size": 2, "switches": "pool1"}, (2, 6, 6)),
+        ({"kernel_size": 3, "stride": 4, "padding": 1, "size": 10, "switches": "a"}, (2, 10)),
+        ({"kernel_size": [2, 1, 2], "size": [5, 2, 4], "switches": "volume"}, (1, 5, 2, 4)),
+    ],
     "unit_norm_linear": [
         ({"out_features": 5}, (7,)),
         ({"out_features": 4, "bias": False, "activation": "relu"}, (3,)),
@@ -143,11 +147,27 @@ BY_FAMILY: dict[str, dict[str, Any]] = {
     "metric": METRICS,
 }
 
+
+
+def before(kind: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What has to stand before a layer, so that it finds what it needs."""
+    if kind != "max_unpool":
+        return []
+    return [{"kind": "max_pool", **{name: value for name, value in options.items() if name != "size"}}]
+
+
 LAYER_CASES = [
-    (aezoo.LayerSpec.model_validate({"kind": kind, **options}), in_shape)
+    (
+        tuple(
+            aezoo.LayerSpec.model_validate(layer)
+            for layer in (*before(kind, options), {"kind": kind, **options})
+        ),
+        in_shape,
+    )
     for kind, cases in LAYERS.items()
     for options, in_shape in cases
 ]
+"""Each example as the layers that it takes, itself last, and the shape of one sample before them."""
 
 
 def small(**changes: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """One contract for every registered layer, and what each layer is for."""
 
+import math
 import pickle
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +14,13 @@ from torch import nn
 import aezoo
 from aezoo.errors import LayerError
 from aezoo.registry import registry
-from aezoo.stack import Exact, ShapeLog, Stack, logging_shapes
+from aezoo.stack import Exact, ShapeLog, Stack, declared, logging_shapes
 from tests.examples import BY_FAMILY, LAYER_CASES
 
 cases = pytest.mark.parametrize(
-    ("spec", "in_shape"),
+    ("layers", "in_shape"),
     LAYER_CASES,
-    ids=[f"{spec.declared_kind}-{i}" for i, (spec, _) in enumerate(LAYER_CASES)],
+    ids=[f"{layers[-1].declared_kind}-{i}" for i, (layers, _) in enumerate(LAYER_CASES)],
 )
 
 
@@ -27,15 +29,23 @@ def test_every_kind_has_an_example(family: str) -> None:
     assert set(BY_FAMILY[family]) == set(registry.names(family))
 
 
-def build(spec: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> tuple[Stack, ShapeLog]:
-    """The layer as a stack of one entry on the CPU, and the shapes that meta found for it."""
+Specs = tuple[aezoo.LayerSpec, ...]
+
+
+def build(layers: Specs, in_shape: tuple[int, ...]) -> tuple[Stack, ShapeLog]:
+    """The layers as a stack on the CPU, and the shapes that meta found for them."""
     log = ShapeLog()
     with logging_shapes(log), torch.device("meta"):
-        Stack.build((spec,), in_shape, "layers")
+        Stack.build(layers, in_shape, "layers")
     log.replay = True
     with logging_shapes(log):
         torch.manual_seed(0)
-        return Stack.build((spec,), in_shape, "layers"), log
+        return Stack.build(layers, in_shape, "layers"), log
+
+
+def single(kind: str, in_shape: tuple[int, ...], **options: Any) -> nn.Module:
+    """One built layer."""
+    return aezoo.LayerSpec.model_validate({"kind": kind, **options}).build(in_shape)
 
 
 def batch(in_shape: tuple[int, ...], n: int = 6, seed: int = 0) -> torch.Tensor:
@@ -43,13 +53,13 @@ def batch(in_shape: tuple[int, ...], n: int = 6, seed: int = 0) -> torch.Tensor:
 
 
 @cases
-def test_shapes_on_meta_are_the_real_ones(spec: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> None:
-    stack, log = build(spec, in_shape)
-    h = batch(in_shape)
+def test_shapes_on_meta_are_the_real_ones(layers: Specs, in_shape: tuple[int, ...]) -> None:
+    stack, log = build(layers, in_shape)
+    h, aux = batch(in_shape), {}
     for index, layer in enumerate(stack):
         shape = log.shapes[f"layers.{index}"]
         assert tuple(h.shape[1:]) == shape.input
-        h = layer(h)
+        h = layer(h, aux) if any(declared(layer)) else layer(h)
         assert tuple(h.shape[1:]) == shape.output
     assert tuple(h.shape) == (6, *(stack.out_shape or ()))
 
@@ -57,9 +67,9 @@ def test_shapes_on_meta_are_the_real_ones(spec: aezoo.LayerSpec, in_shape: tuple
 @cases
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_gradient_reaches_every_parameter_and_the_input(
-    spec: aezoo.LayerSpec, in_shape: tuple[int, ...], mode: str
+    layers: Specs, in_shape: tuple[int, ...], mode: str
 ) -> None:
-    stack, _ = build(spec, in_shape)
+    stack, _ = build(layers, in_shape)
     stack.train(mode == "train")
     h = batch(in_shape).requires_grad_()
     (stack(h, {}) * batch(stack.out_shape or (), seed=1)).sum().backward()
@@ -71,14 +81,15 @@ def test_gradient_reaches_every_parameter_and_the_input(
 
 
 @cases
-def test_state_and_spec_round_trip(spec: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> None:
+def test_state_and_spec_round_trip(layers: Specs, in_shape: tuple[int, ...]) -> None:
+    spec = layers[-1]
     assert aezoo.LayerSpec.model_validate_json(spec.model_dump_json()) == spec
     assert aezoo.LayerSpec.model_validate(spec.model_dump(mode="json", exclude_defaults=True)) == spec
     assert pickle.loads(pickle.dumps(spec)) == spec
-    first, log = build(spec, in_shape)
+    first, log = build(layers, in_shape)
     first(batch(in_shape), {})  # lets buffers move away from where they start
     with logging_shapes(log), torch.device("meta"):
-        second = Stack.build((spec,), in_shape, "layers")
+        second = Stack.build(layers, in_shape, "layers")
     second.load_state_dict(first.state_dict(), assign=True)
     first.eval(), second.eval()
     h = batch(in_shape, seed=2)
@@ -86,8 +97,8 @@ def test_state_and_spec_round_trip(spec: aezoo.LayerSpec, in_shape: tuple[int, .
 
 
 @cases
-def test_rows_are_independent_in_eval(spec: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> None:
-    stack, _ = build(spec, in_shape)
+def test_rows_are_independent_in_eval(layers: Specs, in_shape: tuple[int, ...]) -> None:
+    stack, _ = build(layers, in_shape)
     stack.eval()
     h = batch(in_shape)
     others = torch.cat([h[:1], batch(in_shape, n=5, seed=3)])
@@ -96,9 +107,9 @@ def test_rows_are_independent_in_eval(spec: aezoo.LayerSpec, in_shape: tuple[int
 
 @cases
 def test_eval_is_deterministic_and_leaves_input_and_random_state_alone(
-    spec: aezoo.LayerSpec, in_shape: tuple[int, ...]
+    layers: Specs, in_shape: tuple[int, ...]
 ) -> None:
-    stack, _ = build(spec, in_shape)
+    stack, _ = build(layers, in_shape)
     stack.eval()
     h = batch(in_shape)
     before, random_state = h.clone(), torch.get_rng_state()
@@ -109,8 +120,8 @@ def test_eval_is_deterministic_and_leaves_input_and_random_state_alone(
 
 
 @cases
-def test_input_is_not_written_to_in_training(spec: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> None:
-    stack, _ = build(spec, in_shape)
+def test_input_is_not_written_to_in_training(layers: Specs, in_shape: tuple[int, ...]) -> None:
+    stack, _ = build(layers, in_shape)
     h = batch(in_shape)
     before = h.clone()
     stack.train()(h, {})
@@ -118,9 +129,9 @@ def test_input_is_not_written_to_in_training(spec: aezoo.LayerSpec, in_shape: tu
 
 
 @cases
-def test_repeat_gives_layers_of_their_own(spec: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> None:
-    stack, _ = build(spec, in_shape)
-    assert len(stack) == spec.repeat
+def test_repeat_gives_layers_of_their_own(layers: Specs, in_shape: tuple[int, ...]) -> None:
+    stack, _ = build(layers, in_shape)
+    assert len(stack) == sum(spec.repeat for spec in layers)
     pointers = [p.data_ptr() for p in stack.parameters()]
     assert len(set(pointers)) == len(pointers)
 
@@ -194,8 +205,8 @@ def test_lifetime_is_the_identity_in_eval() -> None:
 
 
 def test_residual_adds_its_input() -> None:
-    spec, in_shape = next(case for case in LAYER_CASES if case[0].declared_kind == "residual")
-    stack, _ = build(spec.replace({"repeat": 1}), in_shape)
+    (spec,), in_shape = next(case for case in LAYER_CASES if case[0][-1].declared_kind == "residual")
+    stack, _ = build((spec.replace({"repeat": 1}),), in_shape)
     h = batch(in_shape)
     block = stack[0]
     assert torch.equal(stack(h, {}), h + block.inner(h, {}))  # pyright: ignore[reportCallIssue]

@@ -31,7 +31,7 @@ ORDER: list[set[str]] = [
     {"autoencoder", "samples"},
     {"advice", "layers", "losses", "noises", "datasets"},
     {"penalties"},
-    {"builder", "descent", "evaluation", "weights", "progress", "resuming", "tying"},
+    {"builder", "crew", "descent", "evaluation", "weights", "progress", "resuming", "tying"},
     {"parts"},
     {"fitting", "trainable"},
     {"checkpoint", "plots"},
