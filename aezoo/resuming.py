@@ -1,6 +1,7 @@
 """The file from which a training goes on after it was cut off. It is local, and never part of a folder."""
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,11 +38,10 @@ class ResumeFile:
             # Tensors and plain values alone: a pickle that holds anything else is not opened.
             state = cast(dict[str, Any], torch.load(self.path, map_location="cpu", weights_only=True))
             identity: dict[str, str] = state["identity"]
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise TrainingError(
-                f"{self.path} cannot be gone on with: {reason}; delete it to begin anew"
-            ) from error
+        except pickle.UnpicklingError as error:
+            raise self._refusal("it is damaged, or holds more than tensors and plain values") from error
+        except Exception as error:  # whatever a damaged file leads PyTorch to
+            raise self._refusal("it is damaged") from error
         for name, wanted in self.identity.items():
             if (found := identity.get(name)) != wanted:
                 raise TrainingError(
@@ -49,6 +49,9 @@ class ResumeFile:
                     "to begin anew"
                 )
         return state
+
+    def _refusal(self, reason: str) -> TrainingError:
+        return TrainingError(f"{self.path} cannot be gone on with: {reason}; delete it to begin anew")
 
     def write(self, state: dict[str, Any]) -> None:
         """Replaces the file in one step."""

@@ -113,7 +113,7 @@ class _Training:
         hashes = {f"the {name} data": digest for name, digest in self.hashes.items()}
         return {
             "the spec": spec_sha256(self.spec.resolved()), **hashes,
-            "torch": torch.__version__, "the device": self.device.type,
+            "torch": str(torch.__version__), "the device": self.device.type,
         }  # fmt: skip
 
     def run(self) -> Autoencoder:
