@@ -234,7 +234,9 @@ class Autoencoder(nn.Module):
         )
         if draw is None:
             raise NotSupportedError("this autoencoder has no prior to sample from; a variational one has")
-        return self.decode(draw(n, generator))
+        drawn = draw(n, generator)
+        like = next(self.parameters(), drawn)
+        return self.decode(drawn.to(like.device, like.dtype))
 
     def transforms(self) -> Transforms:
         """What turns a PIL image, an array or a uint8 tensor into a batch for this autoencoder."""

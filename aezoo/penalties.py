@@ -108,11 +108,7 @@ class ContractiveSpec(LossSpec):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """An encoder in which a row's latents depend on other rows."""
-        for module in ae.encoder.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Lifetime):
-                what = type(module).__name__
-                return f"contractive needs rows that do not depend on one another, as {what} makes them"
-        return None
+        return _mixing(ae.encoder, "contractive")
 
     def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
         """A scalar, at least 0."""
@@ -241,11 +237,22 @@ class AuxKSpec(LossSpec):
         """An encoder that does not end in `topk`, or a decoder that needs more than latents."""
         if ae.spec.encoder[-1].declared_kind != "topk":
             return "auxk revives latents that topk leaves out; end the encoder in topk"
-        return "auxk decodes latents alone, but this decoder needs more" if ae.decoder.needs else None
+        if ae.decoder.needs:
+            return "auxk decodes latents alone, but this decoder needs more"
+        # It runs both sides a second time, once on a single row: running statistics would be of no data.
+        return _mixing(ae.encoder, "auxk") or _mixing(ae.decoder, "auxk")
 
     def build(self) -> Callable[[Output, Batch, Autoencoder], Tensor]:
         """Makes the module, which counts."""
         return AuxK(self)
+
+
+def _mixing(stack: Stack, kind: str) -> str | None:
+    for module in stack.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Lifetime):
+            what = type(module).__name__
+            return f"{kind} needs rows that do not depend on one another, which {what} makes them do"
+    return None
 
 
 def before_last(stack: Stack, x: Tensor) -> Tensor:

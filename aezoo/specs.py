@@ -473,7 +473,8 @@ class RecipeSpec(Spec):
         with torch.autocast(batch.input.device.type, dtype=torch.bfloat16):
             output = forward(batch.input)
         # Losses sum many small numbers, for which eight bits of mantissa are too few.
-        return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float())
+        aux = {name: t.float() if t.is_floating_point() else t for name, t in output.aux.items()}
+        return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float(), aux=aux)
 
 
 def _of_role(loss: LossSpec, role: str) -> LossSpec:

@@ -148,7 +148,6 @@ BY_FAMILY: dict[str, dict[str, Any]] = {
 }
 
 
-
 def before(kind: str, options: dict[str, Any]) -> list[dict[str, Any]]:
     """What has to stand before a layer, so that it finds what it needs."""
     if kind != "max_unpool":

@@ -1,12 +1,14 @@
 """What every loss and every noise keeps to, and what each built-in one computes."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydantic
 import pytest
 import torch
+import yaml
 from torch import Generator, Tensor
 
 import aezoo
@@ -144,6 +146,93 @@ def test_bce_takes_the_ends_of_the_interval(ae: aezoo.Autoencoder) -> None:
     assert math.isfinite(one_row("bce", [0.0, 1.0], [1.0, 0.0], ae))
 
 
+def test_l1_is_the_mean_absolute_difference_to_the_target(ae: aezoo.Autoencoder) -> None:
+    assert one_row("l1", [1.0, 2.0, -1.0, 0.5], [1.0, 0.0, 0.0, 0.0], ae) == 3.5 / 4
+
+
+@pytest.mark.parametrize(
+    ("delta", "expected"),
+    [(1.0, (0.125 + 2.5) / 2), (0.25, 0.25 * (0.375 + 2.875) / 2), (9.0, (0.125 + 4.5) / 2)],
+    ids=["one-beyond", "both-beyond", "none-beyond"],
+)
+def test_huber_is_half_the_square_up_to_delta_and_linear_beyond(
+    delta: float, expected: float, ae: aezoo.Autoencoder
+) -> None:
+    x_hat, target = (torch.tensor([row], dtype=torch.float64) for row in ([0.5, -3.0], [0.0, 0.0]))
+    loss = aezoo.LossSpec.model_validate({"kind": "huber", "delta": delta})
+    assert float(measured(loss, ae, x_hat, target, target)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "at"), [("l1", 0.0), ("huber", 0.25)])
+def test_the_gradient_is_right_on_both_sides_of_a_kink(kind: str, at: float, ae: aezoo.Autoencoder) -> None:
+    loss = aezoo.LossSpec.model_validate({"kind": kind, **({"delta": at} if at else {})})
+    x_hat = torch.tensor([[at - 0.1, at + 0.1, -at - 0.1, -at + 0.1]], dtype=torch.float64).requires_grad_()
+    target = torch.zeros(1, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda a: measured(loss, ae, a, target, target), (x_hat,))
+
+
+class Untouched:
+    """Data that nobody may look at."""
+
+    def __len__(self) -> int:
+        raise AssertionError("the data were asked for")
+
+    def __getitem__(self, index: int) -> Any:
+        raise AssertionError("the data were asked for")
+
+
+def objection_in_training(spec: aezoo.VariantSpec) -> str:
+    with pytest.raises(aezoo.SpecError) as caught:
+        aezoo.train(spec, Untouched(), device="cpu", progress=False)
+    return str(caught.value)
+
+
+def objection_in_validation(spec: aezoo.VariantSpec, folder: Path) -> str:
+    """Without the line, which has to be there."""
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+    with pytest.raises(aezoo.SpecError) as caught:
+        aezoo.validate(path)
+    (problem,) = caught.value.problems
+    start = f"{path}:{problem.line}: "
+    assert str(caught.value).startswith(start)
+    return str(caught.value)[len(start) :]
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ({}, "-inf to inf"),
+        ({"activation": "relu"}, "0 to inf"),
+        ({"activation": "tanh"}, "-1 to 1"),
+        ({"activation": "sigmoid", "dropout": 0.5}, "0 to 2"),
+    ],
+    ids=["none", "relu", "tanh", "dropout"],
+)
+def test_bce_objects_to_a_decoder_that_leaves_0_to_1(
+    last: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    decoder = [{"kind": "linear", "out_features": ELEMENTS, **last}, {"kind": "unflatten", "shape": [*SHAPE]}]
+    spec = small_spec(decoder=decoder).replace({"recipe.reconstruction": {"kind": "bce"}})
+    expected = (
+        f"recipe.reconstruction: bce needs a decoder that stays in [0, 1], its last layers give {words}"
+    )
+    assert objection_in_training(spec) == objection_in_validation(spec, tmp_path) == expected
+
+
+def test_bce_objects_to_targets_that_leave_0_to_1() -> None:
+    spec = small_spec(input={"shape": [*SHAPE], "range": [-1, 1]})
+    assert objection_in_training(spec.replace({"recipe.reconstruction": {"kind": "bce"}})) == (
+        "recipe.reconstruction: bce needs targets in [0, 1], their range is [-1.0, 1.0]"
+    )
+
+
+@pytest.mark.parametrize("limits", [[0, 1], [0.25, 0.75], None], ids=str)
+def test_bce_takes_a_sigmoid_and_a_range_within_0_to_1(limits: list[float] | None) -> None:
+    spec = small_spec(input={"shape": [*SHAPE], "range": limits})
+    assert aezoo.LossSpec.model_validate("bce").objection(aezoo.build(spec)) is None
+
+
 @pytest.mark.parametrize("kind", DATA_TERMS)
 def test_the_data_term_compares_with_the_clean_target(kind: str, ae: aezoo.Autoencoder) -> None:
     x = values(ROWS, *SHAPE)
@@ -277,3 +366,72 @@ def test_masking_finds_every_place_equally_often() -> None:
     masked = (noise(values(4000, 8), seeded(0)) == 0).double().mean(0)
     # Five standard errors of a share of 0.25 in 4,000 rows.
     torch.testing.assert_close(masked, torch.full((8,), 0.25, dtype=torch.float64), atol=0.035, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("share", "changed"), [(0.25, 9), (0.5, 18), (0.26, 9), (0.29, 10), (1.0, 36), (0.001, 0)]
+)
+@pytest.mark.parametrize(("pepper", "salt"), [(0.0, 1.0), (-0.5, 2.5)])
+def test_salt_and_pepper_change_the_exact_share_of_every_row(
+    share: float, changed: int, pepper: float, salt: float
+) -> None:
+    x = values(50, *SHAPE)
+    noise = aezoo.NoiseSpec.model_validate(
+        {"kind": "salt_pepper", "share": share, "pepper": pepper, "salt": salt}
+    )
+    noisy = noise(x, seeded(0)).flatten(1)
+    hit = (noisy == pepper) | (noisy == salt)
+    assert (hit.sum(1) == changed).all()
+    assert torch.equal(noisy[~hit], x.flatten(1)[~hit])
+
+
+def test_salt_and_pepper_are_in_balance_and_find_every_place_equally_often() -> None:
+    noise = aezoo.NoiseSpec.model_validate({"kind": "salt_pepper", "share": 0.25})
+    noisy = noise(values(4000, 8), seeded(0))
+    # Five standard errors of a share of an eighth in 4,000 rows.
+    for extreme in (0, 1):
+        share = (noisy == extreme).double().mean(0)
+        torch.testing.assert_close(share, torch.full((8,), 0.125, dtype=torch.float64), atol=0.0262, rtol=0)
+    # Of 8,000 extremes half are salt, again within five standard errors.
+    assert float((noisy == 1).double().sum() / 8000) == pytest.approx(0.5, abs=5 * 0.5 / 8000**0.5)
+
+
+def test_grayscale_gives_every_channel_the_luma() -> None:
+    noise = aezoo.NoiseSpec.model_validate("grayscale")
+    colours = torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1)
+    assert noise(colours, seeded(0))[:, :, 0, 0].tolist() == [[w] * 3 for w in (0.299, 0.587, 0.114)]
+    gray = values(2, 1, 4, 4).expand(2, 3, 4, 4)
+    torch.testing.assert_close(noise(gray, seeded(0)), gray, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        ({"kind": "masking", "share": 0.5, "value": -1}, "-1 lies outside the input's range [0.0, 1.0]"),
+        (
+            {"kind": "salt_pepper", "share": 0.5, "pepper": -0.5},
+            "-0.5 lies outside the input's range [0.0, 1.0]",
+        ),
+        ({"kind": "salt_pepper", "share": 0.5, "salt": 255}, "255 lies outside the input's range [0.0, 1.0]"),
+        ({"kind": "gaussian", "std": 0.5, "clip": [-1, 1]}, "-1 lies outside the input's range [0.0, 1.0]"),
+        ({"kind": "gaussian", "std": 0.5, "clip": [0, 2]}, "2 lies outside the input's range [0.0, 1.0]"),
+        ("grayscale", "grayscale takes colour images of shape (3, height, width), not (1, 6, 6)"),
+    ],
+    ids=["value", "pepper", "salt", "clip-below", "clip-above", "gray"],
+)
+def test_a_noise_objects_to_an_input_that_it_does_not_go_with(noise: Any, words: str, tmp_path: Path) -> None:
+    spec = small_spec().replace({"recipe.noises": [{"kind": "gaussian", "std": 0.1}, noise]})
+    text = f"recipe.noises.1: {words}"
+    assert objection_in_training(spec) == objection_in_validation(spec, tmp_path) == text
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 8), (4, 8, 8), (3, 2, 8, 8)], ids=str)
+def test_grayscale_is_for_colour_images_alone(shape: tuple[int, ...]) -> None:
+    given = aezoo.TensorSpec(shape=shape)
+    assert "not " + str(shape) in str(aezoo.NoiseSpec.model_validate("grayscale").objection(given))
+    assert aezoo.NoiseSpec.model_validate("grayscale").objection(aezoo.TensorSpec(shape=(3, 8, 8))) is None
+
+
+@each_noise
+def test_a_noise_does_not_mind_an_input_without_a_range(noise: aezoo.NoiseSpec) -> None:
+    assert noise.objection(aezoo.TensorSpec(shape=shape_for(noise))) is None

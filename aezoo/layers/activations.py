@@ -65,7 +65,7 @@ class GeluSpec(ActivationSpec):
 
     def reach(self) -> tuple[float, float]:
         """Bounds of what it can give."""
-        return -0.17, math.inf
+        return -0.1701, math.inf
 
 
 class SiluSpec(ActivationSpec):

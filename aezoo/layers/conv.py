@@ -166,13 +166,15 @@ class SwitchingMaxPool(nn.Module):
     def __init__(self, pool: nn.Module, name: str) -> None:
         super().__init__()
         self.pool = pool
-        self.emits = (f"{name}.indices",)
+        self.emits = (f"{name}.indices", f"{name}.sizes")
 
     def forward(
         self, h: Float[Tensor, "batch channels *sizes"], aux: Aux
     ) -> Float[Tensor, "batch channels *out"]:
         """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
         out, aux[self.emits[0]] = self.pool(h)
+        # Holds nothing; its shape says into what the switches point.
+        aux[self.emits[1]] = h.new_empty((0, *h.shape[2:]))
         return out
 
 
@@ -201,13 +203,17 @@ class SwitchedMaxUnpool(nn.Module):
         super().__init__()
         self.unpool = unpool
         self.sizes = sizes
-        self.needs = (f"{name}.indices",)
+        self.needs = (f"{name}.indices", f"{name}.sizes")
 
     def forward(
         self, h: Float[Tensor, "batch channels *sizes"], aux: Aux
     ) -> Float[Tensor, "batch channels *out"]:
         """(batch, channels, *sizes) -> (batch, channels, *larger sizes)."""
-        return self.unpool(h, aux[self.needs[0]], output_size=self.sizes)
+        out = self.unpool(h, aux[self.needs[0]], output_size=self.sizes)
+        given, pooled = tuple(out.shape[2:]), tuple(aux[self.needs[1]].shape[1:])
+        if given != pooled:
+            raise ValueError(f"it gives {_x(given)} where {_x(pooled)} was pooled; set `size`")
+        return out
 
 
 class MaxUnpoolSpec(LayerSpec):
