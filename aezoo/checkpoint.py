@@ -6,6 +6,7 @@ A folder holds `config.json` (the resolved spec, every layer's shapes, the weigh
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -34,12 +35,20 @@ from aezoo.errors import (
     advise,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
-from aezoo.files import write_durably
+from aezoo.files import opened, write_durably
 from aezoo.hookspecs import HOOKS
 from aezoo.registry import LOCAL, registry
 from aezoo.specs import AutoencoderSpec, Shape, VariantSpec
 from aezoo.stack import LayerShape
-from aezoo.weights import as_stored, check_hash, parse, read_verified, refuse_nonfinite, strict_json
+from aezoo.weights import (
+    MAX_HEADER_BYTES,
+    as_stored,
+    check_hash,
+    parse,
+    read_verified,
+    refuse_nonfinite,
+    strict_json,
+)
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -341,6 +350,12 @@ def load_folder(
             raise ConfigError(f"{path / CONFIG}: {name}: {recorded:,} is recorded, the spec gives {found:,}")
     wanted = _wanted(ae, config.fitted)
     record = config.weights
+    most = 8 + MAX_HEADER_BYTES + sum(dtype.itemsize * math.prod(shape) for dtype, shape in wanted.values())
+    if record.bytes > most:
+        raise ConfigError(
+            f"{path / CONFIG}: weights.bytes: {record.bytes:,} is recorded, the spec asks for "
+            f"at most {most:,}"
+        )
     vouched = (expected or {}).get(WEIGHTS)
     if vouched is not None and vouched != record.sha256:
         raise HashError(f"{path / CONFIG} names weights {record.sha256}, the index vouches for {vouched}")
@@ -398,7 +413,7 @@ def load_spec(folder: Path, sha256: str | None = None) -> VariantSpec:
 
 def _read_bytes(path: Path, limit: int, sha256: str | None) -> bytes:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(limit + 1)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error

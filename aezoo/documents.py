@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from aezoo.errors import Problem, SchemaVersionError, SpecError
-from aezoo.families import FAMILY_MARKER, FamilySpec, Spec, check
+from aezoo.families import FAMILY_MARKER, FamilySpec, Spec, check, shown
 from aezoo.specs import (
     ActivationSpec,
     AutoencoderSpec,
@@ -35,6 +35,8 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
+MAX_NODES = 20_000
+MAX_KEY = 100
 
 FAMILIES: tuple[type[FamilySpec], ...] = (
     LayerSpec,
@@ -68,18 +70,27 @@ class Document:
         """Parses YAML 1.2's core schema (`1e-3` is a number, `on` is text) without anchors.
 
         Raises:
-            SpecError: not YAML, a duplicate key, an alias, or nested too deeply.
+            SpecError: not YAML, a duplicate key, an alias or a tag, nested too deeply, or too many values.
         """
         self.source = source
         self.lines: dict[str, int] = {}
+        loader: Any = None
         try:
-            root = yaml.compose(text, Loader=_Loader)
+            loader = _Loader(text)
+            root = loader.get_single_node()
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            mark = cast(Any, error.problem_mark or error.context_mark)
+            if mark and error.context_mark and mark.index >= len(text.rstrip()):
+                # What was opened and never closed: where it begins, not where the file ends.
+                mark = error.context_mark
             what = " ".join(part for part in (error.context, error.problem) if part)
             raise self._error("", f"not YAML: {what}", mark.line + 1 if mark else None) from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise self._error("", f"not YAML: {str(error).splitlines()[0]}", None) from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise self._error("", f"not YAML: {str(error).splitlines()[0]}", line) from error
+        except (ValueError, OverflowError) as error:
+            # An escape that stands for no character, or a version of thousands of digits.
+            raise self._error("", f"not YAML: {str(error).splitlines()[0]}", loader.line + 1) from error
         self.data = self._value(root, ())
 
     @classmethod
@@ -131,48 +142,63 @@ class Document:
         if isinstance(node, yaml.MappingNode):
             found: dict[str, object] = {}
             for key_node, value_node in node.value:
-                key = str(key_node.value)
+                key = key_node.value
+                if not isinstance(key, str) or not key.isprintable() or len(key) > MAX_KEY:
+                    what = shown(key) if isinstance(key, str) else f"a {key_node.id}"
+                    text = f"expected a key of at most {MAX_KEY} letters, found {what}"
+                    raise self._error(".".join(path), text, key_node.start_mark.line + 1)
                 if key in found:
                     where = ".".join((*path, key))
                     raise self._error(where, "the key stands here twice", key_node.start_mark.line + 1)
                 found[key] = self._value(value_node, (*path, key))
                 self.lines[".".join((*path, key))] = key_node.start_mark.line + 1
             return found
-        return self._scalar(node)
+        try:
+            return _scalar(node)
+        except ValueError as error:
+            text = f"expected a number of few digits, found {len(node.value):,} of them"
+            raise self._error(".".join(path), text, node.start_mark.line + 1) from error
 
-    def _scalar(self, node: yaml.Node) -> object:
-        text, tag = str(node.value), node.tag.rpartition(":")[2]
-        if tag == "null":
-            return None
-        if tag == "bool":
-            return text.lower() == "true"
-        if tag == "int":
-            return int(text)
-        if tag == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        if tag == "str":
-            return text
-        raise self._error("", f"the tag {node.tag!r} is not read", node.start_mark.line + 1)
+
+def _scalar(node: yaml.Node) -> object:
+    text, tag = str(node.value), node.tag.rpartition(":")[2]
+    if tag == "null":
+        return None
+    if tag == "bool":
+        return text.lower() == "true"
+    if tag == "int":
+        return int(text)
+    if tag == "float":
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars, and no aliases: a few lines of them can stand for gigabytes.
+    """YAML 1.2's scalars, no tags, and no aliases: a few lines of them can stand for gigabytes.
 
     PyYAML follows YAML 1.1, where `1e-3` is text, `no` is false and `1:30` is ninety.
     """
 
     depth = 0
+    nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = cast(Any, self).peek_event()
-            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=event.start_mark)
-        # Composing recurses, so that the limit must hold here, before the data exist.
+        event = cast(Any, self).peek_event()
+        mark = event.start_mark
+        problem: str | None = None
+        # Composing recurses, so that the limits must hold here, before the data exist.
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            event = cast(Any, self).peek_event()
+        self.nodes += 1
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases are not read"
+        elif event.tag is not None:
+            problem = f"the tag {shown(event.tag)} is not read"
+        elif self.depth > MAX_DEPTH:
             problem = f"nested deeper than {MAX_DEPTH} levels"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        elif self.nodes > MAX_NODES:
+            problem = f"more than {MAX_NODES:,} values, which no spec has"
+        if problem is not None:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         node = cast(Any, super()).compose_node(parent, index)
         self.depth -= 1
         return node
@@ -201,7 +227,7 @@ def migrate(data: dict[str, Any]) -> dict[str, Any]:
     data = dict(data)
     version: object = data.pop("schema_version", SCHEMA_VERSION)
     if type(version) is not int or version < 1:
-        raise SpecError([Problem("schema_version", f"expected a whole number, found {version!r}")])
+        raise SpecError([Problem("schema_version", f"expected a whole number, found {shown(version)}")])
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"written with schema version {version}, this aezoo reads up to {SCHEMA_VERSION}; upgrade aezoo"
@@ -238,6 +264,16 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # `1e3` is text to PyYAML and a number here; breaks that ASCII does not know would become spaces.
+        taken = cast(Any, _Loader).yaml_implicit_resolvers.get(data[:1], [])
+        plain = data.isprintable() and not any(pattern.match(data) for _, pattern in taken)
+        style = None if plain else '"'
+        return cast(Any, self).represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+cast(Any, _Dumper).add_representer(str, _Dumper.represent_str)
 
 
 def canonical_json(data: object) -> str:

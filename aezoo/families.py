@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_a
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -36,6 +37,9 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 """A part of a whole, above 0 and at most 1."""
 
+MAX_KIND = 64
+"""Letters of a kind; what is longer is none, and would only lengthen the error."""
+
 FAMILY_MARKER = "x-aezoo-family"
 """Stands for a family in a JSON Schema until `documents.json_schema` puts its kinds there."""
 
@@ -44,8 +48,13 @@ S = TypeVar("S", bound="Spec")
 
 
 def _some(value: tuple[T, ...]) -> tuple[T, ...]:
-    if not 1 <= len(value) <= MAX_ITEMS:
-        raise refusal(f"expected 1 to {MAX_ITEMS} entries, found {len(value)}")
+    return entries(value, MAX_ITEMS)
+
+
+def entries(value: tuple[T, ...], most: int) -> tuple[T, ...]:
+    """The same, if it has at least one entry and not more than `most`."""
+    if not 1 <= len(value) <= most:
+        raise refusal(f"expected 1 to {most} entries, found {len(value)}")
     return value
 
 
@@ -55,6 +64,17 @@ NonEmpty = Annotated[
     tuple[T, ...], AfterValidator(_some), Field(json_schema_extra={"minItems": 1, "maxItems": MAX_ITEMS})
 ]
 """One entry or more."""
+
+
+def _number(value: object) -> object:
+    # To pydantic a literal 1 is as good as `true` and 1.0, which are equal to it.
+    if type(value) is not int:
+        raise refusal(f"expected a whole number, found {shown(value)}")
+    return value
+
+
+WholeNumber = BeforeValidator(_number)
+"""Annotates a `Literal` of numbers."""
 
 
 def refusal(text: str) -> PydanticCustomError:
@@ -228,7 +248,7 @@ class FamilySpec(Spec):
             raise refusal(f"expected a {cls.family}: a word or a mapping with `kind`, found {shown(value)}")
         data = cast(Mapping[str, object], value)
         kind = data.get("kind")
-        if not isinstance(kind, str):
+        if not isinstance(kind, str) or len(kind) > MAX_KIND:
             what = "missing" if "kind" not in data else "not a word"
             raise _error_at("kind", kind, f"{what}; one of {', '.join(cls.kinds())} is expected")
         try:
@@ -261,9 +281,52 @@ def check(cls: type[S], data: object) -> S:
 
 def problems(cls: type[Spec], data: object, error: ValidationError) -> Iterator[Problem]:
     """Every mistake that pydantic found, in aezoo's words."""
+    unions: dict[str, list[tuple[str, ErrorDetails]]] = {}
     for details in error.errors(include_url=False):
-        path = ".".join(str(part) for part in details["loc"])
-        yield Problem(path, _message(cls, data, details))
+        path, union = _place(data, details)
+        if union is None:
+            yield Problem(path, _message(cls, data, details))
+        else:
+            unions.setdefault(union, []).append((path, details))
+    for union, found in unions.items():
+        yield _of_union(cls, data, union, found)
+
+
+def _place(data: object, details: ErrorDetails) -> tuple[str, str | None]:
+    """The path of a mistake, and that of the value that may be of several types, if it lies in one.
+
+    pydantic names the types it tried within the path, as in `kernel_size.constrained-int`.
+    """
+    path: list[str] = []
+    union: str | None = None
+    for part in details["loc"]:
+        if isinstance(part, int):
+            items = cast(list[object], data) if isinstance(data, list | tuple) else []
+            data = items[part] if part < len(items) else None
+        else:
+            fields = cast(dict[str, object], data) if isinstance(data, dict) else {}
+            if part not in fields and part != "kind" and details["type"] != "missing":
+                union = ".".join(path)
+                continue
+            data = fields.get(part)
+        path.append(str(part))
+    return ".".join(path), union
+
+
+def _of_union(cls: type[Spec], data: object, union: str, found: list[tuple[str, ErrorDetails]]) -> Problem:
+    """What is wrong with a value by the type that it comes nearest to; else every type that it may have."""
+    near = [
+        (path, details)
+        for path, details in found
+        if path != union or not details["type"].endswith(("_type", "literal_error"))
+    ]
+    if near:
+        path, details = near[0]
+        return Problem(path, _message(cls, data, details))
+    messages = [_message(cls, data, details) for _, details in found]
+    expected = [text.removeprefix("expected ").rpartition(", found ")[0] for text in messages]
+    value = shown(found[0][1]["input"])
+    return Problem(union, f"expected {', '.join(expected[:-1])} or {expected[-1]}, found {value}")
 
 
 def _message(cls: type[Spec], data: object, details: ErrorDetails) -> str:
@@ -276,12 +339,13 @@ def _message(cls: type[Spec], data: object, details: ErrorDetails) -> str:
         return "missing"
     if details["type"] == "aezoo":
         return details["msg"]
+    if details["type"] == "model_type":
+        return f"expected a mapping, found {shown(details['input'])}"
+    if details["type"] == "too_long":
+        found = cast(dict[str, Any], details.get("ctx"))
+        return f"expected at most {found['max_length']} entries, found {len(details['input'])}"
     text = details["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
-    text = (
-        text.replace("a integer", "an integer")
-        .replace("tuple", "list")
-        .replace(" dictionary or instance of", " mapping for a")
-    )
+    text = text.replace("a integer", "an integer").replace("tuple", "list")
     return f"{text[:1].lower()}{text[1:]}, found {shown(details['input'])}"
 
 

@@ -112,13 +112,20 @@ class LayerSpec(FamilySpec):
 
     def expanded(self) -> "tuple[LayerSpec, ...]":
         """This entry as single layers, nested ones included."""
-        nested = {
-            name: expand(cast(tuple[LayerSpec, ...], value))
+        nested = {name: expand(layers) for name, layers in self._nested().items()}
+        return (self.model_copy(update={"repeat": 1, **nested}),) * self.repeat
+
+    def singles(self) -> int:
+        """How many single layers this entry stands for, nested ones included."""
+        return self.repeat * (1 + sum(singles(layers) for layers in self._nested().values()))
+
+    def _nested(self) -> "dict[str, tuple[LayerSpec, ...]]":
+        return {
+            name: cast(tuple[LayerSpec, ...], value)
             for name in type(self).model_fields
             if isinstance(value := getattr(self, name), tuple)
             and any(isinstance(item, LayerSpec) for item in cast(tuple[object, ...], value))
         }
-        return (self.model_copy(update={"repeat": 1, **nested}),) * self.repeat
 
 
 def reach(layers: "tuple[LayerSpec, ...]") -> tuple[float, float]:
@@ -138,6 +145,11 @@ def reach(layers: "tuple[LayerSpec, ...]") -> tuple[float, float]:
 def expand(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
     """Layers with every `repeat` written out."""
     return tuple(single for layer in layers for single in layer.expanded())
+
+
+def singles(layers: tuple[LayerSpec, ...]) -> int:
+    """How many layers there are with every `repeat` written out."""
+    return sum(layer.singles() for layer in layers)
 
 
 class LossSpec(FamilySpec):
@@ -494,7 +506,15 @@ class TensorSpec(Spec):
     """Smallest and largest value; bytes 0 to 255 are scaled to it. None for unbounded values."""
 
 
-Layers = NonEmpty[LayerSpec]
+def _not_too_many(value: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+    if (found := singles(value)) > MAX_LAYERS:
+        raise refusal(f"{found:,} layers, every `repeat` written out, are more than {MAX_LAYERS:,}")
+    return value
+
+
+MAX_LAYERS = 2000
+# Nested repeats multiply: three lines could ask for a thousand million layers.
+Layers = Annotated[NonEmpty[LayerSpec], AfterValidator(_not_too_many)]
 
 
 class AutoencoderSpec(Spec):

@@ -20,6 +20,7 @@ from aezoo.errors import (
     TensorError,
     TruncatedError,
 )
+from aezoo.files import opened
 
 MAX_HEADER_BYTES = 4_000_000
 DTYPES = {
@@ -92,7 +93,7 @@ def strict_json(raw: bytes, path: Path) -> dict[str, Any]:
 def read_verified(path: Path, size_expected: int, sha256: str) -> bytearray:
     """The whole file in one buffer: what is hashed is what is parsed."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(16)
             # Safetensors begin with the header's length, whose low bytes may be the same as a pickle's.
@@ -120,7 +121,7 @@ def parse(
     wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
     metadata: Mapping[str, str],
 ) -> dict[str, Tensor]:
-    """Tensors that share the buffer, once the header has proven to be exactly what is wanted."""
+    """Tensors of their own, once the header has proven to be exactly what is wanted."""
     if len(raw) < 8:
         raise NotSafetensorsError(f"{path} is too short for safetensors")
     length = int.from_bytes(raw[:8], "little")
@@ -165,7 +166,8 @@ def parse(
     for begin, _, name in places:
         dtype, shape = wanted[name]
         flat = torch.frombuffer(raw, dtype=dtype, count=math.prod(shape), offset=start + begin)
-        tensors[name] = flat.view(shape)
+        # A copy, since where a tensor begins in memory decides in which order its products are summed up.
+        tensors[name] = flat.view(shape).clone()
     return tensors
 
 

@@ -8,7 +8,10 @@ import json
 import math
 import os
 import struct
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -1096,3 +1099,139 @@ def test_a_record_that_is_not_json_is_refused_before_anything_is_written(
     with pytest.raises(CheckpointError, match=r"cannot be written as JSON.*not saved"):
         aezoo.save(ae, tmp_path / "small")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- folders made to harm -----------------------------------------------------------------------------
+
+
+def linear(width: int, **fields: Any) -> Json:
+    data = {"kind": "linear", "out_features": width, **fields}
+    return aezoo.LayerSpec.model_validate(data).model_dump(mode="json")
+
+
+def ten_thousand_layers(config: Json) -> None:
+    config["spec"]["encoder"] = [config["spec"]["encoder"][0], *[linear(36)] * 10_000]
+
+
+def a_million_layers(config: Json) -> None:
+    inner = linear(36, repeat=1000)
+    config["spec"]["encoder"][1] = {"kind": "residual", "layers": [inner], "repeat": 1000, "activation": None}
+
+
+def layers_without_end(config: Json) -> None:
+    layer = linear(36, repeat=1000)
+    for _ in range(9):
+        layer = {"kind": "residual", "layers": [layer], "repeat": 1000, "activation": None}
+    config["spec"]["encoder"][1] = layer
+
+
+def shapes_without_end(config: Json) -> None:
+    config["shapes"] |= {f"encoder.{i}": {"input": [5], "output": [5]} for i in range(3, 20_000)}
+
+
+def a_million_million_parameters(config: Json) -> None:
+    width = 2**31 - 1
+    config["spec"]["encoder"][1:] = [linear(width)]
+    config["spec"]["decoder"][0] = linear(width)
+    config["spec"]["decoder"].insert(1, linear(36))
+    config["shapes"] = {
+        "encoder.0": {"input": [1, 6, 6], "output": [36]},
+        "encoder.1": {"input": [36], "output": [width]},
+        "decoder.0": {"input": [width], "output": [width]},
+        "decoder.1": {"input": [width], "output": [36]},
+        "decoder.2": {"input": [36], "output": [1, 6, 6]},
+    }
+
+
+def weights_larger_than_any_disk(config: Json) -> None:
+    config["weights"]["bytes"] = 2**53
+
+
+HOSTILE: dict[str, tuple[Callable[[Json], None], str]] = {
+    "10,000 layers": (ten_thousand_layers, "encoder: expected 1 to 1000 entries, found 10001"),
+    "10**6 layers": (a_million_layers, "1,001,002 layers"),
+    "10**30 layers": (layers_without_end, "1,001,000 layers"),
+    "20,000 shapes": (shapes_without_end, "shapes are recorded for a layer that the spec does not have"),
+    "10**18 parameters": (a_million_million_parameters, "linear cannot be built"),
+    "2**53 bytes": (weights_larger_than_any_disk, "weights.bytes: 9,007,199,254,740,992 is recorded"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), HOSTILE.values(), ids=HOSTILE)
+def test_a_config_that_asks_for_more_than_there_is(
+    folder: Path, change: Callable[[Json], None], words: str
+) -> None:
+    edit(folder, change)
+    begin = time.process_time()
+    assert words in refused(folder, ConfigError)
+    assert time.process_time() - begin < 5
+
+
+MEASURE = """
+import resource, sys, aezoo
+aezoo.load(sys.argv[1])  # whatever is imported on first use takes its memory here
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for folder in sys.argv[2:]:
+    try:
+        aezoo.load(folder)
+    except aezoo.CheckpointError as error:
+        print(type(error).__name__)
+unit = 2**20 if sys.platform == "darwin" else 2**10
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // unit)
+"""
+
+
+def test_hostile_folders_are_refused_without_taking_memory(
+    ae: aezoo.Autoencoder, folder: Path, tmp_path: Path
+) -> None:
+    # In a process of its own: what this one once took hides what it takes now.
+    folders: list[Path] = []
+    for name, (change, _) in HOSTILE.items():
+        folders.append(aezoo.save(ae, tmp_path / name.replace(" ", "-")))
+        edit(folders[-1], change)
+    huge = aezoo.save(ae, tmp_path / "huge")
+    # It takes no room on the disk, but would in memory.
+    os.truncate(huge / "model.safetensors", 2**29)
+    edit(huge, lambda config: config["weights"].update(bytes=2**29))
+    command = [sys.executable, "-c", MEASURE, *map(str, (folder, *folders, huge))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    *errors, megabytes = done.stdout.split()
+    assert errors == ["ConfigError"] * (len(HOSTILE) + 1)
+    assert int(megabytes) < 100
+
+
+@pytest.mark.parametrize("name", ["../small", "small/../../x", "/etc/passwd", "..", "a\\b", "~root", "C:"])
+def test_a_name_that_leads_elsewhere(folder: Path, name: str) -> None:
+    edit(folder, lambda config: config["spec"].update(name=name))
+    assert "name: " in refused(folder, ConfigError)
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/passwd", "sub/model.safetensors", "", "."])
+def test_weights_are_nowhere_but_in_the_folder(folder: Path, name: str) -> None:
+    edit(folder, lambda config: config["weights"].update(file=name))
+    assert "weights.file: expected 'model.safetensors'" in refused(folder, ConfigError)
+
+
+def test_nothing_that_a_recipe_names_is_opened_by_a_load(tmp_path: Path) -> None:
+    # A pipe, whose reader would wait for ever.
+    os.mkfifo(tmp_path / "pipe")
+    pipe = str(tmp_path / "pipe")
+    recipe = small()["recipe"] | {"dataset": {"kind": "array", "path": pipe}, "init_from": pipe}
+    loaded = aezoo.load(aezoo.save(network(recipe=recipe), tmp_path / "small"))
+    assert loaded.spec.recipe.init_from == pipe  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "training.json"])
+def test_a_link_leads_to_the_same_bytes_or_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    # Caches of downloads link to files outside of the folder: the bytes count, not where they lie.
+    path, blob = folder / name, tmp_path / "blob"
+    before = aezoo.load(folder)
+    expected = {name: sha256(path)}
+    path.rename(blob)
+    path.symlink_to(blob)
+    after = load_folder(folder, expected=expected)
+    assert (after.spec, after.metrics, after.training_record) == (
+        before.spec, before.metrics, before.training_record,
+    )  # fmt: skip
+    blob.write_bytes(b"{}")
+    assert "not the published bytes" in refused(folder, HashError, name, expected=expected)

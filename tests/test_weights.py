@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -470,3 +471,71 @@ def test_weights_that_do_not_say_whose_they_are_are_not_loaded(folder: Path) -> 
     del header["__metadata__"]
     seal(folder, packed(header, data))
     assert "these are weights of None, expected" in refused(folder, TensorError)
+
+
+# -- files that are none, or lie elsewhere ------------------------------------------------------------
+
+
+def test_weights_behind_a_link_are_those_whose_hash_is_right(folder: Path, tmp_path: Path) -> None:
+    # Caches of downloads link to files outside of the folder: the bytes count, not where they lie.
+    blob = tmp_path / "blob"
+    before = aezoo.load(folder).state_dict()
+    file_of(folder).rename(blob)
+    file_of(folder).symlink_to(blob)
+    after = aezoo.load(folder).state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    raw = blob.read_bytes()
+    blob.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    assert "not the published bytes" in refused(folder, HashError)
+    blob.unlink()
+    assert "is missing" in refused(folder, MissingFileError)
+    blob.symlink_to(file_of(folder))
+    assert "cannot be read" in refused(folder, MissingFileError)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "metrics.json", "training.json"])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    path = folder / name
+    path.unlink()
+    os.mkfifo(path)
+
+    def stop(number: int, frame: object) -> None:
+        pytest.fail("waits for whoever writes to the pipe")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(5)
+    try:
+        with pytest.raises(MissingFileError, match=r"cannot be read: .*regular file") as caught:
+            aezoo.load(folder)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("before", range(0, 64, 8))
+def test_where_tensors_lie_in_the_file_changes_no_bit_of_the_output(tmp_path: Path, before: int) -> None:
+    # Sums over memory that begins elsewhere may be taken in another order.
+    shape = (1, 9)
+    layers = ["flatten", {"kind": "linear", "out_features": 1}, {"kind": "linear", "out_features": 9}]
+    spec = small_spec(input={"shape": shape}, encoder=layers, decoder=[{"kind": "unflatten", "shape": shape}])
+    ae = aezoo.build(spec).eval()
+    folder = aezoo.save(ae, tmp_path / "small")
+    header, data = unpacked(file_of(folder).read_bytes())
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    seal(folder, packed(raw.ljust(len(raw) + -len(raw) % 8 + before), data))
+    x = torch.rand(64, *shape, generator=torch.Generator().manual_seed(0))
+    loaded = aezoo.load(folder)
+    for row in x.split(1):
+        assert torch.equal(loaded(row).x_hat, ae(row).x_hat)
+
+
+def test_a_file_larger_than_the_spec_asks_for_is_refused_before_it_is_read(folder: Path) -> None:
+    # It takes no room on the disk, and would take all of it in memory.
+    size = 2**30
+    os.truncate(file_of(folder), size)
+    config = json.loads((folder / "config.json").read_text())
+    config["weights"]["bytes"] = size
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=rf"weights\.bytes: {size:,} is recorded, the spec asks for"):
+        aezoo.load(folder)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from aezoo.datasets.named import cache_root
 from aezoo.datasets.own import ShuffledSpec
 from aezoo.errors import DataError, advise
-from aezoo.families import Count, NonNegativeInt
+from aezoo.families import Count, NonNegativeInt, WholeNumber
 from aezoo.files import replacing, write_atomically
 from aezoo.samples import Samples
 from aezoo.transforms import pixels
@@ -47,7 +47,7 @@ class ImagesSpec(ShuffledSpec):
     """The folder; relative to the folder in which Python runs."""
     size: tuple[Count, Count]
     """Height and width that every image is brought to."""
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], WholeNumber] = 3
     """3 for colour, 1 for gray."""
     fit: Literal["crop", "stretch", "exact"] = "crop"
     """`crop` scales the image until it covers the size and cuts the middle out, `stretch` scales each side

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aezoo.datasets.own import ShuffledSpec, TestShare, standardised
 from aezoo.errors import optional
-from aezoo.families import Count, NonNegativeFloat, NonNegativeInt
+from aezoo.families import Count, NonNegativeFloat, NonNegativeInt, WholeNumber
 from aezoo.samples import Samples
 from aezoo.specs import DatasetSpec, Split
 
@@ -28,7 +28,7 @@ class PhotoPatchesSpec(DatasetSpec):
     kind: Literal["photo_patches"] = "photo_patches"
     size: Annotated[int, Field(ge=2, le=64)] = 16
     """Pixels on a side."""
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], WholeNumber] = 3
     """3 for colour, 1 for gray."""
     count: Count = 50_000
     """Training patches; validation and test have a tenth of it each."""

@@ -7,18 +7,25 @@ A sample of shape (channels, length) is a series, (channels, height, width) an i
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from aezoo.errors import LayerError
-from aezoo.families import Count, NonNegativeInt, PositiveFloat
+from aezoo.families import Count, NonNegativeInt, PositiveFloat, entries
 from aezoo.layers.linear import WeightedSpec
 from aezoo.specs import LayerSpec
 from aezoo.stack import Aux
 
-Sizes = Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=3)]
+_AXES = Field(json_schema_extra={"minItems": 1, "maxItems": 3})
+
+
+def _few(value: tuple[int, ...]) -> tuple[int, ...]:
+    return entries(value, 3)
+
+
+Sizes = Count | Annotated[tuple[Count, ...], AfterValidator(_few), _AXES]
 """One number for every axis, or one for each."""
-Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=3)]
+Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AfterValidator(_few), _AXES]
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -102,12 +109,21 @@ class ConvSpec(_ConvSpec):
                 padding, pad = 0, PAD[axes](tuple(ends), 0.0)
         else:
             padding = _each(self.padding, axes, "padding")
+            self._check_padding(padding, in_shape[1:])
             _fits(reach, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
         conv = CONV[axes](
             in_shape[0], self.out_channels, kernel, stride, padding, dilation,
             self.groups, self.bias, self.padding_mode,
         )  # fmt: skip
         return self.followed("conv", conv, self._norm(axes), pad)
+
+    def _check_padding(self, padding: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+        """What is not there cannot be mirrored or come round again."""
+        most = {"reflect": -1, "circular": 0}.get(self.padding_mode)
+        if most is not None and any(p > size + most for p, size in zip(padding, sizes, strict=True)):
+            raise LayerError(
+                "padding", f"{_x(padding)} is too much for {self.padding_mode} of the {_x(sizes)}"
+            )
 
 
 class ConvTransposeSpec(_ConvSpec):
@@ -123,16 +139,24 @@ class ConvTransposeSpec(_ConvSpec):
         """(batch, channels, *sizes) -> (batch, out_channels, *new sizes)."""
         axes = _axes(in_shape, "conv_transpose")
         self._check_groups(in_shape[0])
+        kernel = _each(self.kernel_size, axes, "kernel_size")
+        stride = _each(self.stride, axes, "stride")
+        padding = _each(self.padding, axes, "padding")
+        more = _each(self.output_padding, axes, "output_padding")
+        dilation = _each(self.dilation, axes, "dilation")
+        if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
+            raise LayerError(
+                "output_padding", f"{_x(more)} is not less than stride or dilation, whatever the size"
+            )
+        full = [
+            (size - 1) * s + d * (k - 1) + m + 1
+            for size, s, d, k, m in zip(in_shape[1:], stride, dilation, kernel, more, strict=True)
+        ]
+        if any(2 * p >= f for p, f in zip(padding, full, strict=True)):
+            sizes = _x(in_shape[1:])
+            raise LayerError("padding", f"{_x(padding)} leaves nothing of what comes of the {sizes}")
         conv = CONV_TRANSPOSE[axes](
-            in_shape[0],
-            self.out_channels,
-            _each(self.kernel_size, axes, "kernel_size"),
-            stride=_each(self.stride, axes, "stride"),
-            padding=_each(self.padding, axes, "padding"),
-            output_padding=_each(self.output_padding, axes, "output_padding"),
-            groups=self.groups,
-            bias=self.bias,
-            dilation=_each(self.dilation, axes, "dilation"),
+            in_shape[0], self.out_channels, kernel, stride, padding, more, self.groups, self.bias, dilation
         )
         return self.followed("conv_transpose", conv, self._norm(axes))
 
