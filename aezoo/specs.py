@@ -295,7 +295,7 @@ class SgdSpec(OptimizerSpec):
     """Stochastic gradient descent, with momentum where it is declared."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: PositiveFloat
+    lr: PositiveFloat = 1e-2
     """Learning rate of the first step."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False

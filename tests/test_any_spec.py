@@ -27,7 +27,7 @@ from aezoo.documents import FAMILIES, Document, spec_sha256
 from aezoo.families import FamilySpec, NonEmpty, Spec
 from aezoo.specs import Interval, Shape
 from aezoo.stack import ShapeLog, Stack, logging_shapes
-from tests.examples import BY_FAMILY, small
+from tests.examples import BY_FAMILY, before, small
 from tests.test_mutations import members
 
 Json = Any
@@ -71,6 +71,8 @@ def _values(plain: Any, rules: list[Any]) -> st.SearchStrategy[Json]:
     if plain is bool:
         return st.booleans()
     if plain is str:
+        if pattern := next((rule.pattern for rule in rules if getattr(rule, "pattern", None)), None):
+            return st.from_regex(pattern, fullmatch=True)
         least = max((rule.min_length for rule in rules if isinstance(rule, MinLen)), default=1)
         return st.text(min_size=least, max_size=8)
     if plain in (int, float):
@@ -134,13 +136,14 @@ def _short(data: Json) -> Json:
 # -- layers that fit ----------------------------------------------------------------------------------
 
 
-def shape_after(layer: Json, in_shape: Sizes) -> Sizes | None:
-    """The shape that a layer makes of another; None where it does not fit."""
+def shape_after(layer: Json | list[Json], in_shape: Sizes) -> Sizes | None:
+    """The shape that a layer, or a stack of them, makes of another; None where it does not fit."""
     with same_random_state():
         try:
-            spec = aezoo.LayerSpec.model_validate(layer)
+            entries = layer if isinstance(layer, list) else [layer]
+            specs = [aezoo.LayerSpec.model_validate(entry) for entry in entries]
             with logging_shapes(ShapeLog()), torch.device("meta"):
-                return Stack.build((spec,), in_shape, "layers").out_shape
+                return Stack.build(specs, in_shape, "layers").out_shape
         except (ValidationError, aezoo.SpecError):
             return None
 
@@ -183,7 +186,8 @@ def stacks(draw: st.DrawFn, in_shape: Sizes, most: int, depth: int = 2, keep: bo
     kinds = [kind for kind in LAYERS if depth or kind not in NESTS]
     for _ in range(draw(st.integers(1, most))):
         layer = draw(layers(draw(st.sampled_from(kinds)), shape, depth))
-        after = shape_after(layer, shape)
+        # As a whole: names that layers emit must not clash.
+        after = shape_after([*found, layer], in_shape)
         if after is None or math.prod(after) > FEATURES or (keep and after != in_shape):
             continue
         found.append(layer)
@@ -193,9 +197,7 @@ def stacks(draw: st.DrawFn, in_shape: Sizes, most: int, depth: int = 2, keep: bo
 
 
 def shape_of(stack: list[Json], in_shape: Sizes) -> Sizes:
-    for layer in stack:
-        in_shape = shape_after(layer, in_shape) or ()
-    return in_shape
+    return (shape_after(stack, in_shape) or ()) if stack else in_shape
 
 
 def back_to(shape: Sizes, latents: Sizes) -> list[Json]:
@@ -230,6 +232,8 @@ def variants(draw: st.DrawFn, recipe: bool = False) -> Json:
     encoder = draw(stacks(shape, 6))
     latents = shape_of(encoder, shape)
     more = draw(stacks(latents, 3)) if draw(st.booleans()) else []
+    # What the decoder emits must not clash with the encoder's either.
+    more = more if shape_after([*encoder, *more], shape) is not None else []
     target = draw(st.none() | INPUTS)
     data = small(input={"shape": list(shape)}, encoder=encoder)
     data["decoder"] = [*more, *back_to(target or shape, shape_of(more, latents))]
@@ -263,11 +267,11 @@ def runs_and_comes_back(spec: aezoo.VariantSpec) -> None:
     with tempfile.TemporaryDirectory() as parent:
         loaded = aezoo.load(aezoo.save(ae, Path(parent) / "any"))
     with torch.no_grad():
-        before, after = ae(x), loaded(x)
+        first, after = ae(x), loaded(x)
     assert loaded.spec == spec.resolved()
     assert loaded.shapes == ae.shapes
-    assert torch.equal(before.latents, after.latents)
-    assert torch.equal(before.x_hat, after.x_hat)
+    assert torch.equal(first.latents, after.latents)
+    assert torch.equal(first.x_hat, after.x_hat)
 
 
 # Where tensors lie in memory decides in which order such a product is summed up.
@@ -289,11 +293,13 @@ def test_any_variant_that_validates_runs_learns_and_comes_back_from_a_folder(dat
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_layer_of_every_kind_does(kind: str, data: st.DataObject) -> None:
-    _, in_shape = data.draw(st.sampled_from(BY_FAMILY["layer"][kind]))
-    layer = data.draw(layers(kind, in_shape))
-    after = shape_after(layer, in_shape)
+    options, in_shape = data.draw(st.sampled_from(BY_FAMILY["layer"][kind]))
+    needed = before(kind, options)
+    # A layer that needs another's switches must agree with it in every field.
+    encoder = [*needed, {"kind": kind, **options}] if needed else [data.draw(layers(kind, in_shape))]
+    after = shape_after(encoder, in_shape)
     assume(after is not None)
-    variant = small(input={"shape": list(in_shape)}, encoder=[layer], decoder=back_to(in_shape, after or ()))
+    variant = small(input={"shape": list(in_shape)}, encoder=encoder, decoder=back_to(in_shape, after or ()))
     runs_and_comes_back(aezoo.VariantSpec.model_validate(variant))
 
 

@@ -24,7 +24,7 @@ from aezoo.documents import FAMILIES, Document
 from aezoo.families import FamilySpec, NonEmpty, Spec
 from aezoo.registry import registry
 from aezoo.specs import Interval, Shape
-from tests.examples import BY_FAMILY, LAYER_CASES, small
+from tests.examples import BY_FAMILY, LAYER_CASES, before, small
 
 Json = Any
 Steps = tuple[str | int, ...]
@@ -47,7 +47,7 @@ def around(layers: list[Json], in_shape: tuple[int, ...]) -> Json:
         input={"shape": list(in_shape)},
         target={"shape": shape_after(layers, in_shape)},
         encoder=layers,
-        decoder=[{"kind": "lifetime", "rate": 1.0}],
+        decoder=[{"kind": "batch_norm"}],
     )
 
 
@@ -61,19 +61,41 @@ def with_stage(**changes: Json) -> Json:
 
 def with_loss(entry: Json) -> Json:
     role = registry.get("loss", entry["kind"]).role
-    return with_recipe(reconstruction=entry) if role == "reconstruction" else with_recipe(penalties=[entry])
+    if role == "reconstruction":
+        return with_recipe(reconstruction=entry)
+    linear: Json = {"kind": "linear", "out_features": 8, "activation": "sigmoid"}
+    encoders = {
+        "kl_sparsity": ["flatten", linear],
+        "vae_kl": ["flatten", {**linear, "activation": None}, "gaussian_sample"],
+    }
+    data = with_recipe(penalties=[entry])
+    return data | {"encoder": encoders.get(entry["kind"], data["encoder"])}
+
+
+def with_noise(entry: Json) -> Json:
+    shape = [3, 6, 6]
+    back = [{"kind": "linear", "out_features": 108}, {"kind": "unflatten", "shape": shape}]
+    return with_recipe(noises=[entry]) | {"input": {"shape": shape, "range": [-1, 1]}, "decoder": back}
+
+
+def with_whole_stage(entry: Json) -> Json:
+    if entry["kind"] != "pca":
+        return with_recipe(stages=[{"epochs": 2} | entry])
+    plain = [{"kind": "linear", "out_features": 8}]
+    back = [{"kind": "linear", "out_features": 36}, {"kind": "unflatten", "shape": [1, 6, 6]}]
+    return with_recipe(stages=[entry]) | {"encoder": [{"kind": "flatten"}, *plain], "decoder": back}
 
 
 # Where an entry of each family stands in a variant; metrics stand in none.
 PLACES: dict[str, Callable[[Json], Json]] = {
     "loss": with_loss,
-    "noise": lambda entry: with_recipe(noises=[entry]),
+    "noise": with_noise,
     "dataset": lambda entry: with_recipe(dataset=entry),
     "callback": lambda entry: with_recipe(callbacks=[entry]),
     "activation": lambda entry: around([{"kind": "linear", "out_features": 5, "activation": entry}], (7,)),
     "optimizer": lambda entry: with_stage(optimizer=entry),
     "schedule": lambda entry: with_stage(schedule=entry),
-    "stage": lambda entry: with_recipe(stages=[{"epochs": 2} | entry]),
+    "stage": with_whole_stage,
 }
 
 
@@ -89,9 +111,9 @@ def originals() -> dict[str, Json]:
     found = {path.parent.name: Document.read(path).data for path in sorted(ROOT.glob("zoo/*/spec.yaml"))}
     found["docs"] = recipe_of_the_docs()
     found["target"] = small(target={"shape": [1, 6, 6], "range": [0, 1]}, references=["arXiv:1312.5663"])
-    for index, (spec, in_shape) in enumerate(LAYER_CASES):
-        entry = spec.model_dump(mode="json", exclude_defaults=True)
-        found[f"{spec.declared_kind}-{index}"] = around([entry], in_shape)
+    for index, (specs, in_shape) in enumerate(LAYER_CASES):
+        entries = [spec.model_dump(mode="json", exclude_defaults=True) for spec in specs]
+        found[f"{specs[-1].declared_kind}-{index}"] = around(entries, in_shape)
     for family in FAMILIES:
         place = PLACES.get(family.family)
         for kind in family.kinds() if place else ():
@@ -635,7 +657,9 @@ def test_sizes_at_the_limits_of_their_types_are_taken_or_refused_by_a_clear_erro
         whole = aezoo.LayerSpec.model_validate({"kind": kind, **options}).model_dump(mode="json")
         for field, info in cls.model_fields.items():
             for value in largest(info.annotation, info.metadata) if field != "repeat" else ():
-                data = small(input={"shape": in_shape}, encoder=[{**whole, field: value}])
+                data = small(
+                    input={"shape": in_shape}, encoder=[*before(kind, options), {**whole, field: value}]
+                )
                 path.write_text(written(data)[0])
                 try:
                     aezoo.validate(path)

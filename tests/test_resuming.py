@@ -101,8 +101,8 @@ HIGH = {"kind": "adam", "lr": 0.1}
 RECIPES: dict[str, dict[str, Any]] = {
     "two stages": {"stages": [stage(2), stage(2, optimizer={"kind": "sgd", "lr": 0.1, "momentum": 0.9})]},
     "cosine": {"stages": [stage(4, optimizer={"kind": "adamw"}, schedule={"kind": "cosine", "warmup_steps": 6})]},
-    "plateau": {"refit": True, "stages": [stage(5, optimizer=HIGH, schedule={"kind": "plateau", "patience": 0})]},
-    "early stop": {"stages": [stage(9, optimizer=HIGH, early_stop={"patience": 2}), stage(1)]},
+    "plateau": {"refit": True, "stages": [stage(3, optimizer=HIGH, schedule={"kind": "plateau", "patience": 0})]},
+    "early stop": {"stages": [stage(6, optimizer=HIGH, early_stop={"patience": 2}), stage(1)]},
     "noises": {"noises": NOISES, "stages": [stage(3)]},
     "dropout and norm": {**DEEP, "stages": [stage(3)]},
     "lifetime": {"encoder": ["flatten", DENSE, {"kind": "lifetime", "rate": 0.3}], "stages": [stage(3)]},
@@ -112,7 +112,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "greedy, tied": {**DEEP, "stages": [stage(1), {"kind": "greedy", "epochs": 2, "tie": True, "reconstruct": "input"}]},
     "greedy, refit": {
         **DEEP, "refit": True,
-        "stages": [{"kind": "greedy", "epochs": 4, "optimizer": HIGH, "early_stop": {"patience": 1}}],
+        "stages": [{"kind": "greedy", "epochs": 3, "optimizer": HIGH, "early_stop": {"patience": 1}}],
     },
     "pca": {**PLAIN, "stages": [{"kind": "pca"}, stage(2), {"kind": "pca"}, stage(1)]},
     "pca at the end": {**PLAIN, "stages": [stage(2), {"kind": "pca"}]},
@@ -527,7 +527,7 @@ def wait_for_an_epoch(process: subprocess.Popen[str], kept: Path, before: int) -
 @pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_gives_the_same_bytes(tmp_path: Path) -> None:
     spec = written(
-        tmp_path, epochs=8, rows=3000, refit=True, noises=[{"kind": "gaussian", "std": 0.1}],
+        tmp_path, epochs=5, rows=3000, refit=True, noises=[{"kind": "gaussian", "std": 0.1}],
     )  # fmt: skip
     whole, target, kept = tmp_path / "whole", tmp_path / "to", tmp_path / ".to.resume"
     start(spec, whole).communicate(timeout=300)
