@@ -126,12 +126,15 @@ class _ResampleDead(Callback):
         self.epochs = 0
         self.fired: Tensor | None = None
 
-    def after_step(self, state: TrainingState) -> None:
-        assert state.batch is not None
+    def on_fit_start(self, state: TrainingState) -> None:
         if state.pair:
             raise TrainingError(
                 "resample_dead works on the whole network, not on the pairs of a greedy stage"
             )
+        _around_latents(state.ae)
+
+    def after_step(self, state: TrainingState) -> None:
+        assert state.batch is not None
         with torch.no_grad(), evaluating(state.ae):
             fired = (state.ae.encode(state.batch.input).flatten(1) != 0).any(0)
         self.fired = fired if self.fired is None else self.fired | fired
@@ -144,7 +147,8 @@ class _ResampleDead(Callback):
         self.fired = None
         if len(dead):
             generator = Generator().manual_seed(state.recipe.seed + self.epochs)
-            resample(state, dead, generator)
+            with evaluating(state.ae):
+                resample(state, dead, generator)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "fired": self.fired}
@@ -234,7 +238,8 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     # A tied decoder follows its encoder by itself.
     if targets.shape[1] == decoder.weight.shape[0] and "weight" not in vars(decoder):
         decoder.weight[:, dead] = F.normalize(targets, dim=1).T
-    for parameter, index in ((encoder.weight, (dead,)), (decoder.weight, (slice(None), dead))):
+    places = [(encoder.weight, (dead,)), (decoder.weight, (slice(None), dead)), (encoder.bias, (dead,))]
+    for parameter, index in places:
         for value in state.optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 value[index] = 0.0

@@ -110,6 +110,14 @@ class Crew:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def everyones(self, value: Any) -> list[Any]:
+        """What each process has, by rank."""
+        if self.size == 1:
+            return [value]
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value)
+        return box
+
     @torch.no_grad()
     def same_buffers(self, modules: Iterable[nn.Module]) -> None:
         """Gives every process the first one's running statistics."""

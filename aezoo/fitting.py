@@ -259,6 +259,9 @@ class Run:
                 record["validation"] = validation
                 bad = [name for name, value in validation.items() if not math.isfinite(value)]
                 _refuse_nonfinite(bad, part, state.epoch, "validation")
+            elif not all(bool(p.isfinite().all()) for p in part.ae.parameters()):
+                # Without validation nothing else tells that the epoch's last step broke them.
+                _refuse_nonfinite(["weights"], part, state.epoch, "its last step")
         except TrainingError:
             put_back([self.ae, *self.modules], good)
             raise
@@ -270,7 +273,8 @@ class Run:
             yield from module.parameters()
 
     def _train_mode(self, on: bool, part: _Part) -> None:
-        for module in (self.ae, *self.modules):
+        # A pair is an autoencoder of its own, whose mode losses may ask for.
+        for module in (self.ae, part.ae, *self.modules):
             module.train(on)
         if part.see is not None or part.held:
             # Running statistics of what is frozen stay as they are, and nothing of it is dropped.
@@ -281,10 +285,11 @@ class Run:
 
     def _epoch(self, state: TrainingState, schedule: Schedule, part: _Part) -> dict[str, float]:
         self._train_mode(True, part)
+        held = {module for layer in part.held for module in layer.modules()}
         after_step = [
             cast(Callable[[], None], module.after_step)
             for module in part.ae.modules()
-            if callable(getattr(module, "after_step", None))
+            if callable(getattr(module, "after_step", None)) and module not in held
         ]
         forward = self.crew.forward(part.ae, self._spanning(part.ae))
         parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -381,7 +386,7 @@ class Run:
             "schedule": schedule.state_dict(),
             "best": best.state_dict(),
             "rates": rates,
-            "random": [self.generator.get_state(), torch.get_rng_state(), *device],
+            "random": self.crew.everyones([self.generator.get_state(), torch.get_rng_state(), *device]),
             "done": {"rates": self.chosen.rates, "epochs": self.chosen.epochs},
             "history": self.chosen.history,
             "callbacks": [callback.state_dict() for callback in self.callbacks],
@@ -406,7 +411,7 @@ class Run:
         self.chosen.history[:] = kept["history"]
         for callback, its in zip(self.callbacks, kept["callbacks"], strict=True):
             callback.load_state_dict(its)
-        own, everywhere, *device = kept["random"]
+        own, everywhere, *device = kept["random"][self.crew.rank]
         self.generator.set_state(own)
         torch.set_rng_state(everywhere)
         if device:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,8 +37,14 @@ class ResumeFile:
             return None
         try:
             # Tensors and plain values alone: a pickle that holds anything else is not opened.
+            # PyTorch itself does not compare the checksums that it writes.
+            with zipfile.ZipFile(self.path) as archive:
+                if archive.testzip() is not None:
+                    raise self._refusal("it is damaged")
             state = cast(dict[str, Any], torch.load(self.path, map_location="cpu", weights_only=True))
-            identity: dict[str, str] = state["identity"]
+            identity: dict[str, str] = dict(state["identity"])
+        except TrainingError:
+            raise
         except pickle.UnpicklingError as error:
             raise self._refusal("it is damaged, or holds more than tensors and plain values") from error
         except Exception as error:  # whatever a damaged file leads PyTorch to

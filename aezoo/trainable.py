@@ -9,7 +9,7 @@ from aezoo.builder import skeleton
 from aezoo.documents import Document
 from aezoo.errors import Problem, SpecError
 from aezoo.parts import at_paths, linear_pair, pairs_of
-from aezoo.specs import FitStage, GreedyStage, PcaStage, RecipeSpec, VariantSpec
+from aezoo.specs import FitStage, GreedyStage, PcaStage, RecipeSpec, TensorSpec, VariantSpec
 from aezoo.tying import mirrored
 
 
@@ -44,12 +44,7 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
         SpecError: everything that does not fit, by path.
     """
     recipe = spec.recipe
-    problems = [
-        Problem(f"recipe.noises.{index}", text)
-        for index, noise in enumerate(recipe.noises)
-        if (text := noise.objection(spec.input))
-    ]
-    problems += _losses(recipe, ae)
+    problems = [*_noises(recipe, spec.input), *_losses(recipe, ae)]
     if ae.parameters_total == 0:
         problems.append(Problem("recipe.stages", "there are no weights to train"))
     for index, stage in enumerate(recipe.stages):
@@ -67,6 +62,12 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
         raise SpecError(problems)
 
 
+def _noises(recipe: RecipeSpec, given: TensorSpec) -> Iterator[Problem]:
+    for index, noise in enumerate(recipe.noises):
+        if text := noise.objection(given):
+            yield Problem(f"recipe.noises.{index}", text)
+
+
 def _losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:
     if text := recipe.reconstruction.objection(ae):
         yield Problem("recipe.reconstruction", text)
@@ -79,16 +80,19 @@ def _check_greedy(ae: Autoencoder, recipe: RecipeSpec, stage: GreedyStage, where
     for number, pair in enumerate(pairs_of(ae, stage.reconstruct == "own_input", where), 1):
         if stage.tie:
             mirrored(pair.ae, f"{where}.tie")
-        for problem in _losses(recipe, pair.ae):
+        for problem in (*_noises(recipe, pair.ae.spec.input), *_losses(recipe, pair.ae)):
             raise SpecError([Problem(where, f"pair {number}: {problem.path}: {problem.message}")])
 
 
 def _check_fit(ae: Autoencoder, stage: FitStage, where: str) -> None:
-    if stage.tie:
-        mirrored(ae, f"{where}.tie")
+    pairs = mirrored(ae, f"{where}.tie") if stage.tie else []
     if not stage.freeze:
         return
     held = at_paths(ae, stage.freeze, f"{where}.freeze")
+    for index, layer in enumerate(held):
+        if any(module in pair for pair in pairs for module in layer.modules()):
+            text = f"{stage.freeze[index]} is tied in this stage, so that it cannot stay as it is"
+            raise SpecError([Problem(f"{where}.freeze", text)])
     left = set(ae.parameters()) - {p for module in held for p in module.parameters()}
     if not left:
         raise SpecError([Problem(f"{where}.freeze", "freezes everything, so that nothing is left to train")])

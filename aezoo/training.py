@@ -106,6 +106,7 @@ class _Training:
         }  # fmt: skip
         self.file = None if resume is None else ResumeFile(Path(resume), self._identity())
         self.history: list[dict[str, Any]] = []
+        self.before: list[dict[str, Any]] = []
         self.crew = Crew()
         self.ae = self._built()
 
@@ -114,12 +115,16 @@ class _Training:
         return {
             "the spec": spec_sha256(self.spec.resolved()), **hashes,
             "torch": str(torch.__version__), "the device": self.device.type,
+            "the starting point": str(None if self.start is None else self.start.source.sha256),
+            "the list of callbacks": ", ".join(type(callback).__name__ for callback in self.callbacks),
         }  # fmt: skip
 
     def run(self) -> Autoencoder:
         """Both rounds, what they are measured by, and the record."""
         with joined_crew(self.device) as crew:
             self.crew = crew
+            if self.file is not None:
+                self.file.identity["the number of processes"] = str(crew.size)
             return self._run()
 
     def _run(self) -> Autoencoder:
@@ -156,6 +161,7 @@ class _Training:
             chosen: dict[str, Metric] = json.loads(cut["chosen"])
         else:
             plan = self._round("training", splits.train, splits.validation, None, cut, {"round": "choose"})
+            self._round_weights()
             self._finish(splits.train)
             chosen = evaluate(self.ae, splits.validation, dataset=splits.name, split="validation")
             self._look_for_dead_latents(chosen)
@@ -165,8 +171,10 @@ class _Training:
         everything = splits.train.joined(splits.validation)
         with _seeded(self.recipe.seed + self.crew.rank, self.device):
             self.ae = self._built()
+            self.before = plan.history
             what = {"round": "refit", "plan": asdict(plan), "chosen": json.dumps(chosen)}
             again = self._round("refit on all", everything, None, plan, cut, what)
+        self._round_weights()
         self._finish(everything)
         return plan, chosen, plan.history + again.history
 
@@ -180,14 +188,14 @@ class _Training:
         what: dict[str, Any],
     ) -> Plan:
         def keep(state: dict[str, Any]) -> None:
-            assert self.file is not None
-            self.file.write({**what, "seconds": time.perf_counter() - self.clock, "run": state})
+            if self.file is not None and writes:
+                self.file.write({**what, "seconds": time.perf_counter() - self.clock, "run": state})
 
         writes = self.crew.writes
         with EpochBar(self.progress and writes, title) as bar:
             run = Run(
                 self.ae, self.spec, samples, validation, self.callbacks, self.device, bar, plan,
-                keep=keep if self.file is not None and writes else None,
+                keep=None if self.file is None else keep,
                 restored=None if cut is None else cut["run"], crew=self.crew,
             )  # fmt: skip
             self.history = run.chosen.history
@@ -198,19 +206,30 @@ class _Training:
         ae = build(self.spec, seed=recipe.seed, device=self.device, max_parameters=self.max_parameters)
         if self.start is not None:
             ae.load_state_dict(_weights(self.start))
-        return ae
+        # As the data were scaled: by the training split alone.
+        ae.scaler, ae.columns = self.splits.train.scaler, self.splits.train.columns
+        return ae.to(self.device)
 
     @torch.no_grad()
     def _finish(self, samples: Samples) -> None:
-        """What belongs to the network beside its weights, and the weights as they will be stored."""
-        if self.recipe.weights_dtype == "float16":
-            for parameter in self.ae.parameters():
-                parameter.copy_(parameter.half())
+        """What belongs to the network beside its weights."""
         self.ae.target_mean = samples.target_mean(self.spec)
-        # As the data were scaled: by the training split alone.
-        self.ae.scaler, self.ae.columns = self.splits.train.scaler, self.splits.train.columns
         self.ae.to(self.device)
         self.ae.eval()
+
+    @torch.no_grad()
+    def _round_weights(self) -> None:
+        """Brings the weights to the precision in which they will be stored."""
+        if self.recipe.weights_dtype == "float32":
+            return
+        for name, parameter in self.ae.named_parameters():
+            half = parameter.half()
+            if not half.isfinite().all():
+                largest = float(parameter.abs().max())
+                raise TrainingError(
+                    f"{name} has {largest:g}, more than float16 holds; declare recipe.weights_dtype: float32"
+                )
+            parameter.copy_(half)
 
     def _look_for_dead_latents(self, chosen: dict[str, Metric]) -> None:
         # A small validation split may leave latents out that the training split uses; a second look is rare.
@@ -229,7 +248,7 @@ class _Training:
                 definition=definition,
             )  # fmt: skip
         self.ae.metrics = cast(dict[str, dict[str, Any]], metrics)
-        self.ae.history = self.history
+        self.ae.history = self.before + self.history
         record = self._record(Plan(), time.perf_counter() - self.clock)
         self.ae.training_record = record | {"unfinished": reason}
         self.ae.source = Source("trained")
