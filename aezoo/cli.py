@@ -32,6 +32,7 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds of your own."),
 ]
+INTERRUPTED = 130
 Headline = ("mse", "fvu", "l0", "dead_latents")
 
 
@@ -44,9 +45,11 @@ def main() -> None:
     except AezooError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as done:
+        # Typer ends so on Ctrl-C, and says nothing.
+        if done.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
@@ -236,9 +239,8 @@ def train(
     target = to or _own_folder(given, variant.name) or Path(variant.name)
     kept = target.parent / f".{target.name}.resume"
     if kept.exists() and not resume:
-        raise TrainingError(
-            f"{kept} is of a training that was cut off; --resume goes on with it, deleting it does not"
-        )
+        text = f"{kept} is left of a training that was cut off"
+        raise TrainingError(f"{text}; --resume goes on with it, delete it to begin anew")
     overwrite = overwrite or (resume and checkpoint.is_unfinished(target))
     checkpoint.check_target(target, overwrite=overwrite)
     try:
@@ -251,8 +253,12 @@ def train(
         raise
     if crew.rank_of_environment() > 0:
         return
-    files = {checkpoint.PREVIEW: plots.png(plots.reconstructions(ae, training.preview_inputs(variant)))}
-    folder = checkpoint.save(ae, target, overwrite=overwrite, files=files)
+    files: dict[str, bytes] = {}
+    try:
+        files[checkpoint.PREVIEW] = plots.png(plots.reconstructions(ae, training.preview_inputs(variant)))
+    finally:
+        # Whatever becomes of the picture, what was learnt is kept.
+        folder = checkpoint.save(ae, target, overwrite=overwrite, files=files)
     if as_json:
         _print_json({"folder": str(folder), "metrics": ae.metrics})
         return

@@ -136,6 +136,8 @@ class _Training:
         try:
             with _surroundings(self.recipe, self.device, self.crew.rank):
                 plan, chosen, history = self._rounds(cut)
+                trained = time.perf_counter() - self.clock
+                measured = _measured(self.ae, self.splits, chosen, self.recipe.refit, trained)
         except KeyboardInterrupt as error:
             interrupted = TrainingInterrupted("interrupted")
             interrupted.ae = self._unfinished("the training was interrupted")
@@ -143,10 +145,8 @@ class _Training:
         except TrainingError as error:
             error.ae = self._unfinished(str(error))
             raise
-        trained = time.perf_counter() - self.clock
-        ae, splits = self.ae, self.splits
+        ae = self.ae
         ae.history = history
-        measured = _measured(ae, splits, chosen, self.recipe.refit, trained)
         ae.metrics = cast(dict[str, dict[str, Any]], measured)
         ae.training_record = self._record(plan, trained)
         ae.source = Source("trained")
