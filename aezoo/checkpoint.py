@@ -44,8 +44,7 @@ from aezoo.weights import (
     MAX_HEADER_BYTES,
     as_stored,
     check_hash,
-    parse,
-    read_verified,
+    read_tensors,
     refuse_nonfinite,
     strict_json,
 )
@@ -359,8 +358,8 @@ def load_folder(
     vouched = (expected or {}).get(WEIGHTS)
     if vouched is not None and vouched != record.sha256:
         raise HashError(f"{path / CONFIG} names weights {record.sha256}, the index vouches for {vouched}")
-    raw = read_verified(path / WEIGHTS, record.bytes, record.sha256)
-    tensors = parse(path / WEIGHTS, raw, wanted, _metadata(spec, config.spec_sha256))
+    about = _metadata(spec, config.spec_sha256)
+    tensors = read_tensors(path / WEIGHTS, record.bytes, record.sha256, wanted, about)
     for name, tensor in tensors.items():
         refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aezoo.errors import (
+    CheckpointError,
     ConfigError,
     HashError,
     MissingFileError,
@@ -23,6 +24,7 @@ from aezoo.errors import (
 from aezoo.files import opened
 
 MAX_HEADER_BYTES = 4_000_000
+CHUNK = 1 << 20
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -50,7 +52,10 @@ def check_hash(path: Path, raw: bytes | bytearray, sha256: str) -> None:
     Raises:
         HashError: naming both hashes.
     """
-    found = hashlib.sha256(raw).hexdigest()
+    _compare(path, hashlib.sha256(raw).hexdigest(), sha256)
+
+
+def _compare(path: Path, found: str, sha256: str) -> None:
     if found != sha256:
         raise HashError(f"{path} has sha256 {found}, expected {sha256}; these are not the published bytes")
 
@@ -90,45 +95,86 @@ def strict_json(raw: bytes, path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], data)
 
 
-def read_verified(path: Path, size_expected: int, sha256: str) -> bytearray:
-    """The whole file in one buffer: what is hashed is what is parsed."""
+def read_tensors(
+    path: Path,
+    size_expected: int,
+    sha256: str,
+    wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    metadata: Mapping[str, str],
+) -> dict[str, Tensor]:
+    """The tensors of a file, read once: what is hashed is what is given.
+
+    Each is read into memory of its own, since where a tensor begins in memory decides in which order its
+    products are summed up.
+
+    Args:
+        path: of the file.
+        size_expected: in bytes.
+        sha256: of all of it.
+        wanted: dtype and shape of every tensor that must be there, and of no others.
+        metadata: what the file must say about itself.
+
+    Raises:
+        CheckpointError: one subclass for each thing that can be wrong. Other bytes than expected are a
+            `HashError`, whatever else is wrong with them.
+    """
+    digest = hashlib.sha256()
+    tensors: dict[str, Tensor] = {}
+    problem: CheckpointError | None = None
     try:
         with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
-            head = file.read(16)
+            head = file.read(8)
             # Safetensors begin with the header's length, whose low bytes may be the same as a pickle's.
             pickled = head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-            if pickled and int.from_bytes(head[:8], "little") > MAX_HEADER_BYTES:
+            if pickled and int.from_bytes(head, "little") > MAX_HEADER_BYTES:
                 raise NotSafetensorsError(f"{path} is a pickle, not safetensors; it was not opened")
             if size != size_expected:
                 raise TruncatedError(f"{path} has {size:,} bytes, expected {size_expected:,}")
-            raw = bytearray(size)
-            file.seek(0)
-            count = file.readinto(raw)
+            digest.update(head)
+            try:
+                length = _header_length(path, head, size)
+                raw = file.read(length)
+                digest.update(raw)
+                for name, dtype, shape in _in_order(path, raw, size - 8 - length, wanted, metadata):
+                    tensors[name] = torch.empty(shape, dtype=dtype)
+                    if tensors[name].numel():
+                        view = memoryview(cast(Any, tensors[name].view(-1).view(torch.uint8).numpy()))
+                        file.readinto(view)
+                        digest.update(view)
+            except CheckpointError as error:
+                problem = error
+            while rest := file.read(CHUNK):
+                digest.update(rest)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
-    if count != size:
-        raise TruncatedError(f"{path} gave {count:,} bytes, expected {size:,}")
-    check_hash(path, raw, sha256)
-    return raw
+    _compare(path, digest.hexdigest(), sha256)
+    if problem is not None:
+        raise problem
+    return tensors
 
 
-def parse(
+def _header_length(path: Path, head: bytes, size: int) -> int:
+    if size < 8:
+        raise NotSafetensorsError(f"{path} is too short for safetensors")
+    length = int.from_bytes(head, "little")
+    if length > min(MAX_HEADER_BYTES, size - 8):
+        raise NotSafetensorsError(f"{path} is not safetensors: a header of {length:,} bytes does not fit")
+    return length
+
+
+def _in_order(
     path: Path,
-    raw: bytearray,
+    raw: bytes,
+    data_size: int,
     wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
     metadata: Mapping[str, str],
-) -> dict[str, Tensor]:
-    """Tensors of their own, once the header has proven to be exactly what is wanted."""
-    if len(raw) < 8:
-        raise NotSafetensorsError(f"{path} is too short for safetensors")
-    length = int.from_bytes(raw[:8], "little")
-    if length > min(MAX_HEADER_BYTES, len(raw) - 8):
-        raise NotSafetensorsError(f"{path} is not safetensors: a header of {length:,} bytes does not fit")
+) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+    """What is wanted, in the order of the data, once the header has proven to be exactly that."""
     try:
-        header = strict_json(bytes(raw[8 : 8 + length]), path)
+        header = strict_json(raw, path)
     except ConfigError as error:
         raise NotSafetensorsError(f"{path} is not safetensors: {error}") from error
     said = header.pop("__metadata__", None)
@@ -139,7 +185,6 @@ def parse(
         raise TensorError(f"{path}: tensor {extra[0]!r} is none that the spec asks for")
     if said != metadata:
         raise TensorError(f"{path}: these are weights of {said!r}, expected {dict(metadata)!r}")
-    start = 8 + length
     places: list[tuple[int, int, str]] = []
     for name, (dtype, shape) in wanted.items():
         entry = cast(dict[str, Any], header[name] if isinstance(header[name], dict) else {})
@@ -160,15 +205,12 @@ def parse(
         if begin != expected_start:
             raise TensorError(f"{path}: tensor {name!r} begins at {begin:,}, expected {expected_start:,}")
         expected_start = end
-    if start + expected_start != len(raw):
-        raise TensorError(f"{path}: the tensors end at {start + expected_start:,} of {len(raw):,} bytes")
-    tensors: dict[str, Tensor] = {}
-    for begin, _, name in places:
-        dtype, shape = wanted[name]
-        flat = torch.frombuffer(raw, dtype=dtype, count=math.prod(shape), offset=start + begin)
-        # A copy, since where a tensor begins in memory decides in which order its products are summed up.
-        tensors[name] = flat.view(shape).clone()
-    return tensors
+    if expected_start != data_size:
+        start = 8 + len(raw)
+        raise TensorError(
+            f"{path}: the tensors end at {start + expected_start:,} of {start + data_size:,} bytes"
+        )
+    return [(name, *wanted[name]) for _, _, name in sorted(places)]
 
 
 def refuse_nonfinite(name: str, tensor: Tensor) -> None:
