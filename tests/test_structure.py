@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -250,3 +251,12 @@ def test_an_unknown_name_is_refused() -> None:
 
 def test_the_version_is_the_installed_one() -> None:
     assert aezoo.__version__ == version("aezoo")
+
+
+def test_the_benchmarks_find_what_they_measure() -> None:
+    """They are run by hand, so that nothing else would tell that a name has moved."""
+    for path in (PACKAGE.parent / "tests" / "benchmarks").glob("*.py"):
+        spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -18,7 +18,7 @@ from torch import nn
 
 import aezoo
 from aezoo.autoencoder import Batch
-from aezoo.datasets import data_root, torchvision_datasets
+from aezoo.datasets.named import data_root, torchvision_datasets
 from aezoo.zoo import zoo_root
 
 ROUNDS = 5
