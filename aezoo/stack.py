@@ -1,5 +1,6 @@
 """The stack that runs layers, builds them one behind the other and finds their shapes."""
 
+import math
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from aezoo.errors import AezooError, LayerError, Problem, SpecError
 from aezoo.specs import LayerSpec
+
+MAX_VALUES = 2**31
+"""Values that a layer may make of one sample: 8 GiB of them."""
 
 Aux = dict[str, Tensor]
 """What layers emit beside their output, by name."""
@@ -139,7 +143,7 @@ class Stack(nn.Module):
             # What nested layers emit reaches those outside through the layer that holds them.
             log.aux = dict(log.aux)
         built: list[nn.Module] = []
-        before, shape = "the input", in_shape
+        before, shape = "the encoder" if name == "decoder" else "the input", in_shape
         try:
             for entry, spec in enumerate(layers):
                 # Layers held inside are written out by a call of their own: paths stay the document's.
@@ -220,6 +224,9 @@ def _measure(
         raise SpecError(
             [Problem(source, f"{what}; a layer keeps the batch axis and gives at least one value")]
         )
+    if math.prod(out.shape[1:]) > MAX_VALUES:
+        what = f"{spec.declared_kind} makes {math.prod(out.shape[1:]):,} values of a sample"
+        raise SpecError([Problem(source, f"{what}, more than {MAX_VALUES:,}")])
     missing = next((name for name in emits if name not in log.aux), None)
     if missing is not None:
         raise SpecError(

@@ -117,6 +117,14 @@ def with_layer(side: str, index: int, **fields: Any) -> dict[str, Any]:
             "decoder.0: gives (36,), which is not the input's shape (1, 6, 6)",
         ),
         (
+            small(decoder=[{"kind": "unflatten", "shape": [1, 6, 6]}]),
+            "decoder.0.shape: [1, 6, 6] holds 36 values, not the 8 that the encoder gives",
+        ),
+        (
+            small(encoder=[{"kind": "upsample", "scale_factor": 1e4}, *small()["encoder"]]),
+            "encoder.0: upsample makes 3,600,000,000 values of a sample, more than 2,147,483,648",
+        ),
+        (
             small(target={"shape": [3, 6, 6]}),
             "decoder.1: gives (1, 6, 6), which is not the target's shape (3, 6, 6)",
         ),
