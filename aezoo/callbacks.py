@@ -31,9 +31,12 @@ class _Lines(Callback):
 
     def write(self, record: dict[str, Any]) -> None:
         """Adds a line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a" if self.begun else "w", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a" if self.begun else "w", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise TrainingError(f"{self.path} could not be written: {error.strerror or error}") from error
         self.begun = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -132,6 +135,9 @@ class _ResampleDead(Callback):
                 "resample_dead works on the whole network, not on the pairs of a greedy stage"
             )
         _around_latents(state.ae)
+        if state.step == 0:
+            # A refit repeats what the first round did.
+            self.epochs, self.fired = 0, None
 
     def after_step(self, state: TrainingState) -> None:
         assert state.batch is not None

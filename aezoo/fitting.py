@@ -259,14 +259,22 @@ class Run:
                 record["validation"] = validation
                 bad = [name for name, value in validation.items() if not math.isfinite(value)]
                 _refuse_nonfinite(bad, part, state.epoch, "validation")
-            elif not all(bool(p.isfinite().all()) for p in part.ae.parameters()):
+            elif not self._is_finite():
                 # Without validation nothing else tells that the epoch's last step broke them.
                 _refuse_nonfinite(["weights"], part, state.epoch, "its last step")
         except TrainingError:
             put_back([self.ae, *self.modules], good)
             raise
+        except KeyboardInterrupt:
+            # Half an epoch is worth keeping, but not once it has diverged.
+            if not self._is_finite():
+                put_back([self.ae, *self.modules], good)
+            raise
         record["seconds"] = round(time.perf_counter() - clock, 3)
         return record
+
+    def _is_finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.ae.parameters())
 
     def _own(self) -> Iterator[nn.Parameter]:
         for module in self.modules:

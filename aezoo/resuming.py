@@ -70,3 +70,6 @@ class ResumeFile:
     def remove(self) -> None:
         """After the training came to its end."""
         self.path.unlink(missing_ok=True)
+        # What a process left behind that was killed while it wrote.
+        for left in self.path.parent.glob(f".{self.path.name}-*"):
+            left.unlink(missing_ok=True)

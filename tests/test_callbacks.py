@@ -515,3 +515,33 @@ def test_a_training_that_ends_beyond_half_precision_says_so() -> None:
     with pytest.raises(aezoo.TrainingError, match=r"decoder\.0\.linear\.bias.*float16") as caught:
         train(spec, on("after_step", grow))
     assert "\n" not in str(caught.value)
+
+
+# -- what goes wrong ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["history", "learning_rate"])
+def test_a_record_that_cannot_be_written_ends_the_training_in_one_line(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "record.jsonl"
+    spec = spec_of(callbacks=[{"kind": kind, "path": str(path)}])
+    with pytest.raises(aezoo.TrainingError) as caught:
+        train(spec)
+    assert str(caught.value).startswith(f"{path} could not be written: ")
+
+
+def test_a_refit_looks_for_dead_latents_as_the_first_round_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[int, int]] = []
+
+    def look(state: aezoo.TrainingState, dead: Tensor, generator: torch.Generator) -> None:
+        looked.append((state.epoch, generator.initial_seed()))
+
+    monkeypatch.setattr("aezoo.callbacks.resample", look)
+    sparse = ["flatten", {"kind": "linear", "out_features": 8}, {"kind": "topk", "k": 1}]
+    spec = spec_of(
+        encoder=sparse, callbacks=[{"kind": "resample_dead", "every": 2, "until": 3}],
+        stages=[stage(5)], refit=True,
+    )  # fmt: skip
+    # A single image: all but one latent are dead throughout.
+    train(spec, data=torch.ones(40, 1, 6, 6))
+    assert looked == [(2, 2), (2, 2)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import random
@@ -347,6 +348,26 @@ def test_an_interrupted_training_hands_over_what_it_has(hook: str, tie: bool) ->
         assert (entry["value"], entry["reason"]) == (None, "the training was interrupted")
     if hook == "on_epoch_end":
         assert same_weights(ae, train(spec_of(stages=[stage(2, tie=tie)]), Cut(), None))
+
+
+def test_an_interrupt_after_the_weights_have_diverged_hands_over_the_epoch_before() -> None:
+    class Diverges(Cut):
+        def after_step(self, state: aezoo.TrainingState) -> None:
+            if self.calls + 1 == self.n:
+                with torch.no_grad():
+                    next(state.ae.parameters()).fill_(math.nan)
+            super().after_step(state)
+
+    with pytest.raises(aezoo.TrainingInterrupted) as caught:
+        train(spec_of(stages=[stage(5)]), Diverges("after_step", 6, KeyboardInterrupt), None)
+    assert same_weights(caught.value.ae, train(spec_of(stages=[stage(1)]), Cut(), None))
+
+
+def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path: Path) -> None:
+    (tmp_path / ".kept-abcdefgh").write_bytes(b"half")
+    (tmp_path / ".kept2-abcdefgh").write_bytes(b"of another")
+    train(spec_of(stages=[stage(1)]), Cut(), tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == [".kept2-abcdefgh"]
 
 
 def test_an_interrupted_refit_hands_over_the_history_of_both_rounds() -> None:
