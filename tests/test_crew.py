@@ -186,17 +186,22 @@ def test_a_training_of_two_goes_on_after_it_was_cut_off(tmp_path: Path) -> None:
     assert not Path(kept).exists()
 
 
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = [
+    "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+]  # fmt: skip
+
+
 @pytest.mark.slow
-def test_the_command_line_under_torchrun_writes_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_the_command_line_under_a_launcher_writes_once(launcher: list[str], tmp_path: Path) -> None:
     import numpy as np
 
     np.save(tmp_path / "data.npy", np.random.default_rng(0).random((60, 1, 6, 6), np.float32))
     spec = spec_of(dataset={"kind": "array", "path": "data.npy"})
     (tmp_path / "spec.yaml").write_text(json.dumps(spec))
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-        "aezoo", "train", "spec.yaml", "--out", "mine",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", *launcher, "-m", "aezoo", "train", "spec.yaml", "--out", "mine"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
