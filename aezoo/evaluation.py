@@ -66,13 +66,18 @@ class Meter(ABC):
         """
 
 
+def _double(x: Tensor) -> Tensor:
+    # Apple's GPUs have no double precision.
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 class _SquaredError(Meter):
     def __init__(self, per_row: bool) -> None:
         self.per_row = per_row
         self.total, self.rows, self.elements = 0.0, 0, 0
 
     def update(self, output: Output, rows: Rows) -> None:
-        self.total += float((output.x_hat.double() - rows.target.double()).square().sum())
+        self.total += float((_double(output.x_hat) - _double(rows.target)).square().sum())
         self.rows += len(rows.target)
         self.elements += rows.target.numel()
 
@@ -108,14 +113,14 @@ class SseMetric(MetricSpec):
 
 class _Fvu(Meter):
     def __init__(self, mean: Tensor | None) -> None:
-        self.mean = None if mean is None else mean.double()
+        self.mean = None if mean is None else _double(mean)
         self.error, self.variance = 0.0, 0.0
 
     def update(self, output: Output, rows: Rows) -> None:
         if self.mean is None:
             return
-        target = rows.target.double()
-        self.error += float((output.x_hat.double() - target).square().sum())
+        target = _double(rows.target)
+        self.error += float((_double(output.x_hat) - target).square().sum())
         self.variance += float((target - self.mean).square().sum())
 
     def value(self) -> float:
@@ -147,7 +152,7 @@ class _Activity(Meter):
         self.rows = 0
 
     def update(self, output: Output, rows: Rows) -> None:
-        counts = (output.latents != 0).flatten(1).sum(0).double()
+        counts = _double((output.latents != 0).flatten(1).sum(0))
         self.nonzero = counts if self.nonzero is None else self.nonzero + counts
         self.rows += len(output.latents)
 
