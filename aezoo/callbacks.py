@@ -229,7 +229,7 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     rows = state.samples.rows(slice(0, LOOKED_AT), ae.spec)
     x = rows.input.to(encoder.weight)
     loss = (ae(x).x_hat - rows.target.to(encoder.weight)).flatten(1).square().sum(1)
-    chances = loss.double().square().cpu().clamp(min=1e-30)
+    chances = loss.cpu().double().square().clamp(min=1e-30)
     picks = torch.multinomial(chances, len(dead), replacement=len(dead) > len(chances), generator=generator)
     inputs = _reaching(ae, encoder, x[picks.to(x.device)])
     directions = F.normalize(inputs, dim=1)

@@ -213,7 +213,7 @@ def principal_components(ae: Autoencoder, samples: Samples, where: str) -> None:
     d = encoder.in_features
     total, outer = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     for rows in samples.in_order(ae.spec, ROWS):
-        x = rows.input.flatten(1).double().cpu()
+        x = rows.input.flatten(1).cpu().double()
         total += x.sum(0)
         outer += x.T @ x
     mean = total / len(samples)
