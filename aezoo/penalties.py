@@ -175,10 +175,11 @@ class WeightDecaySpec(LossSpec):
 
     def __call__(self, output: Output, batch: Batch, ae: Autoencoder) -> Float[Tensor, ""]:
         """A scalar, at least 0."""
+        # Once each, where a layer is named beside its side.
+        weights = {weight: None for path in self.on for weight in _weights(ae, path)}
         total = output.x_hat.new_zeros(())
-        for path in self.on:
-            for weight in _weights(ae, path):
-                total = total + weight.square().sum()
+        for weight in weights:
+            total = total + weight.square().sum()
         return total
 
 

@@ -434,6 +434,16 @@ def test_weight_decay_is_for_chosen_layers_only(on: list[str], touched: set[str]
     } == touched
 
 
+def test_weight_decay_counts_a_weight_once_however_often_it_is_named() -> None:
+    spec = spec_of(SIGMOID, penalty("weight_decay"))
+    ae, x = aezoo.build(spec), torch.rand(3, *spec.input.shape)
+    once, twice = (
+        penalty("weight_decay", on=on).build()(ae(x), batch_of(x), ae)
+        for on in (["encoder"], ["encoder", "encoder.1", "encoder"])
+    )
+    assert float(once.detach()) == float(twice.detach()) > 0
+
+
 @pytest.mark.parametrize("path", ["encoder.7", "encoder.0", "recipe", "decoder.1", ""])
 def test_weight_decay_objects_to_a_layer_without_weights(path: str) -> None:
     text = refusal(spec_of(SIGMOID, penalty("weight_decay", on=["encoder", path])))
