@@ -252,6 +252,15 @@ class MetricSpec(FamilySpec):
     definition: ClassVar[str]
     better: ClassVar[Literal["lower", "higher", "neither"]] = "neither"
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        needed = [name for name, field in cls.model_fields.items() if field.is_required()]
+        if needed:
+            raise TypeError(
+                f"{cls.__qualname__}: every metric is measured with its defaults; give {needed[0]} one"
+            )
+
     @abstractmethod
     def build(self, ae: "Autoencoder") -> Any:
         """A fresh `aezoo.Meter` for one pass over the data."""

@@ -327,3 +327,16 @@ def test_a_split_that_there_is_not_is_named(ours: aezoo.Autoencoder, split: str)
 def test_without_a_dataset_in_the_recipe_there_is_nothing_to_measure_on(spec: aezoo.AutoencoderSpec) -> None:
     with pytest.raises(DataError, match=r"names no dataset; use aezoo\.evaluate with samples of your own$"):
         evaluate_again(aezoo.build(spec))
+
+
+def test_a_metric_that_needs_to_be_told_something_is_refused_when_it_is_defined() -> None:
+    """Every registered metric is measured in every evaluation, with nobody there to tell it."""
+    with pytest.raises(TypeError, match="NeedySpec: every metric is measured with its defaults; give k one"):
+
+        class NeedySpec(aezoo.MetricSpec):
+            kind: Literal["needy"] = "needy"
+            definition = "nothing"
+            k: int
+
+            def build(self, ae: aezoo.Autoencoder) -> aezoo.Meter:
+                raise AssertionError
