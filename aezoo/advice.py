@@ -83,14 +83,17 @@ def _output_range(spec: AutoencoderSpec) -> Iterator[Advice]:
     wanted = spec.output.range or (-math.inf, math.inf)
     if low <= wanted[0] and wanted[1] <= high:
         return
-    last = max(i for i, layer in enumerate(spec.decoder) if layer.keeps_range is None)
-    activation: ActivationSpec | None = getattr(spec.decoder[last], "activation", None)
-    assert activation is not None, "only an activation bounds what layers give"
+    ending = [
+        (f"decoder.{index}.activation", activation)
+        for index, layer in enumerate(spec.decoder)
+        if isinstance(activation := getattr(layer, "activation", None), ActivationSpec)
+    ]
+    path, what = (ending[-1][0], ending[-1][1].declared_kind) if ending else ("decoder", "it")
     data = "unbounded values" if spec.output.range is None else f"values in {list(wanted)}"
     yield Advice(
         "output-range",
-        f"decoder.{last}.activation",
-        f"{activation.declared_kind} gives {low:g} to {high:g} and cannot reach the data's {data}; "
+        path,
+        f"{what} gives {low:g} to {high:g} and cannot reach the data's {data}; "
         "declare the range that the data have, or end in another activation or in none",
     )
 

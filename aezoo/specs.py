@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from aezoo.autoencoder import Autoencoder, Batch, Output
     from aezoo.samples import Samples
 
+Bounds = tuple[float, float]
+"""A smallest and a largest value, infinite where there are none."""
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 Members = dict[str, type[FamilySpec]] | None
 Split = Literal["train", "validation", "test"]
 
@@ -93,9 +96,6 @@ class LayerSpec(FamilySpec):
     constrains: ClassVar[bool] = False
     """Whether its output carries less than its size says, as sparse or noisy latents do."""
 
-    keeps_range: ClassVar[Literal["yes", "with zero"] | None] = None
-    """Whether its output lies within its input's range, or within that and zero; None where it need not."""
-
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many such layers follow one another."""
 
@@ -109,6 +109,13 @@ class LayerSpec(FamilySpec):
         Raises:
             LayerError: a field that does not fit `in_shape`.
         """
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of what it gives for values within `given`, as far as the spec tells.
+
+        By default infinite. Losses and advice go by it: bce wants a decoder that stays in [0, 1].
+        """
+        return UNBOUNDED
 
     def expanded(self) -> "tuple[LayerSpec, ...]":
         """This entry as single layers, nested ones included."""
@@ -128,18 +135,22 @@ class LayerSpec(FamilySpec):
         }
 
 
-def reach(layers: "tuple[LayerSpec, ...]") -> tuple[float, float]:
+def reach(layers: "tuple[LayerSpec, ...]") -> Bounds:
     """Bounds of what layers give, as far as their specs tell; infinite where there are none."""
-    zeros = False
-    for layer in reversed(layers):
-        if layer.keeps_range is None:
-            activation: ActivationSpec | None = getattr(layer, "activation", None)
-            low, high = (-math.inf, math.inf) if activation is None else activation.reach()
-            # Dropout behind the activation scales what it keeps.
-            scale = 1 / (1 - getattr(layer, "dropout", 0.0))
-            return (min(low, 0.0), max(high, 0.0)) if zeros else (low * scale if low else low, high * scale)
-        zeros = zeros or layer.keeps_range == "with zero"
-    return -math.inf, math.inf
+    bounds = UNBOUNDED
+    for layer in layers:
+        bounds = layer.reach(bounds)
+    return bounds
+
+
+def with_zero(bounds: Bounds) -> Bounds:
+    """Bounds of the same values, and of zeros among them."""
+    return min(bounds[0], 0.0), max(bounds[1], 0.0)
+
+
+def dropped(bounds: Bounds, p: float) -> Bounds:
+    """Bounds behind a dropout, which scales up what it keeps."""
+    return with_zero((bounds[0] / (1 - p), bounds[1] / (1 - p))) if p else bounds
 
 
 def expand(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:

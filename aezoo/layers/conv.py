@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aezoo.errors import LayerError
 from aezoo.families import Count, NonNegativeInt, PositiveFloat, entries
 from aezoo.layers.linear import WeightedSpec
-from aezoo.specs import LayerSpec
+from aezoo.specs import Bounds, LayerSpec, with_zero
 from aezoo.stack import Aux
 
 _AXES = Field(json_schema_extra={"minItems": 1, "maxItems": 3})
@@ -206,9 +206,12 @@ class MaxPoolSpec(_PoolSpec):
     """The largest value of each window."""
 
     kind: Literal["max_pool"] = "max_pool"
-    keeps_range = "yes"
     switches: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
     """A name under which a `max_unpool` in the decoder finds where the largest values were."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return given
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
@@ -247,7 +250,6 @@ class MaxUnpoolSpec(LayerSpec):
     """
 
     kind: Literal["max_unpool"] = "max_unpool"
-    keeps_range = "with zero"
     switches: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
     """The name that the `max_pool` gave them."""
     kernel_size: Sizes
@@ -258,6 +260,10 @@ class MaxUnpoolSpec(LayerSpec):
     """The pooling's."""
     size: Sizes | None = None
     """Sizes to give back, where the pooling left a rest out."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return with_zero(given)
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *larger sizes)."""
@@ -273,7 +279,10 @@ class AvgPoolSpec(_PoolSpec):
     """The mean of each window; padding counts as zeros."""
 
     kind: Literal["avg_pool"] = "avg_pool"
-    keeps_range = "with zero"
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return with_zero(given)
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
@@ -299,11 +308,14 @@ class UpsampleSpec(LayerSpec):
     """Enlarges every axis by a factor: unpooling without switches, or interpolation."""
 
     kind: Literal["upsample"] = "upsample"
-    keeps_range = "with zero"
     scale_factor: PositiveFloat = 2.0
     mode: Literal["nearest", "zeros", "linear"] = "nearest"
     """`nearest` repeats each value over its window, `zeros` puts it into the window's first corner and zeros
     elsewhere, `linear` interpolates along every axis: bilinear on images."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return with_zero(given) if self.mode == "zeros" else given
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, channels, *sizes) -> (batch, channels, *sizes times scale_factor)."""

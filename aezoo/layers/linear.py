@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aezoo.errors import LayerError
 from aezoo.families import Count
 from aezoo.layers import activations as activations  # registers the kinds
-from aezoo.specs import ActivationSpec, LayerSpec
+from aezoo.specs import UNBOUNDED, ActivationSpec, Bounds, LayerSpec, dropped
 
 
 class WeightedSpec(LayerSpec):
@@ -27,6 +27,11 @@ class WeightedSpec(LayerSpec):
     """A name, or a mapping with the function's arguments."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the outputs set to zero in training."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        bounds = UNBOUNDED if self.activation is None else self.activation.reach()
+        return dropped(bounds, self.dropout)
 
     def followed(
         self, name: str, weights: nn.Module, norm: nn.Module | None, pad: nn.Module | None = None

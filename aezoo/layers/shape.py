@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from aezoo.errors import LayerError
-from aezoo.specs import ActivationSpec, Layers, LayerSpec, Shape
+from aezoo.specs import UNBOUNDED, ActivationSpec, Bounds, Layers, LayerSpec, Shape
 from aezoo.stack import Aux, Stack
 
 
@@ -14,7 +14,10 @@ class FlattenSpec(LayerSpec):
     """Each sample becomes a vector."""
 
     kind: Literal["flatten"] = "flatten"
-    keeps_range = "yes"
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return given
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, *in_shape) -> (batch, product of in_shape)."""
@@ -25,8 +28,11 @@ class UnflattenSpec(LayerSpec):
     """Each vector becomes an array of the given shape."""
 
     kind: Literal["unflatten"] = "unflatten"
-    keeps_range = "yes"
     shape: Shape
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return given
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, features) -> (batch, *shape)."""
@@ -62,6 +68,10 @@ class ResidualSpec(LayerSpec):
     layers: Layers
     activation: ActivationSpec | None = None
     """Applied to the sum."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return UNBOUNDED if self.activation is None else self.activation.reach()
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, *in_shape) -> (batch, *in_shape)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aezoo.errors import LayerError
 from aezoo.families import Count, Share
-from aezoo.specs import LayerSpec
+from aezoo.specs import Bounds, LayerSpec, with_zero
 from aezoo.stack import Exact
 
 
@@ -49,12 +49,15 @@ class TopKSpec(LayerSpec):
     """Keeps the k largest latents of each sample (k-sparse, arXiv:1312.5663, section 2.1)."""
 
     kind: Literal["topk"] = "topk"
-    keeps_range = "with zero"
     constrains = True
     k: Count
     """Latents kept."""
     by: Literal["value", "magnitude"] = "value"
     """Largest by signed value, as in the source, or by absolute value."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return with_zero(given)
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, *in_shape) -> (batch, *in_shape)."""
@@ -91,10 +94,13 @@ class LifetimeSpec(LayerSpec):
     """Keeps each latent for few samples of a batch (winner-take-all, arXiv:1409.2752, section 2)."""
 
     kind: Literal["lifetime"] = "lifetime"
-    keeps_range = "with zero"
     constrains = True
     rate: Share
     """Share of the batch's samples that keep a latent; a short last batch keeps the same share."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return with_zero(given)
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, *in_shape) -> (batch, *in_shape)."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from aezoo.errors import LayerError
 from aezoo.layers.conv import BATCH_NORM
-from aezoo.specs import LayerSpec
+from aezoo.specs import Bounds, LayerSpec, dropped
 
 
 class DropoutSpec(LayerSpec):
@@ -17,6 +17,10 @@ class DropoutSpec(LayerSpec):
     constrains = True
     p: Annotated[float, Field(gt=0, lt=1)]
     """Share of the values set to zero."""
+
+    def reach(self, given: Bounds) -> Bounds:
+        """Bounds of its output."""
+        return dropped(given, self.p)
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
         """(batch, *in_shape) -> (batch, *in_shape)."""
