@@ -367,7 +367,7 @@ def _spelled(folder: Path) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     numeric = {"parameters", "bytes", "value", "samples", *Headline}
-    words = {"variant", "input", "latents", "layer", "metric", "file", "plugin"}
+    words = {"variant", "measured on", "input", "latents", "layer", "metric", "file", "plugin"}
     for column in columns:
         # A heading of two words may take two lines, so that `list` fits into 80 columns.
         whole = column in numeric | words and column != "dead_latents"

@@ -287,26 +287,27 @@ class OptimizerSpec(FamilySpec):
     members: ClassVar[Members] = {}
 
 
-class AdamSpec(OptimizerSpec):
-    """Adam (Kingma and Ba, arXiv:1412.6980), fused where PyTorch has it."""
-
-    kind: Literal["adam"] = "adam"
+class _AdaptiveSpec(OptimizerSpec):
     lr: PositiveFloat = 1e-3
     """Learning rate of the first step."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Share of the running mean, and of the running mean square, that each step keeps."""
     eps: PositiveFloat = 1e-8
+    """Added to the root of the mean square."""
+
+
+class AdamSpec(_AdaptiveSpec):
+    """Adam (Kingma and Ba, arXiv:1412.6980), fused where PyTorch has it."""
+
+    kind: Literal["adam"] = "adam"
     weight_decay: NonNegativeFloat = 0.0
     """L2 penalty added to the gradient."""
 
 
-class AdamWSpec(OptimizerSpec):
+class AdamWSpec(_AdaptiveSpec):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), fused likewise."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: PositiveFloat = 1e-3
-    """Learning rate of the first step."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.01
     """Share of each weight that is taken off at each step, times the learning rate."""
 

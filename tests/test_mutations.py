@@ -583,10 +583,13 @@ def test_the_originals_are_valid(name: str, tmp_path: Path) -> None:
 
 def test_there_are_enough_mutations_of_every_kind() -> None:
     assert len(mutations()) >= 500
-    texts = b"\n".join(broken.text for broken in mutations()).decode("utf-8", "replace")
+    texts = "\n".join(written(data)[0] for data in originals().values())
     for family in FAMILIES:
         for kind in family.kinds() if family.family in ("layer", *PLACES) else ():
             assert f'"kind": "{kind}"' in texts
+    # Whichever of its mistakes were drawn: the kind itself may be what was misspelt.
+    mutated = {broken.label.partition(": ")[0].rpartition("-")[0] for broken in mutations()}
+    assert {name.rpartition("-")[0] for name in originals()} <= mutated
 
 
 def test_every_mutation_is_refused_as_a_spec_error(outcomes: list[Outcome]) -> None:
