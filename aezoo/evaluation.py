@@ -1,4 +1,4 @@
-"""Every metric, defined once, and the pass over a dataset that measures them.
+"""The pass over a dataset that measures every metric that applies.
 
 A value is computed from the weights and the data alone, so that anyone can compute it again; one that
 cannot be measured is null, with the reason.
@@ -6,21 +6,22 @@ cannot be measured is null, with the reason.
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 import torch
 from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder, Output, evaluating
 from aezoo.errors import DataError
-from aezoo.hookspecs import Register, hookimpl
 from aezoo.registry import registry
 from aezoo.samples import Rows, Samples
 from aezoo.specs import MetricSpec, Split, VariantSpec
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+EVAL_SEED = 0x5EED
+"""Whatever is drawn in an evaluation is the same in every epoch and every run."""
 BATCH = 1000
-"""Rows a pass handles at once; part of no definition, and sums are kept in double precision."""
+"""Rows a pass handles at once. Sums are kept in double precision, so that only what is drawn depends on it."""
 
 
 class Metric(TypedDict):
@@ -66,143 +67,16 @@ class Meter(ABC):
         """
 
 
-def _double(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
+    """The same values in double precision."""
     # Apple's GPUs have no double precision.
     return (x.cpu() if x.device.type == "mps" else x).double()
-
-
-class _SquaredError(Meter):
-    def __init__(self, per_row: bool) -> None:
-        self.per_row = per_row
-        self.total, self.rows, self.elements = 0.0, 0, 0
-
-    def update(self, output: Output, rows: Rows) -> None:
-        self.total += float((_double(output.x_hat) - _double(rows.target)).square().sum())
-        self.rows += len(rows.target)
-        self.elements += rows.target.numel()
-
-    def value(self) -> float:
-        return self.total / (self.rows if self.per_row else self.elements)
-
-
-class MseMetric(MetricSpec):
-    """Mean squared error of a reconstruction."""
-
-    kind: Literal["mse"] = "mse"
-    definition = "squared difference between reconstruction and target, mean over elements and samples"
-    better = "lower"
-
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _SquaredError(per_row=False)
-
-
-class SseMetric(MetricSpec):
-    """Squared error of a whole sample."""
-
-    kind: Literal["sse"] = "sse"
-    definition = (
-        "squared difference between reconstruction and target, summed over elements, mean over samples"
-    )
-    better = "lower"
-
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _SquaredError(per_row=True)
-
-
-class _Fvu(Meter):
-    def __init__(self, mean: Tensor | None) -> None:
-        self.mean = None if mean is None else _double(mean)
-        self.error, self.variance = 0.0, 0.0
-
-    def update(self, output: Output, rows: Rows) -> None:
-        if self.mean is None:
-            return
-        target = _double(rows.target)
-        self.error += float((_double(output.x_hat) - target).square().sum())
-        self.variance += float((target - self.mean).square().sum())
-
-    def value(self) -> float:
-        if self.mean is None:
-            raise NotMeasured("the mean of the training targets is not known")
-        if self.variance == 0:
-            raise NotMeasured("the targets do not vary")
-        return self.error / self.variance
-
-
-class FvuMetric(MetricSpec):
-    """Fraction of variance unexplained."""
-
-    kind: Literal["fvu"] = "fvu"
-    definition = (
-        "squared error over squared distance of the targets from the training mean; "
-        "predicting that mean gives 1"
-    )
-    better = "lower"
-
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _Fvu(ae.target_mean)
-
-
-class _Activity(Meter):
-    def __init__(self) -> None:
-        self.nonzero: Tensor | None = None
-        self.rows = 0
-
-    def update(self, output: Output, rows: Rows) -> None:
-        counts = _double((output.latents != 0).flatten(1).sum(0))
-        self.nonzero = counts if self.nonzero is None else self.nonzero + counts
-        self.rows += len(output.latents)
-
-    def counts(self) -> Tensor:
-        """How many samples each latent was non-zero for."""
-        if self.nonzero is None:
-            raise NotMeasured("no samples")
-        return self.nonzero
-
-    @abstractmethod
-    def value(self) -> float: ...
-
-
-class _L0(_Activity):
-    def value(self) -> float:
-        return float(self.counts().sum()) / self.rows
-
-
-class L0Metric(MetricSpec):
-    """Latents that are non-zero."""
-
-    kind: Literal["l0"] = "l0"
-    definition = "latents that are not exactly zero, summed over a sample, mean over samples"
-
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _L0()
-
-
-class _DeadLatents(_Activity):
-    def value(self) -> float:
-        return float((self.counts() == 0).sum())
-
-
-class DeadLatentsMetric(MetricSpec):
-    """Latents that are never used."""
-
-    kind: Literal["dead_latents"] = "dead_latents"
-    definition = "latents that are exactly zero for every sample, counted"
-    better = "lower"
-
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _DeadLatents()
 
 
 def evaluate(
     ae: Autoencoder, samples: Samples, *, dataset: str, split: str, batch_size: int = BATCH
 ) -> dict[str, Metric]:
-    """Measures every registered metric in one pass, in evaluation mode.
+    """Measures every registered metric that applies in one pass, in evaluation mode.
 
     Args:
         ae: left in the mode in which it was given.
@@ -217,8 +91,8 @@ def evaluate(
     Raises:
         DataError: the samples do not fit.
     """
-    specs = [registry.get("metric", kind)() for kind in registry.names("metric")]
-    meters: list[tuple[MetricSpec, Meter]] = [(spec, spec.build(ae)) for spec in specs]
+    specs = [cast(type[MetricSpec], registry.get("metric", kind))() for kind in registry.names("metric")]
+    meters: list[tuple[MetricSpec, Meter]] = [(spec, spec.build(ae)) for spec in specs if spec.applies(ae)]
     samples = samples.fitted_to(ae.spec)
     # A network may have no weights at all.
     weight = next(ae.parameters(), torch.empty(0))
@@ -265,10 +139,3 @@ def _entry(spec: MetricSpec, meter: Meter, dataset: str, split: str, n: int) -> 
         value=value, reason=reason, source="computed", dataset=dataset, split=split, n=n,
         definition=spec.definition,
     )  # fmt: skip
-
-
-@hookimpl
-def register_metrics(register: Register) -> None:
-    """Registers every built-in metric."""
-    for spec in (MseMetric, SseMetric, FvuMetric, L0Metric, DeadLatentsMetric):
-        register(spec)

@@ -15,6 +15,7 @@ from aezoo.autoencoder import Autoencoder, Batch, Output
 from aezoo.crew import Crew
 from aezoo.descent import Best, Schedule, optimizer_of, put_back, snapshot
 from aezoo.errors import AezooError, TrainingError
+from aezoo.evaluation import BATCH, EVAL_SEED
 from aezoo.layers.sparsity import Lifetime
 from aezoo.parts import at_paths, frozen, pairs_of, principal_components
 from aezoo.progress import EpochBar
@@ -23,9 +24,6 @@ from aezoo.specs import DescentStage, FitStage, GreedyStage, RecipeSpec, Variant
 from aezoo.tying import tied
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-EVAL_BATCH = 1000
-EVAL_SEED = 0x5EED
-"""Noise in evaluation is the same in every epoch and every run."""
 
 Term = Callable[[Output, Batch, Autoencoder], Tensor]
 
@@ -364,7 +362,7 @@ class Run:
         generator = Generator().manual_seed(EVAL_SEED)
         sums: dict[str, Tensor] = {}
         forward = self.crew.forward(part.ae, self._spanning(part.ae))
-        for rows in samples.in_order(self.spec, EVAL_BATCH):
+        for rows in samples.in_order(self.spec, BATCH):
             batch = self._batch(rows, epoch, step, generator, part)
             loss, values = self.recipe.objective(part.ae, batch, self.terms, forward)
             _add(sums, {"loss": loss, **values}, len(rows.input))

@@ -33,7 +33,7 @@ BUILTINS = (
     "aezoo.penalties",
     "aezoo.noises",
     "aezoo.datasets",
-    "aezoo.evaluation",
+    "aezoo.metrics",
     "aezoo.callbacks",
 )
 LOCAL = "register()"

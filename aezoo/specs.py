@@ -272,6 +272,10 @@ class MetricSpec(FamilySpec):
                 f"{cls.__qualname__}: every metric is measured with its defaults; give {needed[0]} one"
             )
 
+    def applies(self, ae: "Autoencoder") -> bool:
+        """Whether the number means anything for a network; it is left out where not. By default it does."""
+        return True
+
     @abstractmethod
     def build(self, ae: "Autoencoder") -> Any:
         """A fresh `aezoo.Meter` for one pass over the data."""

@@ -8,10 +8,11 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from aezoo.errors import DataError
-from aezoo.families import Count
+from aezoo.families import Count, NonNegativeInt, refusal
 from aezoo.samples import Samples, collected
 from aezoo.specs import DatasetSpec, Split
 from aezoo.transforms import from_numpy
@@ -101,6 +102,16 @@ def _from_torchvision(found: Any) -> Samples:
 class _TorchvisionSplits(DatasetSpec):
     """Training, validation and test splits of a torchvision dataset."""
 
+    classes: tuple[NonNegativeInt, ...] | None = None
+    """Labels to keep, in every split; None for all. One alone makes data for one-class detection."""
+
+    @field_validator("classes")
+    @classmethod
+    def _are_some(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or len(set(value)) < len(value)):
+            raise refusal("expected at least one label, each once")
+        return value
+
     def _name(self) -> str:
         raise TypeError(f"{type(self).__qualname__} names no dataset")
 
@@ -110,12 +121,23 @@ class _TorchvisionSplits(DatasetSpec):
     def load(self, split: Split) -> Samples:
         """One split, uint8."""
         samples = _torchvision(self._name(), train=split != "test")
-        if split == "test":
-            return samples
-        held = self._holdout()
-        if held >= len(samples):
-            raise DataError(f"{held} held-out samples leave none of {len(samples)} to train on")
-        return samples[: len(samples) - held] if split == "train" else samples[len(samples) - held :]
+        if split != "test":
+            held = self._holdout()
+            if held >= len(samples):
+                raise DataError(f"{held} held-out samples leave none of {len(samples)} to train on")
+            cut = len(samples) - held
+            samples = samples[:cut] if split == "train" else samples[cut:]
+        return samples if self.classes is None else _of_classes(samples, self.classes)
+
+
+def _of_classes(samples: Samples, classes: tuple[int, ...]) -> Samples:
+    assert samples.labels is not None
+    for label in classes:
+        if not (samples.labels == label).any():
+            known = ", ".join(str(int(found)) for found in samples.labels.unique()[:20])
+            raise DataError(f"classes: no sample has label {label}; {known} are there")
+    # Taken out for good: an index would keep the whole dataset in memory.
+    return samples[torch.isin(samples.labels, torch.tensor(classes)).nonzero()[:, 0]]
 
 
 class MnistSpec(_TorchvisionSplits):
