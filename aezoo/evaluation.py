@@ -21,7 +21,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 EVAL_SEED = 0x5EED
 """Whatever is drawn in an evaluation is the same in every epoch and every run."""
 BATCH = 1000
-"""Rows a pass handles at once. Sums are kept in double precision, so that only what is drawn depends on it."""
+"""Rows a pass handles at once. Sums are in double precision, so that only what is drawn depends on it."""
 
 
 class Metric(TypedDict):

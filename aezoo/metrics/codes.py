@@ -122,7 +122,7 @@ class _AtomArea(Meter):
 
 
 class AtomAreaMetric(MetricSpec):
-    """How much of the output an atom of the dictionary covers; small for local atoms, large for global ones."""
+    """How much of the output an atom of the dictionary covers: little if local, much if global."""
 
     kind: Literal["atom_area"] = "atom_area"
     definition = (

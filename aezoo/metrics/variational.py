@@ -91,7 +91,7 @@ def _likelihood(ae: Autoencoder) -> LossSpec | None:
 
 
 class KlMetric(MetricSpec):
-    """KL divergence of the latents from the prior, in nats (Kingma and Welling, arXiv:1312.6114, appendix B)."""
+    """KL divergence of the latents from the prior (Kingma and Welling, arXiv:1312.6114, appendix B)."""
 
     kind: Literal["kl"] = "kl"
     definition = (
