@@ -35,7 +35,7 @@ from aezoo.errors import (
     advise,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
-from aezoo.files import opened, write_durably
+from aezoo.files import opened, write_atomically, write_durably
 from aezoo.hookspecs import HOOKS
 from aezoo.registry import LOCAL, registry
 from aezoo.specs import AutoencoderSpec, Shape, VariantSpec
@@ -300,6 +300,27 @@ def _swap(target: Path, contents: Mapping[str, bytes], kept: list[str]) -> None:
                 shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[str, object]]) -> Path:
+    """Writes numbers into a folder's `metrics.json`, beside those that are there or in their place.
+
+    Args:
+        folder: as `save` wrote it.
+        found: name -> entry, measured on the folder's own weights.
+
+    Returns:
+        The file.
+
+    Raises:
+        CheckpointError: the metrics that are there cannot be read.
+    """
+    path = Path(folder) / METRICS
+    metrics = _read_metrics(path, None) | {name: dict(entry) for name, entry in found.items()}
+    # As `train` writes them: what was measured at the end, what was chosen by, what was recorded.
+    ordered = sorted(metrics, key=lambda name: (metrics[name]["source"] == "recorded", ".validation" in name))
+    write_atomically(path, pretty_json({name: metrics[name] for name in ordered}))
+    return path
 
 
 # -- loading ------------------------------------------------------------------------------------------

@@ -272,29 +272,59 @@ def train(
 @app.command()
 def evaluate(
     name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")],
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test. [default: test]", show_default=False)
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Measure by a protocol, such as few-label; `aezoo protocols` lists them."),
+    ] = None,
+    record: Annotated[bool, typer.Option(help="Write the numbers into the folder's metrics.json.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
     _take_in(plugin)
-    from aezoo import evaluation, zoo
+    from aezoo import checkpoint, evaluation, protocols, zoo
 
+    if protocol is not None and split is not None:
+        raise typer.BadParameter("a protocol says itself which splits it reads; leave --split out")
+    if record and not zoo.is_folder(name):
+        raise typer.BadParameter(f"--record writes into a folder; give one, such as ./{name}")
+    if record and split not in (None, "test"):
+        raise typer.BadParameter("--record keeps numbers of the test split; leave --split out")
+    split = split or "test"
     ae = zoo.load(name)
-    found = evaluation.evaluate_again(ae, split)
+    found = protocols.run_protocol(protocol, ae) if protocol else evaluation.evaluate_again(ae, split)
+    if record:
+        checkpoint.record_metrics(Path(name).expanduser(), found)
     if as_json:
         _print_json(found)
         return
     table = _table("metric", "computed now", "published", "samples")
     for metric, entry in found.items():
         published = ae.metrics.get(metric, {})
-        same_split = published.get("split") == split
+        same_split = published.get("split") == entry["split"]
         table.add_row(
             metric,
             _number(entry["value"], digits=8),
             _number(published.get("value"), digits=8) if same_split else "-",
             f"{entry['n']:,}",
         )
+    out.print(table)
+
+
+@app.command("protocols")
+def protocols_(as_json: Json = False) -> None:
+    """List the protocols: measurements that take more than one pass over a split."""
+    from aezoo import protocols
+
+    if as_json:
+        _print_json({name: protocol.summary for name, protocol in protocols.PROTOCOLS.items()})
+        return
+    table = _table("protocol", "what is measured")
+    for name, protocol in protocols.PROTOCOLS.items():
+        table.add_row(name, protocol.summary)
     out.print(table)
 
 
@@ -367,7 +397,7 @@ def _spelled(folder: Path) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     numeric = {"parameters", "bytes", "value", "samples", *Headline}
-    words = {"variant", "measured on", "input", "latents", "layer", "metric", "file", "plugin"}
+    words = {"variant", "measured on", "input", "latents", "layer", "metric", "file", "plugin", "protocol"}
     for column in columns:
         # A heading of two words may take two lines, so that `list` fits into 80 columns.
         whole = column in numeric | words and column != "dead_latents"

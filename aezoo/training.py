@@ -21,8 +21,9 @@ from aezoo.builder import build, skeleton
 from aezoo.crew import Crew, joined_crew
 from aezoo.documents import spec_sha256
 from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
-from aezoo.evaluation import Metric, evaluate
+from aezoo.evaluation import EVAL_SEED, Metric, evaluate
 from aezoo.fitting import Callback, Plan, Run
+from aezoo.metrics.noise import corrupted
 from aezoo.progress import EpochBar
 from aezoo.registry import registry
 from aezoo.resuming import ResumeFile
@@ -383,11 +384,15 @@ def _measured(
 
 
 def preview_inputs(spec: VariantSpec, n: int = 12) -> Tensor:
-    """The first inputs of the recipe's validation split, scaled, (n, *input shape).
+    """The first inputs of the recipe's validation split, scaled, and corrupted where the recipe says so.
+
+    Returns:
+        (n, *input shape).
 
     Raises:
         DataError: the recipe names no dataset, or it is not here.
     """
     if spec.recipe.dataset is None:
         raise DataError("the recipe names no dataset to draw a preview of")
-    return spec.recipe.dataset.load("validation").fitted_to(spec).rows(slice(0, n), spec).input
+    x = spec.recipe.dataset.load("validation").fitted_to(spec).rows(slice(0, n), spec).input
+    return corrupted(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))

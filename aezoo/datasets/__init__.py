@@ -2,7 +2,7 @@
 
 from aezoo.datasets.arrays import ArraySpec, WindowsSpec
 from aezoo.datasets.images import ImagesSpec
-from aezoo.datasets.named import FashionMnistSpec, MnistSpec, TorchvisionSpec
+from aezoo.datasets.named import FashionMnistSpec, MnistSpec, TorchvisionSpec, TorchvisionSplits
 from aezoo.datasets.tables import TableSpec
 from aezoo.datasets.toys import PhotoPatchesSpec, SwissRollSpec
 from aezoo.hookspecs import Register, hookimpl
@@ -16,6 +16,7 @@ __all__ = [
     "SwissRollSpec",
     "TableSpec",
     "TorchvisionSpec",
+    "TorchvisionSplits",
     "WindowsSpec",
 ]
 

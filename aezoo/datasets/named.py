@@ -99,7 +99,7 @@ def _from_torchvision(found: Any) -> Samples:
     return Samples(inputs, None, torch.as_tensor(labels))
 
 
-class _TorchvisionSplits(DatasetSpec):
+class TorchvisionSplits(DatasetSpec):
     """Training, validation and test splits of a torchvision dataset."""
 
     classes: tuple[NonNegativeInt, ...] | None = None
@@ -140,7 +140,7 @@ def _of_classes(samples: Samples, classes: tuple[int, ...]) -> Samples:
     return samples[torch.isin(samples.labels, torch.tensor(classes)).nonzero()[:, 0]]
 
 
-class MnistSpec(_TorchvisionSplits):
+class MnistSpec(TorchvisionSplits):
     """MNIST handwritten digits, 28 x 28 gray; the last 10,000 training images are the validation split.
 
     LeCun, Bottou, Bengio and Haffner, Proc. IEEE 86 (1998).
@@ -152,7 +152,7 @@ class MnistSpec(_TorchvisionSplits):
         return "MNIST"
 
 
-class FashionMnistSpec(_TorchvisionSplits):
+class FashionMnistSpec(TorchvisionSplits):
     """Fashion-MNIST clothing, 28 x 28 gray; the last 10,000 training images are the validation split.
 
     Xiao, Rasul and Vollgraf, arXiv:1708.07747.
@@ -164,7 +164,7 @@ class FashionMnistSpec(_TorchvisionSplits):
         return "FashionMNIST"
 
 
-class TorchvisionSpec(_TorchvisionSplits):
+class TorchvisionSpec(TorchvisionSplits):
     """Any torchvision dataset with a training and a test split whose images have one size."""
 
     kind: Literal["torchvision"] = "torchvision"

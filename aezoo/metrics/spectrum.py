@@ -1,6 +1,6 @@
 """Artefacts that upsampling leaves in images: Odena, Dumoulin and Olah, doi:10.23915/distill.00003."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ def error_power(x_hat: Tensor, target: Tensor) -> Tensor:
     Returns:
         (height, width), frequency 0 at [0, 0] as `torch.fft.fft2` has it.
     """
-    return torch.fft.fft2(double(x_hat) - double(target)).abs().square().sum((0, 1))
+    spectrum = cast(Tensor, torch.fft.fft2(double(x_hat) - double(target)))
+    return spectrum.abs().square().sum((0, 1))
 
 
 class _Checkerboard(Meter):

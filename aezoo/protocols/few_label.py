@@ -1,0 +1,145 @@
+"""Few labels: what an encoder that saw many samples without labels is worth where few have one.
+
+Ten draws of balanced labels, a linear head, the encoder trained along, against the same network from random
+weights. What must be chosen is chosen on the validation split, by a draw of its own.
+"""
+
+import statistics
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from aezoo.autoencoder import Autoencoder
+from aezoo.builder import build, skeleton
+from aezoo.evaluation import BATCH, Metric
+from aezoo.protocols.latents import Probe
+from aezoo.protocols.protocol import Protocol, entry, inputs_of, labels_of, samples_of
+from aezoo.specs import Split
+
+LABELS = (100, 1000)
+DRAWS = 10
+STEPS = 300
+ROWS = 100
+"""Labelled samples in a step."""
+HEAD_RATE = 3e-3
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+"""Learning rates of the encoder, of which the best on the validation split is taken."""
+
+
+class Labelled(NamedTuple):
+    """Inputs (n, *shape) and classes (n,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+class FewLabel(Protocol):
+    """Fine-tunes a classifier on few labels."""
+
+    name = "few-label"
+    summary = f"accuracy after fine-tuning on {LABELS[0]} and {LABELS[1]:,} labels, against random weights"
+
+    def objection(self, ae: Autoencoder) -> str | None:
+        """A dataset without classes."""
+        return Probe().objection(ae)
+
+    def run(self, ae: Autoencoder) -> dict[str, Metric]:
+        """`few_label.N`, `few_label.N.scratch` and the standard deviation of each over draws."""
+        train, validation, test = (_labelled(ae, split) for split in ("train", "validation", "test"))
+        found: dict[str, Metric] = {}
+        for n in LABELS:
+            for scratch in (False, True):
+                # The draw that chooses is none of the ten that are measured.
+                chosen = _drawn(train, n, DRAWS)
+                rate = max(RATES, key=lambda r: _accuracy(ae, chosen, validation, r, DRAWS, scratch))
+                accuracies = [
+                    _accuracy(ae, _drawn(train, n, draw), test, rate, draw, scratch) for draw in range(DRAWS)
+                ]
+                start = "random weights" if scratch else "the variant's weights"
+                definition = (
+                    f"accuracy of a linear head on the latents after {STEPS} steps on {n:,} balanced labels, "
+                    f"encoder "
+                    f"trained along from {start} (its learning rate, {rate:g}, chosen on the validation "
+                    f"split), "
+                    "{} over " + f"{DRAWS} draws"
+                )
+                name = f"few_label.{n}" + (".scratch" if scratch else "")
+                found[name] = entry(
+                    ae, statistics.mean(accuracies), len(test.y), definition.format("mean"), "protocol"
+                )
+                found[f"{name}.std"] = entry(
+                    ae, statistics.stdev(accuracies), len(test.y), definition.format("standard deviation"),
+                    "protocol",
+                )  # fmt: skip
+        return found
+
+
+def _labelled(ae: Autoencoder, split: Split) -> Labelled:
+    samples = samples_of(ae, split)
+    return Labelled(inputs_of(ae, samples).unflatten(1, ae.spec.input.shape), labels_of(samples))
+
+
+def _drawn(train: Labelled, n: int, seed: int) -> Labelled:
+    """A balanced draw of n labelled samples."""
+    generator = Generator().manual_seed(seed)
+    classes = sorted(set(cast(list[int], train.y.tolist())))
+    each = n // len(classes)
+    places: list[Tensor] = []
+    for label in classes:
+        there = torch.nonzero(train.y == label)[:, 0]
+        places.append(there[torch.randperm(len(there), generator=generator)[:each]])
+    index = torch.cat(places)
+    return Labelled(train.x[index], train.y[index])
+
+
+def _accuracy(
+    ae: Autoencoder, labelled: Labelled, measured: Labelled, rate: float, seed: int, scratch: bool
+) -> float:
+    """Accuracy on `measured` of a classifier trained on `labelled`."""
+    generator = Generator().manual_seed(seed)
+    network = build(ae.spec, seed=seed) if scratch else _copy(ae)
+    # Sampling layers give the mean, and nothing is dropped; gradients flow all the same.
+    network.eval()
+    classes = int(measured.y.max()) + 1
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        head = nn.Linear(network.latents, classes)
+    with torch.no_grad():
+        start = network.encode(labelled.x).flatten(1)
+    shift, scale = start.mean(0), start.std(0).clamp(min=1e-6)
+
+    def logits(x: Tensor) -> Tensor:
+        return head((network.encode(x).flatten(1) - shift) / scale)
+
+    groups = [
+        {"params": list(network.encoder.parameters()), "lr": rate},
+        {"params": list(head.parameters()), "lr": HEAD_RATE},
+    ]
+    optimizer = torch.optim.Adam(groups, fused=True)
+    order: list[Tensor] = []
+    for _ in range(STEPS):
+        if not order:
+            order = _batches(torch.randperm(len(labelled.y), generator=generator), ROWS)
+        rows = order.pop()
+        optimizer.zero_grad()
+        F.cross_entropy(logits(labelled.x[rows]), labelled.y[rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        right = sum(
+            int((logits(x).argmax(1) == y).sum())
+            for x, y in zip(_batches(measured.x, BATCH), _batches(measured.y, BATCH), strict=True)
+        )
+    return right / len(measured.y)
+
+
+def _batches(x: Tensor, size: int) -> list[Tensor]:
+    return [x[start : start + size] for start in range(0, len(x), size)]
+
+
+def _copy(ae: Autoencoder) -> Autoencoder:
+    other = skeleton(ae.spec, ae.shapes)
+    state = {name: tensor.detach().clone() for name, tensor in ae.encoder.state_dict().items()}
+    other.encoder.load_state_dict(state, strict=True, assign=True)
+    return other
