@@ -37,6 +37,7 @@ _ROOMS = {
     "fitting": ("Callback", "TrainingState"),
     "hookspecs": ("PLUGIN_API", "hookimpl"),
     "plots": ("reconstructions",),
+    "protocols": ("run_protocol",),
     "registry": ("contributors", "load_plugin_file", "register"),
     "samples": ("Rows", "Samples", "pairs"),
     "specs": (

@@ -66,6 +66,7 @@ from aezoo.fitting import TrainingState as TrainingState
 from aezoo.hookspecs import PLUGIN_API as PLUGIN_API
 from aezoo.hookspecs import hookimpl as hookimpl
 from aezoo.plots import reconstructions as reconstructions
+from aezoo.protocols import run_protocol as run_protocol
 from aezoo.registry import contributors as contributors
 from aezoo.registry import load_plugin_file as load_plugin_file
 from aezoo.registry import register as register

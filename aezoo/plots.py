@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder, evaluating
+from aezoo.errors import NotSupportedError
+from aezoo.metrics.codes import dictionary as atoms_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,10 +52,142 @@ def reconstructions(ae: Autoencoder, x: Tensor, *, columns: int = 12) -> "Figure
         _draw(axes[2][column], out.x_hat[column], ae.spec.output.range)
     for row, title in enumerate(("input", "latents", "reconstruction")):
         axes[row][0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9, color=INK)
-    name: str = getattr(ae.spec, "name", "autoencoder")
     shape = " x ".join(map(str, ae.latent_shape))
-    figure.suptitle(f"{name}: {shape} latents", fontsize=11, color=INK, y=0.98)
+    figure.suptitle(f"{_name(ae)}: {shape} latents", fontsize=11, color=INK, y=0.98)
     figure.subplots_adjust(left=1.05 / (0.8 * columns + 1.1), right=0.99, top=0.88, bottom=0.03, hspace=0.08)
+    return figure
+
+
+def images(
+    x: Tensor, *, columns: int = 12, value_range: tuple[float, float] | None = (0.0, 1.0), title: str = ""
+) -> "Figure":
+    """A grid of images.
+
+    Args:
+        x: (batch, 1 or 3, height, width), on any device.
+        columns: images in a row.
+        value_range: drawn from black to white; None for the smallest and the largest value there is.
+        title: written above.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    rows = math.ceil(len(x) / columns)
+    figure, axes = _grid(rows, columns, title)
+    for index, one in enumerate(axes.flat):
+        if index < len(x):
+            _draw(one, x[index], value_range)
+        else:
+            one.axis("off")
+    return figure
+
+
+def dictionary(ae: Autoencoder, *, columns: int = 16, most: int = 128) -> "Figure":
+    """The atoms of a decoder of one linear layer: what each latent adds to the output.
+
+    Blue takes away, red adds; each atom has a scale of its own.
+
+    Args:
+        ae: its decoder is one linear layer, and its target an image.
+        columns: atoms in a row.
+        most: how many are drawn, the first ones.
+
+    Returns:
+        A Matplotlib figure.
+
+    Raises:
+        NotSupportedError: another decoder, or targets that are no images of one channel.
+    """
+    atoms = atoms_of(ae)
+    if atoms is None or atoms.ndim != 4 or atoms.shape[1] != 1:
+        raise NotSupportedError("a dictionary is drawn of decoders of one linear layer, for gray images")
+    atoms = atoms[:most].cpu().float()
+    figure, axes = _grid(math.ceil(len(atoms) / columns), columns, f"{_name(ae)}: atoms of the dictionary")
+    for index, one in enumerate(axes.flat):
+        one.axis("off")
+        if index < len(atoms):
+            spread = float(atoms[index].abs().max()) or 1.0
+            one.imshow(atoms[index, 0].numpy(), cmap="RdBu_r", vmin=-spread, vmax=spread)
+    return figure
+
+
+@torch.no_grad()
+def walk(ae: Autoencoder, x: Tensor, *, steps: int = 12) -> "Figure":
+    """Reconstructions along straight lines between the latents of pairs of samples.
+
+    Args:
+        ae: left in the mode in which it was given; its decoder needs latents alone.
+        x: (2 n, *input shape); each two that follow one another are the ends of a row.
+        steps: images in a row, both ends included.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    with evaluating(ae):
+        latents = ae.encode(x.to(next(ae.parameters())))
+        start, end = latents[0::2], latents[1::2]
+        share = torch.linspace(0, 1, steps).to(latents).view(-1, *[1] * (latents.ndim - 1))
+        made = torch.cat([ae.decode(a + share * (b - a)) for a, b in zip(start, end, strict=True)])
+    return images(made, columns=steps, value_range=ae.spec.output.range, title=f"{_name(ae)}: walks")
+
+
+@torch.no_grad()
+def manifold(ae: Autoencoder, *, side: int = 20) -> "Figure":
+    """What two latents stand for, over the quantiles of a standard normal prior.
+
+    Kingma and Welling, arXiv:1312.6114, appendix A.
+
+    Args:
+        ae: with two latents; left in the mode in which it was given.
+        side: images along each axis.
+
+    Returns:
+        A Matplotlib figure.
+
+    Raises:
+        NotSupportedError: another number of latents.
+    """
+    if ae.latent_shape != (2,):
+        raise NotSupportedError(f"a manifold is drawn of two latents, not of {ae.latent_shape}")
+    at = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
+    down, across = torch.meshgrid(-at, at, indexing="ij")
+    with evaluating(ae):
+        latents = torch.stack([across.flatten(), down.flatten()], 1)
+        made = ae.decode(latents.to(next(ae.parameters())))
+    return images(made, columns=side, value_range=ae.spec.output.range, title=f"{_name(ae)}: its plane")
+
+
+def embedding(latents: Tensor, labels: Tensor, *, title: str = "") -> "Figure":
+    """Two latents of many samples as points, coloured by label; more latents by their two largest components.
+
+    Args:
+        latents: (batch, latents), at least two latents.
+        labels: (batch,), whole numbers for classes, or floating point for a scale.
+        title: written above.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    points = latents.detach().cpu().float().flatten(1)
+    if points.shape[1] > 2:
+        points = points - points.mean(0)
+        points = points @ cast(Tensor, torch.linalg.svd(points, full_matrices=False)[2])[:2].T
+    figure = Figure(figsize=(6, 5), dpi=120, facecolor="white")
+    axes = figure.subplots()
+    classes = not labels.is_floating_point()
+    drawn = axes.scatter(
+        *points.T.numpy(), c=labels.cpu().numpy(), s=5, linewidths=0, cmap="tab10" if classes else "viridis"
+    )
+    if classes:
+        axes.legend(*drawn.legend_elements(num=cast(Any, None)), fontsize=8, frameon=False, loc="center left",
+                    bbox_to_anchor=(1, 0.5))  # fmt: skip
+    else:
+        figure.colorbar(drawn)
+    _bare(axes)
+    axes.set_title(title, fontsize=11, color=INK)
+    figure.tight_layout()
     return figure
 
 
@@ -62,6 +196,24 @@ def png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _grid(rows: int, columns: int, title: str) -> tuple["Figure", "NDArray[Any]"]:
+    from matplotlib.figure import Figure
+
+    head = 0.35 if title else 0.05
+    height = 0.55 * rows + head
+    figure = Figure(figsize=(0.55 * columns + 0.1, height), dpi=120, facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.suptitle(title, fontsize=10, color=INK, y=1 - 0.08 / height, va="top")
+    figure.subplots_adjust(
+        left=0.005, right=0.995, bottom=0.02 / rows, top=1 - head / height, hspace=0.06, wspace=0.06
+    )
+    return figure, axes
+
+
+def _name(ae: Autoencoder) -> str:
+    return getattr(ae.spec, "name", "autoencoder")
 
 
 def _draw(axes: "Axes", x: Tensor, value_range: tuple[float, float] | None) -> None:

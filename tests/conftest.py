@@ -12,7 +12,7 @@ AEZOO = Path(__file__).parent.parent / "aezoo"
 UNCHECKED = {"__init__", "families", "specs"}
 install_import_hook(
     [f"aezoo.{path.stem}" for path in AEZOO.glob("*.py") if path.stem not in UNCHECKED]
-    + ["aezoo.datasets", "aezoo.layers"],
+    + ["aezoo.datasets", "aezoo.layers", "aezoo.metrics", "aezoo.protocols"],
     "beartype.beartype",
 )
 

@@ -136,6 +136,15 @@ METRICS: dict[str, list[dict[str, Any]]] = {
     "fvu": [{}],
     "l0": [{}],
     "dead_latents": [{}],
+    "hoyer": [{}],
+    "atom_area": [{}],
+    "denoised_mse": [{}],
+    "noisy_input_mse": [{}],
+    "noisy_target_mse": [{}],
+    "checkerboard": [{}],
+    "kl": [{}],
+    "log_likelihood": [{}],
+    "elbo": [{}],
 }
 
 BY_FAMILY: dict[str, dict[str, Any]] = {

@@ -74,7 +74,7 @@ class _Hoyer(Meter):
         latents = double(output.latents).flatten(1)
         root = math.sqrt(latents.shape[1])
         used = latents[(latents != 0).any(1)]
-        each = (root - used.abs().sum(1) / used.norm(dim=1)) / (root - 1)
+        each = (root - used.abs().sum(1) / used.square().sum(1).sqrt()) / (root - 1)
         self.total += float(each.sum())
         self.rows += len(used)
 
@@ -155,4 +155,4 @@ def dictionary(ae: Autoencoder) -> Tensor | None:
     linear = dict(weighted[0].named_children()).get("linear")
     if not isinstance(linear, nn.Linear) or linear.out_features != math.prod(ae.spec.output.shape):
         return None
-    return linear.weight.T.unflatten(1, ae.spec.output.shape).detach()
+    return linear.weight.detach().T.reshape(-1, *ae.spec.output.shape)

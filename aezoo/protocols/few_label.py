@@ -40,6 +40,9 @@ class FewLabel(Protocol):
 
     name = "few-label"
     summary = f"accuracy after fine-tuning on {LABELS[0]} and {LABELS[1]:,} labels, against random weights"
+    gives = tuple(
+        f"few_label.{n}{start}{what}" for n in LABELS for start in ("", ".scratch") for what in ("", ".std")
+    )
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A dataset without classes."""

@@ -32,6 +32,7 @@ class Activity(Protocol):
 
     name = "activity"
     summary = "latents above 1 % of the largest value that each had on the training split"
+    gives = ("active_latents",)
     SHARE = 0.01
 
     def objection(self, ae: Autoencoder) -> str | None:
@@ -56,6 +57,7 @@ class Stability(Protocol):
 
     name = "stability"
     summary = "change of the latents under small input noise, relative to their spread over samples"
+    gives = ("latent_change",)
     STD = 0.1
 
     def objection(self, ae: Autoencoder) -> str | None:
@@ -90,6 +92,7 @@ class Probe(Protocol):
 
     name = "probe"
     summary = "accuracy of logistic regression on the latents, beside the same on the input values"
+    gives = ("probe_accuracy", "probe_accuracy.input")
     ROWS = 10_000
 
     def objection(self, ae: Autoencoder) -> str | None:
@@ -132,6 +135,7 @@ class Unrolling(Protocol):
 
     name = "unrolling"
     summary = "rank correlation of a latent with where along the roll a point lies, beside PCA's"
+    gives = ("rank_correlation", "rank_correlation.pca")
 
     def objection(self, ae: Autoencoder) -> str | None:
         """Any dataset but a swiss roll."""

@@ -19,10 +19,12 @@ class Protocol(ABC):
     Attributes:
         name: as it is asked for.
         summary: what is measured, in one line.
+        gives: names of its numbers.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    gives: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def objection(self, ae: Autoencoder) -> str | None:

@@ -29,6 +29,7 @@ class Noise(Protocol):
 
     name = "noise"
     summary = "error from an input with Gaussian noise of variance 0.1 to the clean target"
+    gives = ("gaussian.denoised_mse", "gaussian.noisy_input_mse")
     NOISE = GaussianSpec(std=0.1**0.5, clip=(0.0, 1.0))
 
     def objection(self, ae: Autoencoder) -> str | None:
@@ -70,6 +71,7 @@ class OneClass(Protocol):
 
     name = "one-class"
     summary = "area under the ROC curve of the reconstruction error against all other classes, beside PCA's"
+    gives = ("auroc", "auroc.pca")
     COMPONENTS = 32
 
     def objection(self, ae: Autoencoder) -> str | None:
@@ -121,6 +123,7 @@ class Subspace(Protocol):
 
     name = "subspace"
     summary = "largest principal angle between the decoder's span and that of the principal components"
+    gives = ("principal_angle",)
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A decoder that is not a single linear layer without an activation."""
