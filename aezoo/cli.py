@@ -8,7 +8,7 @@ import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from aezoo.errors import AdviceWarning, AezooError, TrainingError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from aezoo.autoencoder import Autoencoder
 
 app = typer.Typer(
     name="aezoo",
@@ -243,8 +246,18 @@ def train(
         raise TrainingError(f"{text}; --resume goes on with it, delete it to begin anew")
     overwrite = overwrite or (resume and checkpoint.is_unfinished(target))
     checkpoint.check_target(target, overwrite=overwrite)
+
+    def save(ae: "Autoencoder") -> None:
+        files: dict[str, bytes] = {}
+        try:
+            inputs = training.preview_inputs(variant)
+            files[checkpoint.PREVIEW] = plots.png(plots.reconstructions(ae, inputs))
+        finally:
+            # Whatever becomes of the picture, what was learnt is kept.
+            checkpoint.save(ae, target, overwrite=overwrite, files=files)
+
     try:
-        ae = training.train(variant, device=device, resume=kept)
+        ae = training.train(variant, device=device, resume=kept, save=save)
     except (TrainingInterrupted, TrainingError) as error:
         if error.ae is not None and crew.rank_of_environment() == 0:
             folder = checkpoint.save(error.ae, target, overwrite=overwrite)
@@ -253,20 +266,14 @@ def train(
         raise
     if crew.rank_of_environment() > 0:
         return
-    files: dict[str, bytes] = {}
-    try:
-        files[checkpoint.PREVIEW] = plots.png(plots.reconstructions(ae, training.preview_inputs(variant)))
-    finally:
-        # Whatever becomes of the picture, what was learnt is kept.
-        folder = checkpoint.save(ae, target, overwrite=overwrite, files=files)
     if as_json:
-        _print_json({"folder": str(folder), "metrics": ae.metrics})
+        _print_json({"folder": str(target), "metrics": ae.metrics})
         return
     table = _table("metric", "value", "split", "samples")
     for metric, entry in ae.metrics.items():
         table.add_row(metric, _number(entry["value"]), str(entry["split"]), f"{entry['n']:,}")
     out.print(table)
-    out.print(escape(f"folder: {folder}; load it with aezoo.load({_spelled(folder)!r})"))
+    out.print(escape(f"folder: {target}; load it with aezoo.load({_spelled(target)!r})"))
 
 
 @app.command()

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ def train(
     progress: bool = True,
     max_parameters: int | None = None,
     resume: str | os.PathLike[str] | None = None,
+    save: Callable[[Autoencoder], object] | None = None,
 ) -> Autoencoder:
     """Trains a variant by its recipe.
 
@@ -61,6 +62,8 @@ def train(
         max_parameters: as for `build`.
         resume: a local file in which every epoch's end is kept. Where it is there, the training goes on
             from it, and the weights come out as if it had never been cut off; it is deleted at the end.
+        save: called with what was trained before the file of `resume` is deleted, so that a disk which is
+            full by then costs nothing. Where several processes train together, the first one's alone.
 
     Returns:
         The autoencoder in evaluation mode, with `metrics`, `history` and `training_record`.
@@ -77,7 +80,7 @@ def train(
         recipe = spec.recipe.model_copy(update={"dataset": data})
         spec, data = spec.model_copy(update={"recipe": recipe}), None
     check_recipe(skeleton(spec, max_parameters=max_parameters), spec)
-    return _Training(spec, data, device, callbacks, progress, max_parameters, resume).run()
+    return _Training(spec, data, device, callbacks, progress, max_parameters, resume, save).run()
 
 
 class _Training:
@@ -92,8 +95,10 @@ class _Training:
         progress: bool,
         max_parameters: int | None,
         resume: str | os.PathLike[str] | None,
+        save: Callable[[Autoencoder], object] | None,
     ) -> None:
         recipe = spec.recipe
+        self.save = save
         self.spec, self.recipe, self.progress, self.max_parameters = spec, recipe, progress, max_parameters
         self.start = None if recipe.init_from is None else _starting_point(spec, recipe.init_from)
         self.device = pick_device(device)
@@ -151,6 +156,8 @@ class _Training:
         ae.metrics = cast(dict[str, dict[str, Any]], measured)
         ae.training_record = self._record(plan, trained)
         ae.source = Source("trained")
+        if self.save is not None and self.crew.writes:
+            self.save(ae)
         if self.file is not None and self.crew.writes:
             self.file.remove()
         return ae

@@ -1,6 +1,7 @@
-"""Writes docs/zoo.md and docs/claims.md from the folders alone: `python docs/generate.py`.
+"""Writes docs/zoo.md and docs/claims.md from the folders, and docs/metrics.md from the code.
 
-No number stands in this file but those of others that ours are compared with.
+Run it by `python docs/generate.py`. No number stands in this file but those of others that ours are compared
+with.
 """
 
 import json
@@ -459,11 +460,49 @@ def verdict(claim: Claim) -> str:
     return "Holds." if claim.holds(lambda name, metric: number(name, metric) or 0.0) else "Does not hold."
 
 
-PAGES = {"zoo.md": zoo_page, "claims.md": claims_page}
+# -- the metrics --------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """docs/metrics.md."""
+    from aezoo.protocols import PROTOCOLS
+    from aezoo.registry import registry
+
+    specs: list[Any] = [registry.get("metric", kind) for kind in registry.names("metric")]
+    rows = [
+        [f"`{spec.declared_kind}`", spec.definition, "" if spec.better == "neither" else spec.better]
+        for spec in specs
+        if registry.contributor("metric", spec.declared_kind).name == "aezoo"
+    ]
+    protocols = [
+        [f"`{name}`", protocol.summary, ", ".join(f"`{key}`" for key in protocol.gives)]
+        for name, protocol in PROTOCOLS.items()
+    ]
+    parts = [
+        "# Metrics and protocols",
+        "Written by `python docs/generate.py` from the code; a test holds it current.",
+        "`aezoo evaluate NAME` measures every metric that applies to a variant in one pass over its test "
+        "split, in "
+        "evaluation mode, and shows the published numbers beside it. In `metrics.json`, those of the "
+        "validation split "
+        "end in `.validation`; after a refit, whose weights have seen that split, they are the first "
+        "round's.",
+        table(["metric", "definition", "better"], rows),
+        "`aezoo evaluate NAME --protocol PROTOCOL` measures what takes more than one pass. `--record` writes "
+        "what was "
+        "measured into the `metrics.json` of a folder of your own. What is drawn is seeded, and what must be "
+        "chosen "
+        "is chosen on the validation split.",
+        table(["protocol", "what is measured", "gives"], protocols),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {"zoo.md": zoo_page, "claims.md": claims_page, "metrics.md": metrics_page}
 
 
 def main() -> None:
-    """Writes both pages."""
+    """Writes every page."""
     for name, page in PAGES.items():
         (HERE / name).write_text(page(), "utf-8")
         print(HERE / name)

@@ -1,15 +1,19 @@
 """The command line: what it prints, and how it refuses."""
 
+import errno
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import aezoo
-from aezoo import cli
+from aezoo import cli, files, plots
+from aezoo.protocols import PROTOCOLS, run_protocol
+from aezoo.training import preview_inputs
 from tests.examples import small
 
 
@@ -204,3 +208,196 @@ def test_refusals_are_one_clear_line(
     if code == 1:
         assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# -- protocols ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rolled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder with a network for a swiss roll, which needs no data; nobody trained or measured it."""
+    monkeypatch.chdir(tmp_path)
+    dense = {"kind": "linear", "bias": False}
+    recipe = {"dataset": {"kind": "swiss_roll", "count": 100}, "reconstruction": "mse", "threads": 1}
+    spec = aezoo.VariantSpec.model_validate(
+        small(
+            name="rolled", input={"shape": [3]}, encoder=[dense | {"out_features": 2}],
+            decoder=[dense | {"out_features": 3}], recipe=recipe | {"stages": [{"kind": "fit", "epochs": 1}]},
+        )
+    )  # fmt: skip
+    aezoo.save(aezoo.build(spec), "rolled")
+    return "./rolled"
+
+
+def metrics_of(folder: str) -> dict[str, Any]:
+    return json.loads((Path(folder) / "metrics.json").read_text("utf-8"))
+
+
+def test_protocols_lists_each_with_what_it_measures(run: Any) -> None:
+    code, out, err = run("protocols")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["protocol", "what", "is", "measured"]
+    assert [line.split()[0] for line in lines[1:]] == list(PROTOCOLS)
+    for line, protocol in zip(lines[1:], PROTOCOLS.values(), strict=True):
+        assert line.rstrip().endswith(protocol.summary)
+    code, out, err = run("protocols", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {name: protocol.summary for name, protocol in PROTOCOLS.items()}
+
+
+def test_help_tells_of_protocols(run: Any) -> None:
+    assert " protocols " in run("--help")[1]
+    code, out, _ = run("protocols", "--help")
+    assert code == 0
+    assert "Usage: aezoo protocols" in out
+    out = run("evaluate", "--help")[1]
+    for option in ("--protocol", "--record", "--split"):
+        assert option in out
+
+
+def test_evaluate_measures_by_a_protocol(run: Any, rolled: str) -> None:
+    code, out, err = run("evaluate", rolled, "--protocol", "unrolling", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found == run_protocol("unrolling", aezoo.load(rolled))
+    code, out, err = run("evaluate", rolled, "--protocol", "unrolling")
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines()[1:]]
+    # Nothing is published beside it yet.
+    assert rows == [[name, f"{entry['value']:.8g}", "-", "10"] for name, entry in found.items()]
+    assert metrics_of(rolled) == {}
+
+
+def test_record_keeps_what_was_measured(run: Any, rolled: str) -> None:
+    code, out, err = run("evaluate", rolled, "--protocol", "unrolling", "--record", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert metrics_of(rolled) == found
+    code, out, _ = run("evaluate", rolled, "--protocol", "stability", "--record", "--json")
+    assert code == 0
+    assert metrics_of(rolled) == aezoo.load(rolled).metrics == found | json.loads(out)
+    # Measured again, a number stands beside the one that was kept.
+    rows = [line.split() for line in run("evaluate", rolled, "--protocol", "unrolling")[1].splitlines()[1:]]
+    assert all(now == published for _, now, published, _ in rows)
+
+
+@pytest.mark.parametrize("options", [[], ["--split", "test"]])
+def test_record_keeps_the_metrics_of_the_test_split_too(run: Any, rolled: str, options: list[str]) -> None:
+    code, out, err = run("evaluate", rolled, "--record", "--json", *options)
+    assert (code, err) == (0, "")
+    assert metrics_of(rolled) == json.loads(out)
+    assert metrics_of(rolled)["mse"]["split"] == "test"
+
+
+def test_record_finds_a_folder_in_the_home_folder(
+    run: Any, rolled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = run("evaluate", "~/rolled", "--protocol", "stability", "--record")
+    assert (code, err) == (0, "")
+    assert list(metrics_of(rolled)) == ["latent_change"]
+
+
+SPLIT_WORDS = "a protocol says itself which splits it reads; leave --split out"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["fc-64", "--record"], 2, "--record writes into a folder; give one, such as ./fc-64"),
+        (["rolled", "--record"], 2, "--record writes into a folder; give one, such as ./rolled"),
+        (["rolled", "--protocol", "stability", "--record"], 2, "give one, such as ./rolled"),
+        (["./rolled", "--protocol", "stability", "--split", "test"], 2, SPLIT_WORDS),
+        (["fc-64", "--protocol", "nix", "--split", "train"], 2, SPLIT_WORDS),
+        (["./rolled", "--record", "--split", "validation"], 2, "--record keeps numbers of the test split"),
+        (["./rolled", "--record", "--split", "tset"], 2, "--record keeps numbers of the test split"),
+        (["./rolled", "--protocol"], 2, "requires an argument"),
+        (["./rolled", "--protocol", "stabilty"], 1, "no protocol 'stabilty' (did you mean 'stability'?)"),
+        (["./rolled", "--protocol", "probe", "--record"], 1,
+         "the protocol probe does not apply: the dataset has no classes"),
+        (["./rolled", "--protocol", "noise"], 1, "the protocol noise does not apply: it is defined for"),
+        (["fc-64", "--protocol", "one-class"], 1,
+         "the protocol one-class does not apply: the network was trained on every class"),
+        (["fc-46", "--protocol", "probe"], 1, "no variant 'fc-46' (did you mean 'fc-64'?)"),
+        (["./nowhere", "--protocol", "probe", "--record"], 1, "nowhere is no folder"),
+    ],
+)  # fmt: skip
+def test_evaluate_refuses_in_one_clear_line(
+    run: Any, rolled: str, arguments: list[str], code: int, words: str
+) -> None:
+    found, out, err = run("evaluate", *arguments)
+    assert found == code, err
+    assert words in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err
+    assert out == ""
+    if code == 1:
+        assert err.count("\n") == 1
+    assert metrics_of(rolled) == {}
+
+
+def test_a_record_that_cannot_be_written_is_refused_in_one_line(
+    run: Any, rolled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_settle", full)
+    code, out, err = run("evaluate", rolled, "--protocol", "stability", "--record")
+    assert (code, out) == (1, "")
+    assert "could not be written: No space left on device" in err
+    assert err.count("\n") == 1
+
+
+# -- the preview --------------------------------------------------------------------------------------
+
+
+def with_noises(rolled: str, *noises: dict[str, Any]) -> aezoo.VariantSpec:
+    spec = aezoo.load(rolled).spec
+    assert isinstance(spec, aezoo.VariantSpec)
+    return spec.replace({"recipe.noises": noises})
+
+
+def clean(spec: aezoo.VariantSpec) -> torch.Tensor:
+    """The validation split, in order."""
+    assert spec.recipe.dataset is not None
+    samples = spec.recipe.dataset.load("validation")
+    return samples.inputs[samples.index]
+
+
+def test_a_preview_shows_clean_inputs_where_the_recipe_has_no_noise(rolled: str) -> None:
+    spec = with_noises(rolled)
+    assert torch.equal(preview_inputs(spec, 4), clean(spec)[:4])
+
+
+def test_a_preview_shows_inputs_as_the_recipe_corrupts_them(rolled: str) -> None:
+    spec = with_noises(rolled, {"kind": "masking", "share": 0.34, "value": 50.0})
+    random_state = torch.get_rng_state()
+    shown = preview_inputs(spec, 6)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    masked = shown == 50
+    # A third of three values is one.
+    assert masked.sum(1).tolist() == [1] * 6
+    assert torch.equal(shown[~masked], clean(spec)[:6][~masked])
+    assert torch.equal(preview_inputs(spec, 6), shown)
+
+
+def test_a_preview_has_gone_through_every_noise_in_order(rolled: str) -> None:
+    all_seven = {"kind": "masking", "share": 1.0, "value": 7.0}
+    shown = preview_inputs(with_noises(rolled, {"kind": "gaussian", "std": 1.0}, all_seven))
+    assert torch.equal(shown, torch.full((10, 3), 7.0))
+    shown = preview_inputs(with_noises(rolled, all_seven, {"kind": "gaussian", "std": 0.5}))
+    assert 0 < (shown - 7).abs().max() < 3
+
+
+def test_train_draws_the_noisy_inputs(run: Any, rolled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[torch.Tensor] = []
+    monkeypatch.setattr(plots, "reconstructions", lambda ae, x: drawn.append(x))
+    monkeypatch.setattr(plots, "png", lambda figure: b"picture")
+    spec = with_noises(rolled, {"kind": "gaussian", "std": 0.5})
+    Path("noisy.yaml").write_text(aezoo.to_yaml(spec))
+    code, _, err = run("train", "noisy.yaml", "--out", "noisy", "--device", "cpu")
+    assert code == 0, err
+    assert torch.equal(drawn[0], preview_inputs(spec))
+    assert not torch.equal(drawn[0], clean(spec))
+    assert Path("noisy/preview.png").read_bytes() == b"picture"

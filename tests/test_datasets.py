@@ -721,6 +721,155 @@ def test_a_dataset_without_splits_is_refused() -> None:
         dataset.load("test")
 
 
+# -- classes chosen of a named dataset ----------------------------------------------------------------
+
+
+class Kinds:
+    """Three classes by turns, already on disk; no two images are the same."""
+
+    def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
+        n = 24 if train else 9
+        self.data = bytes_of(n, 4, 4, seed=int(train))
+        self.targets = torch.arange(n) % 3
+
+
+class Lopsided(Kinds):
+    """The same without class 0 among the samples that are held out, the last six."""
+
+    def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
+        super().__init__(root, train)
+        self.targets[-6:] = 1
+
+
+class Many(Kinds):
+    """Thirty classes."""
+
+    def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
+        self.data, self.targets = bytes_of(90, 4, 4), torch.arange(90) % 30
+
+
+class Nameless(Kinds):
+    """Images alone."""
+
+    targets = None
+
+    def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
+        self.data = bytes_of(9, 1, 4, 4)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor]:
+        return (self.data[index],)
+
+
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., aezoo.DatasetSpec]:
+    """Gives one of these datasets; a quarter of the training images is held out."""
+    fake = SimpleNamespace(Kinds=Kinds, Lopsided=Lopsided, Many=Many, Nameless=Nameless)
+    monkeypatch.setattr(named, "torchvision_datasets", lambda: fake)
+
+    def spec(name: str = "Kinds", **options: Any) -> aezoo.DatasetSpec:
+        data = {"kind": "torchvision", "name": name, "holdout": 6}
+        return aezoo.DatasetSpec.model_validate(data | options)
+
+    return spec
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("classes", [(1,), (0, 2), (2, 0), (0, 1, 2)])
+def test_chosen_classes_are_the_same_images_of_the_same_split_in_order(
+    kinds: Any, classes: tuple[int, ...], split: str
+) -> None:
+    everything, chosen = kinds().load(split), kinds(classes=classes).load(split)
+    assert everything.labels is not None
+    rows = [row for row, label in enumerate(everything.labels.tolist()) if label in classes]
+    assert len(chosen) == len(rows) == len(everything) * len(classes) // 3
+    assert torch.equal(chosen.inputs, everything.inputs[rows])
+    assert torch.equal(chosen.labels, everything.labels[rows])
+    # An index into the whole would keep all of it in memory.
+    assert chosen.index is None
+
+
+def test_all_classes_are_the_whole_dataset(kinds: Any) -> None:
+    for split in ("train", "validation", "test"):
+        whole = kinds().load(split).sha256()
+        assert kinds(classes=[0, 1, 2]).load(split).sha256() == kinds(classes=None).load(split).sha256()
+        assert kinds(classes=[0, 1, 2]).load(split).sha256() == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "split", "words"),
+    [
+        ("Kinds", [7], "train", "no sample has label 7; 0, 1, 2 are there"),
+        ("Kinds", [1, 9, 8], "test", "no sample has label 9; 0, 1, 2 are there"),
+        ("Lopsided", [0], "validation", "no sample has label 0; 1 are there"),
+        ("Many", [30], "test", f"no sample has label 30; {', '.join(map(str, range(20)))} are there"),
+    ],
+)
+def test_a_class_that_is_not_there_is_refused_by_those_that_are(
+    kinds: Any, name: str, classes: list[int], split: str, words: str
+) -> None:
+    with pytest.raises(DataError, match=f"^classes: {words}$"):
+        kinds(name, classes=classes).load(split)
+
+
+def test_classes_of_a_dataset_without_labels_are_refused(kinds: Any) -> None:
+    assert len(kinds("Nameless").load("test")) == 9
+    with pytest.raises(DataError, match=r"^classes: .* has no labels$"):
+        kinds("Nameless", classes=[1]).load("test")
+
+
+NAMED = [{"kind": "mnist"}, {"kind": "fashion_mnist"}, {"kind": "torchvision", "name": "KMNIST"}]
+
+
+@pytest.mark.parametrize("dataset", NAMED, ids=lambda dataset: dataset["kind"])
+@pytest.mark.parametrize(
+    ("classes", "problem"),
+    [
+        ([], "classes: expected at least one label, each once"),
+        ([3, 3], "classes: expected at least one label, each once"),
+        ([1, 2, 1], "classes: expected at least one label, each once"),
+        ([3, -1], "classes.1: expected greater than or equal to 0, found -1"),
+        ([1.5], "classes.0: expected an integer, found 1.5"),
+        (["3"], "classes.0: expected an integer, found '3'"),
+        ([True], "classes.0: expected an integer, found True"),
+        (3, "classes: expected a list, found 3"),
+    ],
+)
+def test_classes_are_labels_each_once(dataset: dict[str, Any], classes: object, problem: str) -> None:
+    with pytest.raises(aezoo.SpecError) as error:
+        SPEC.replace({"recipe.dataset": dataset | {"classes": classes}})
+    assert str(error.value) == f"recipe.dataset.{problem}"
+
+
+@pytest.mark.parametrize("dataset", NAMED, ids=lambda dataset: dataset["kind"])
+@pytest.mark.parametrize("classes", [None, (3,), (8, 0)])
+def test_classes_come_back_from_a_written_spec(
+    dataset: dict[str, Any], classes: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    whole = SPEC.replace({"recipe.dataset": dataset})
+    spec = SPEC.replace({"recipe.dataset": dataset | {"classes": classes}})
+    assert spec.recipe.dataset.classes == classes  # type: ignore[union-attr]
+    assert (spec == whole) == (classes is None)
+    assert aezoo.VariantSpec.model_validate_json(spec.model_dump_json()) == spec
+    (tmp_path / "spec.yaml").write_text(aezoo.to_yaml(spec))
+    assert aezoo.read_spec(tmp_path / "spec.yaml") == spec
+    assert ("classes" in (tmp_path / "spec.yaml").read_text()) == (classes is not None)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_classes_of_mnist_are_what_its_files_hold(split: str) -> None:
+    images, labels = by_hand("MNIST", "test" if split == "test" else "train")
+    part = {"train": slice(50_000), "validation": slice(50_000, None), "test": slice(None)}[split]
+    images, labels = images[part], labels[part]
+    of_two = (labels == 3) | (labels == 8)
+    dataset = aezoo.DatasetSpec.model_validate({"kind": "mnist", "classes": [8, 3]})
+    found = dataset.load(split)  # pyright: ignore[reportArgumentType]
+    assert found.sha256() == Samples(images[of_two], None, labels[of_two]).sha256()
+
+
 # -- torchvision beside a CPU build of torch ----------------------------------------------------------
 
 

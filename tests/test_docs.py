@@ -110,7 +110,7 @@ def test_the_layer_of_ones_own_works_as_written(repository: Path) -> None:
     assert aezoo.PLUGIN_API == 1
 
 
-@pytest.mark.parametrize("name", ["zoo.md", "claims.md"])
+@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md"])
 def test_what_is_written_from_the_folders_is_current(
     name: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

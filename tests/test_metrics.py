@@ -117,7 +117,9 @@ def test_hoyer_lies_between_0_and_1_whatever_the_scale_and_the_order(
     expected = value(identity(n), "hoyer", latents)
     assert 0 <= expected <= 1
     order = torch.randperm(n, generator=Generator().manual_seed(seed))
-    assert value(identity(n), "hoyer", -scale * latents[:, order]) == pytest.approx(expected, rel=1e-5)
+    assert value(identity(n), "hoyer", -scale * latents[:, order]) == pytest.approx(
+        expected, rel=1e-5, abs=1e-6
+    )
 
 
 def test_hoyer_is_of_all_the_latents_of_an_image_at_once() -> None:
@@ -211,10 +213,10 @@ TO_IMAGE = {"kind": "unflatten", "shape": [1, 4, 4]}
         (["flatten", linear(16)], [TO_IMAGE, CONV], False),
         # Weights of pooled latents are not those of one latent.
         ([CONV], [{"kind": "max_pool", "kernel_size": 2}, "flatten", linear(16), TO_IMAGE], False),
-        # Where an atom goes depends on what the encoder hands over.
+        # Which weights a latent meets depends on what the encoder hands over.
         (
-            [{"kind": "max_pool", "kernel_size": 2}],
-            [{"kind": "max_unpool", "kernel_size": 2}, "flatten", linear(16), TO_IMAGE],
+            [{"kind": "max_pool", "kernel_size": 1, "switches": "a"}],
+            [{"kind": "max_unpool", "kernel_size": 1, "switches": "a"}, "flatten", linear(16), TO_IMAGE],
             False,
         ),
         (["flatten", keep(16)], [TO_IMAGE], False),
@@ -248,7 +250,7 @@ def test_a_network_that_knows_the_clean_sample_leaves_no_noise() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(std=st.floats(0.01, 10), share=st.floats(0, 1), rows=st.integers(1, 20), seed=st.integers(0, 1000))
+@given(std=st.floats(0.01, 10), share=st.floats(0.01, 1), rows=st.integers(1, 20), seed=st.integers(0, 1000))
 def test_the_input_is_corrupted_by_all_noises_in_their_order(
     std: float, share: float, rows: int, seed: int
 ) -> None:
@@ -398,6 +400,8 @@ def test_power_is_summed_over_batches_not_averaged_over_their_ratios() -> None:
 
 TRANSPOSED = {"kind": "conv_transpose", "out_channels": 1, "kernel_size": 2, "stride": 2}
 CONV_1 = {"kind": "conv", "out_channels": 1, "kernel_size": 1}
+SWITCHES = {"switches": "a"}
+UNPOOL = {"kind": "max_unpool", "kernel_size": 2, **SWITCHES}
 
 
 @pytest.mark.parametrize(
@@ -405,7 +409,7 @@ CONV_1 = {"kind": "conv", "out_channels": 1, "kernel_size": 1}
     [
         ((1, 4, 6), [POOL], [UPSAMPLE], True),
         ((1, 4, 6), [POOL], [TRANSPOSED], True),
-        ((1, 4, 6), [POOL], [{"kind": "max_unpool", "kernel_size": 2}], True),
+        ((1, 4, 6), [POOL | SWITCHES], [UNPOOL], True),
         ((1, 8, 8), [POOL | {"repeat": 2}], [TRANSPOSED | {"repeat": 2}], True),
         ((1, 4, 6), [CONV_1], [CONV_1], False),
         ((1, 4, 4), ["flatten", linear(3)], [linear(16), TO_IMAGE], False),
@@ -608,11 +612,52 @@ def test_a_plain_autoencoder_has_no_bound() -> None:
     assert not {"kl", *LIKELIHOOD} & set(found(ae, uniform(3, 4)))
 
 
-@pytest.mark.parametrize("behind", [linear(2), linear(3), {"kind": "unflatten", "shape": [2, 1]}])
-def test_a_bound_takes_latents_that_are_drawn_themselves(behind: Any) -> None:
-    """What is drawn goes through more of the encoder here, and is not what the decoder takes."""
-    ae = net((4,), [linear(4), "gaussian_sample", behind], ["flatten", linear(4)])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        [linear(4), "gaussian_sample", linear(2)],
+        [linear(4), "gaussian_sample", linear(3)],
+        [linear(4), "gaussian_sample", {"kind": "unflatten", "shape": [2, 1]}],
+        [linear(2), {"kind": "residual", "layers": [linear(4), "gaussian_sample"]}],
+    ],
+)
+def test_a_bound_takes_latents_that_are_drawn_themselves(encoder: list[Any]) -> None:
+    """Here something else is done to what is drawn before the decoder takes it."""
+    ae = net((4,), encoder, ["flatten", linear(4)])
     assert not set(LIKELIHOOD) & set(found(ae, uniform(3, 4)))
+
+
+def test_the_decoder_is_given_what_it_needs_for_what_is_drawn() -> None:
+    encoder = [POOL | SWITCHES, CONV_1 | {"out_channels": 2}, "gaussian_sample"]
+    ae = net((1, 4, 4), encoder, [UNPOOL], data=MSE_SUM)
+    for name in ("weight", "bias"):
+        ae.state_dict()[f"encoder.1.conv.{name}"].zero_()
+    x, target = uniform(5000, 1, 4, 4), torch.zeros(5000, 1, 4, 4)
+    # Each of four windows gets a draw of variance 1 in one of its four places.
+    expected = -4 - 8 * math.log(math.pi)
+    assert abs(value(ae, "log_likelihood", x, target) - expected) < 5 * math.sqrt(4 * 2 / 5000)
+
+
+@pytest.mark.parametrize(
+    ("data", "activation", "bias", "target"),
+    [
+        (MSE_SUM, None, math.nan, 0.0),
+        ("bce", "sigmoid", math.nan, 0.0),
+        # There is no Bernoulli variable with such a mean, and none that gives such a value.
+        ("bce", None, 1.5, 0.0),
+        ("bce", "sigmoid", 0.0, 1.5),
+    ],
+)
+def test_a_likelihood_that_is_no_number_is_null(
+    data: Any, activation: str | None, bias: float, target: float
+) -> None:
+    ae = variational(3, 2, 4, data, activation)
+    blind(ae)
+    ae.state_dict()["decoder.0.linear.bias"].fill_(bias)
+    entries = found(ae, normal(5, 3), torch.full((5, 4), target))
+    for kind in LIKELIHOOD:
+        assert (entries[kind]["value"], entries[kind]["reason"]) == (None, "the result is nan")
+    assert entries["kl"]["reason"] is None
 
 
 # -- all of them --------------------------------------------------------------------------------------

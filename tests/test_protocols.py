@@ -387,6 +387,13 @@ def test_a_latent_that_is_always_zero_correlates_with_nothing() -> None:
     assert run_protocol("unrolling", ae)["rank_correlation"]["value"] == pytest.approx(1.0, abs=1e-12)
 
 
+def test_latents_that_are_all_the_same_have_no_rank_correlation() -> None:
+    found = run_protocol("unrolling", linear(aezoo.DatasetSpec.model_validate(ROLL), torch.zeros(2, 3)))
+    assert found["rank_correlation"]["value"] is None
+    assert found["rank_correlation"]["reason"]
+    assert found["rank_correlation.pca"]["value"] > 0  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("refit", [False, True])
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_principal_components_unroll_as_far_as_scipy_says(latents: int, refit: bool) -> None:
@@ -711,6 +718,12 @@ def test_a_class_with_too_few_samples_is_no_balanced_draw() -> None:
         run_protocol("few-label", linear(data, torch.eye(2)))
 
 
+@pytest.mark.usefixtures("few")
+def test_fewer_labels_than_classes_are_too_few() -> None:
+    with pytest.raises(DataError, match=r"20 .*25 classes"):
+        run_protocol("few-label", linear(splits_of_classes(25, train=500), torch.eye(25)))
+
+
 def test_a_latent_that_no_labelled_sample_uses_drowns_no_other(few: pytest.MonkeyPatch) -> None:
     few.setattr(few_label, "RATES", (1e-9,))
     # Rare enough to be zero in the training data altogether.
@@ -784,8 +797,8 @@ def test_a_network_of_another_precision_gives_nearly_the_same(
 ) -> None:
     ae = suited(name, monkeypatch)
     expected = numbers(run_protocol(name, ae))
-    found = numbers(run_protocol(name, ae.to(dtype)))
-    assert found == pytest.approx(expected, rel=1e-5 if dtype == torch.float64 else 0.2, abs=0.1)
+    # Rounding may change the order of two samples, and noise is drawn anew.
+    assert numbers(run_protocol(name, ae.to(dtype))) == pytest.approx(expected, rel=0.2, abs=0.1)
 
 
 @pytest.mark.usefixtures("few")
@@ -909,10 +922,17 @@ def test_a_number_that_json_does_not_have_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "metrics.json"), ('{"mse": 3}', "mse: expected an object, found int"), ('{"mse": {}}', "mse")],
+    [("{", "metrics.json"), ('{"mse": 3}', "mse: expected an object, found int")],
 )
 def test_numbers_that_cannot_be_read_are_left_alone(folder: Path, text: str, words: str) -> None:
     (folder / "metrics.json").write_text(text)
     with pytest.raises(ConfigError, match=words):
         record_metrics(folder, {"active_latents": metric(3.0)})
     assert (folder / "metrics.json").read_text() == text
+
+
+def test_an_entry_that_does_not_say_where_it_is_from_is_kept(folder: Path) -> None:
+    # Such a folder loads.
+    (folder / "metrics.json").write_text('{"mse": {"value": 1}}')
+    record_metrics(folder, {"active_latents": metric(3.0)})
+    assert kept(folder) == {"mse": {"value": 1}, "active_latents": metric(3.0)}

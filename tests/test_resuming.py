@@ -479,6 +479,25 @@ def test_a_finished_variant_is_not_replaced_by_resume(run: Run, tmp_path: Path) 
     )
 
 
+def test_a_folder_that_cannot_be_written_costs_no_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, target, kept = written(tmp_path, epochs=2), tmp_path / "to", tmp_path / ".to.resume"
+    assert run("train", spec, "--out", tmp_path / "whole")[0] == 0
+    with monkeypatch.context() as full:
+
+        def write(path: Path, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        full.setattr("aezoo.checkpoint.write_durably", write)
+        code, _, err = run("train", spec, "--out", target)
+        assert (code, err) == (1, f"{target} could not be written: No space left on device\n")
+    assert kept.exists()
+    assert run("train", spec, "--out", target, "--resume")[0] == 0
+    assert not kept.exists()
+    assert sha256(target) == sha256(tmp_path / "whole")
+
+
 def test_resume_with_nothing_to_go_on_with_begins_anew(run: Run, tmp_path: Path) -> None:
     spec = written(tmp_path, epochs=2)
     assert run("train", spec, "--out", tmp_path / "a", "--resume")[0] == 0
