@@ -150,7 +150,8 @@ MEASURED = [
     (name, protocol.name)
     for name in VARIANTS
     for protocol in PROTOCOLS.values()
-    if protocol.gives[0] in aezoo.get_entry(name)["metrics"]
+    # Fine-tuning hundreds of classifiers takes longer than all other tests.
+    if protocol.name != "few-label" and protocol.gives[0] in aezoo.get_entry(name)["metrics"]
 ]
 
 
@@ -159,16 +160,20 @@ MEASURED = [
 @pytest.mark.parametrize(("name", "protocol"), MEASURED)
 def test_every_number_of_a_protocol_is_computed_again(name: str, protocol: str) -> None:
     ae = aezoo.load(name)
-    if protocol == "few-label":
-        # Half an hour for all that it was run for; the record at least is whole.
-        assert set(PROTOCOLS[protocol].gives) <= set(ae.metrics)
-        return
     found = aezoo.run_protocol(protocol, ae)
     assert set(found) == set(PROTOCOLS[protocol].gives)
     for key, metric in found.items():
         # A probe stops where an optimizer of another library deems it good enough.
         loose = 5e-3 if protocol == "probe" else 1e-4
         assert metric["value"] == pytest.approx(ae.metrics[key]["value"], rel=loose, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fc-64", "vae-16", "denoise-gaussian", "conv-fc"])
+def test_few_labels_were_measured_whole(name: str) -> None:
+    metrics = aezoo.load(name).metrics
+    for key in PROTOCOLS["few-label"].gives:
+        assert metrics[key]["source"] == "protocol"
+        assert 0 < metrics[key]["value"] < 1
 
 
 def test_the_zoo_stays_small(repository: Path) -> None:
