@@ -73,6 +73,12 @@ def double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
+def applicable(ae: Autoencoder) -> list[MetricSpec]:
+    """Every registered metric that means anything for a network."""
+    specs = [cast(type[MetricSpec], registry.get("metric", kind))() for kind in registry.names("metric")]
+    return [spec for spec in specs if spec.applies(ae)]
+
+
 def evaluate(
     ae: Autoencoder, samples: Samples, *, dataset: str, split: str, batch_size: int = BATCH
 ) -> dict[str, Metric]:
@@ -91,8 +97,7 @@ def evaluate(
     Raises:
         DataError: the samples do not fit.
     """
-    specs = [cast(type[MetricSpec], registry.get("metric", kind))() for kind in registry.names("metric")]
-    meters: list[tuple[MetricSpec, Meter]] = [(spec, spec.build(ae)) for spec in specs if spec.applies(ae)]
+    meters: list[tuple[MetricSpec, Meter]] = [(spec, spec.build(ae)) for spec in applicable(ae)]
     samples = samples.fitted_to(ae.spec)
     # A network may have no weights at all.
     weight = next(ae.parameters(), torch.empty(0))

@@ -21,11 +21,10 @@ from aezoo.builder import build, skeleton
 from aezoo.crew import Crew, joined_crew
 from aezoo.documents import spec_sha256
 from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
-from aezoo.evaluation import EVAL_SEED, Metric, evaluate
+from aezoo.evaluation import EVAL_SEED, Metric, applicable, evaluate
 from aezoo.fitting import Callback, Plan, Run
 from aezoo.metrics.noise import corrupted
 from aezoo.progress import EpochBar
-from aezoo.registry import registry
 from aezoo.resuming import ResumeFile
 from aezoo.samples import Data, Samples, gather
 from aezoo.specs import DatasetSpec, RecipeSpec, VariantSpec
@@ -248,13 +247,13 @@ class _Training:
     def _unfinished(self, reason: str) -> Autoencoder:
         """What there is of a training that did not come to its end; nothing of it was measured."""
         self._finish(self.splits.train)
-        metrics: dict[str, Metric] = {}
-        for kind in registry.names("metric"):
-            definition: str = registry.get("metric", kind).definition
-            metrics[kind] = Metric(
+        metrics = {
+            str(spec.declared_kind): Metric(
                 value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
-                definition=definition,
-            )  # fmt: skip
+                definition=spec.definition,
+            )
+            for spec in applicable(self.ae)
+        }  # fmt: skip
         self.ae.metrics = cast(dict[str, dict[str, Any]], metrics)
         self.ae.history = self.before + self.history
         record = self._record(Plan(), time.perf_counter() - self.clock)

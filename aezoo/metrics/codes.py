@@ -115,7 +115,7 @@ class _AtomArea(Meter):
 
     def value(self) -> float:
         power = self.atoms.square()
-        power = power[(power > 0).any(1)]
+        power = power[(power != 0).any(1)]
         if len(power) == 0:
             raise NotMeasured("every atom is zero")
         return float((power.sum(1).square() / power.square().sum(1)).mean()) / power.shape[1]
@@ -153,6 +153,7 @@ def dictionary(ae: Autoencoder) -> Tensor | None:
     if len(weighted) != 1 or ae.decoder.needs:
         return None
     linear = dict(weighted[0].named_children()).get("linear")
-    if not isinstance(linear, nn.Linear) or linear.out_features != math.prod(ae.spec.output.shape):
+    sizes = (ae.latents, math.prod(ae.spec.output.shape))
+    if not isinstance(linear, nn.Linear) or (linear.in_features, linear.out_features) != sizes:
         return None
     return linear.weight.detach().T.reshape(-1, *ae.spec.output.shape)

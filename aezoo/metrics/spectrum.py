@@ -7,10 +7,9 @@ from torch import Tensor
 
 from aezoo.autoencoder import Autoencoder, Output
 from aezoo.evaluation import Meter, NotMeasured, double
+from aezoo.layers.conv import ConvTransposeSpec, MaxUnpoolSpec, UpsampleSpec
 from aezoo.samples import Rows
-from aezoo.specs import MetricSpec
-
-UPSAMPLING = ("conv_transpose", "max_unpool", "upsample")
+from aezoo.specs import LayerSpec, MetricSpec
 
 
 def error_power(x_hat: Tensor, target: Tensor) -> Tensor:
@@ -47,6 +46,12 @@ class _Checkerboard(Meter):
         return float(at / 3 / others)
 
 
+def _upsamples(layer: LayerSpec) -> bool:
+    if isinstance(layer, ConvTransposeSpec):
+        return layer.stride not in (1, (1, 1))
+    return isinstance(layer, MaxUnpoolSpec | UpsampleSpec)
+
+
 class CheckerboardMetric(MetricSpec):
     """Energy of a pattern that alternates from pixel to pixel, as upsampling by two leaves it."""
 
@@ -61,7 +66,7 @@ class CheckerboardMetric(MetricSpec):
     def applies(self, ae: Autoencoder) -> bool:
         """To images of even size from a decoder that upsamples."""
         shape = ae.spec.output.shape
-        upsamples = any(layer.declared_kind in UPSAMPLING for layer in ae.spec.resolved().decoder)
+        upsamples = any(_upsamples(layer) for layer in ae.spec.resolved().decoder)
         return upsamples and len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0
 
     def build(self, ae: Autoencoder) -> Meter:

@@ -12,11 +12,11 @@ from aezoo.evaluation import EVAL_SEED, Meter, double
 from aezoo.losses import BceSpec, MseSpec
 from aezoo.samples import Rows
 from aezoo.specs import LossSpec, MetricSpec, VariantSpec
+from aezoo.stack import declared
 
 LIKELIHOOD = (
-    "Bernoulli where the recipe's data term is bce; where it is mse, the normal distribution whose squared "
-    "error "
-    "the recipe weighs (variance 1/2 for an unweighted sum over elements)"
+    "Bernoulli where the data term is bce; where it is mse, the normal distribution whose squared error the "
+    "recipe weighs (variance 1/2 for an unweighted sum)"
 )
 
 
@@ -72,7 +72,11 @@ def log_likelihood(x_hat: Tensor, target: Tensor, loss: LossSpec) -> Tensor:
     """
     x_hat, target = x_hat.flatten(1), target.flatten(1)
     if isinstance(loss, BceSpec):
-        return -F.binary_cross_entropy(x_hat, target, reduction="none").sum(1)
+        # PyTorch raises (on a GPU: dies) for values outside [0, 1], NaN included; there is no likelihood.
+        inside = ((x_hat >= 0) & (x_hat <= 1) & (target >= 0) & (target <= 1)).all(1)
+        x_hat, target = (values.nan_to_num(0).clamp(0, 1) for values in (x_hat, target))
+        each = -F.binary_cross_entropy(x_hat, target, reduction="none").sum(1)
+        return each.where(inside, math.nan)
     assert isinstance(loss, MseSpec)
     elements = x_hat.shape[1]
     precision = 2 * loss.weight / (1 if loss.reduction == "sum" else elements)
@@ -85,7 +89,10 @@ def _is_variational(ae: Autoencoder) -> bool:
 
 
 def _likelihood(ae: Autoencoder) -> LossSpec | None:
-    """The data term, where it stands for a likelihood."""
+    """The data term, where it stands for a likelihood and the latents are what the last layer draws."""
+    last = ae.encoder[len(ae.encoder) - 1]
+    if not {"mean", "log_var"} <= set(declared(last)[0]) or getattr(last, "sample_prior", None) is None:
+        return None
     loss = ae.spec.recipe.reconstruction if isinstance(ae.spec, VariantSpec) else None
     return loss if isinstance(loss, BceSpec | MseSpec) and loss.weight > 0 else None
 
@@ -120,7 +127,7 @@ class LogLikelihoodMetric(MetricSpec):
 
     def applies(self, ae: Autoencoder) -> bool:
         """To variational autoencoders with a data term that stands for a likelihood."""
-        return _is_variational(ae) and _likelihood(ae) is not None
+        return _likelihood(ae) is not None
 
     def build(self, ae: Autoencoder) -> Meter:
         """Makes the meter."""
@@ -134,15 +141,14 @@ class ElboMetric(MetricSpec):
 
     kind: Literal["elbo"] = "elbo"
     definition = (
-        "log likelihood of the target at one draw of the latents minus the KL divergence (beta is 1, "
-        "whatever the "
-        f"recipe weighs it by), mean over samples, nats; {LIKELIHOOD}"
+        "log likelihood of the target at one draw of the latents minus the KL divergence (whose beta is 1 "
+        f"here), mean over samples, nats; {LIKELIHOOD}"
     )
     better = "higher"
 
     def applies(self, ae: Autoencoder) -> bool:
         """To variational autoencoders with a data term that stands for a likelihood."""
-        return _is_variational(ae) and _likelihood(ae) is not None
+        return _likelihood(ae) is not None
 
     def build(self, ae: Autoencoder) -> Meter:
         """Makes the meter."""
