@@ -313,13 +313,19 @@ def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[s
         The file.
 
     Raises:
-        CheckpointError: the metrics that are there cannot be read.
+        CheckpointError: the metrics that are there cannot be read, or the new ones not be written.
     """
     path = Path(folder) / METRICS
     metrics = _read_metrics(path, None) | {name: dict(entry) for name, entry in found.items()}
     # As `train` writes them: what was measured at the end, what was chosen by, what was recorded.
-    ordered = sorted(metrics, key=lambda name: (metrics[name]["source"] == "recorded", ".validation" in name))
-    write_atomically(path, pretty_json({name: metrics[name] for name in ordered}))
+    ordered = sorted(
+        metrics, key=lambda name: (metrics[name].get("source") == "recorded", ".validation" in name)
+    )
+    data = pretty_json({name: metrics[name] for name in ordered})
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be written: {error.strerror or error}") from error
     return path
 
 

@@ -131,7 +131,8 @@ class TorchvisionSplits(DatasetSpec):
 
 
 def _of_classes(samples: Samples, classes: tuple[int, ...]) -> Samples:
-    assert samples.labels is not None
+    if samples.labels is None:
+        raise DataError("classes: the dataset has no labels")
     there = sorted(set(cast(list[int], samples.labels.tolist())))
     if absent := [label for label in classes if label not in there]:
         raise DataError(

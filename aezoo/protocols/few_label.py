@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from aezoo.autoencoder import Autoencoder
 from aezoo.builder import build, skeleton
+from aezoo.errors import DataError
 from aezoo.evaluation import BATCH, Metric
 from aezoo.protocols.latents import Probe
 from aezoo.protocols.protocol import Protocol, entry, inputs_of, labels_of, samples_of
@@ -62,8 +63,8 @@ class FewLabel(Protocol):
                 ]
                 start = "random weights" if scratch else "the variant's weights"
                 definition = (
-                    f"accuracy of a linear head on the latents after {STEPS} steps on {n:,} balanced labels, "
-                    f"encoder "
+                    f"accuracy of a linear head on the latents after {STEPS} steps on {len(chosen.y):,} "
+                    f"balanced labels, encoder "
                     f"trained along from {start} (its learning rate, {rate:g}, chosen on the validation "
                     f"split), "
                     "{} over " + f"{DRAWS} draws"
@@ -89,9 +90,13 @@ def _drawn(train: Labelled, n: int, seed: int) -> Labelled:
     generator = Generator().manual_seed(seed)
     classes = sorted(set(cast(list[int], train.y.tolist())))
     each = n // len(classes)
+    if each == 0:
+        raise DataError(f"{n} labels are too few for {len(classes)} classes")
     places: list[Tensor] = []
     for label in classes:
         there = torch.nonzero(train.y == label)[:, 0]
+        if len(there) < each:
+            raise DataError(f"{each} labels of each class are to be drawn, class {label} has {len(there)}")
         places.append(there[torch.randperm(len(there), generator=generator)[:each]])
     index = torch.cat(places)
     return Labelled(train.x[index], train.y[index])
@@ -105,13 +110,18 @@ def _accuracy(
     network = build(ae.spec, seed=seed) if scratch else _copy(ae)
     # Sampling layers give the mean, and nothing is dropped; gradients flow all the same.
     network.eval()
-    classes = int(measured.y.max()) + 1
+    # Labels need not count from 0, and a split need not have all of them.
+    both = cast(list[int], torch.cat([labelled.y, measured.y]).tolist())
+    classes = torch.tensor(sorted(set(both)))
+    places = torch.searchsorted(classes, labelled.y)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        head = nn.Linear(network.latents, classes)
+        head = nn.Linear(network.latents, len(classes))
     with torch.no_grad():
         start = network.encode(labelled.x).flatten(1)
-    shift, scale = start.mean(0), start.std(0).clamp(min=1e-6)
+    shift, scale = start.mean(0), start.std(0)
+    # A latent that no labelled sample changes must not be blown up where another one does.
+    scale = torch.where(scale > 1e-6, scale, 1.0)
 
     def logits(x: Tensor) -> Tensor:
         return head((network.encode(x).flatten(1) - shift) / scale)
@@ -127,11 +137,11 @@ def _accuracy(
             order = _batches(torch.randperm(len(labelled.y), generator=generator), ROWS)
         rows = order.pop()
         optimizer.zero_grad()
-        F.cross_entropy(logits(labelled.x[rows]), labelled.y[rows]).backward()
+        F.cross_entropy(logits(labelled.x[rows]), places[rows]).backward()
         optimizer.step()
     with torch.no_grad():
         right = sum(
-            int((logits(x).argmax(1) == y).sum())
+            int((classes[logits(x).argmax(1)] == y).sum())
             for x, y in zip(_batches(measured.x, BATCH), _batches(measured.y, BATCH), strict=True)
         )
     return right / len(measured.y)
@@ -143,6 +153,9 @@ def _batches(x: Tensor, size: int) -> list[Tensor]:
 
 def _copy(ae: Autoencoder) -> Autoencoder:
     other = skeleton(ae.spec, ae.shapes)
-    state = {name: tensor.detach().clone() for name, tensor in ae.encoder.state_dict().items()}
+    state = {
+        name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else None, copy=True)
+        for name, tensor in ae.encoder.state_dict().items()
+    }
     other.encoder.load_state_dict(state, strict=True, assign=True)
     return other

@@ -1,5 +1,6 @@
 """What latents are worth: how many are active, how they react to noise, what can be read off them."""
 
+import math
 from typing import Any, cast
 
 import torch
@@ -68,7 +69,7 @@ class Stability(Protocol):
         """`latent_change`."""
         generator = Generator().manual_seed(EVAL_SEED)
         samples = samples_of(ae, "test")
-        weight = next(ae.parameters())
+        weight = next(ae.parameters(), torch.empty(0))
         clean: list[Tensor] = []
         changed: list[Tensor] = []
         with evaluating(ae), torch.no_grad():
@@ -149,7 +150,7 @@ class Unrolling(Protocol):
         train, test = fitted_on(ae), samples_of(ae, "test")
         where = labels_of(test)
         values = min(ae.latents, int(torch.tensor(ae.spec.input.shape).prod()))
-        pca: Any = decomposition.PCA(values).fit(inputs_of(ae, train).numpy())
+        pca: Any = decomposition.PCA(values, svd_solver="covariance_eigh").fit(inputs_of(ae, train).numpy())
         scores = torch.from_numpy(pca.transform(inputs_of(ae, test).numpy()))
         definition = (
             "largest absolute Spearman correlation of a {} with the angle along the roll, over the test split"
@@ -166,4 +167,9 @@ class Unrolling(Protocol):
 
 def _rank_correlation(columns: Tensor, where: Tensor) -> float:
     stats = optional("scipy.stats", "scikit-learn", "sklearn")
-    return max(abs(float(stats.spearmanr(column.numpy(), where.numpy()).statistic)) for column in columns.T)
+    found = (
+        abs(float(stats.spearmanr(column.numpy(), where.numpy()).statistic))
+        for column in columns.T
+        if column.min() < column.max()  # one that never changes has no rank
+    )
+    return max(found, default=math.nan)

@@ -1,5 +1,6 @@
 """What protocols have in common: a name, an objection, and numbers as `metrics.json` holds them."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
@@ -71,7 +72,8 @@ def latents_of(ae: Autoencoder, samples: Samples) -> Tensor:
     weight = next(ae.parameters(), torch.empty(0))
     with evaluating(ae), torch.no_grad():
         return torch.cat([
-            ae.encode(rows.input.to(weight)).flatten(1).cpu() for rows in samples.in_order(ae.spec, BATCH)
+            ae.encode(rows.input.to(weight)).flatten(1).cpu().float()
+            for rows in samples.in_order(ae.spec, BATCH)
         ])  # fmt: skip
 
 
@@ -99,8 +101,9 @@ def entry(
     source: Literal["computed", "protocol"] = "computed",
     split: Split = "test",
 ) -> Metric:
-    """A number that was measured, on the test split if nothing else is said."""
+    """A number that was measured, on the test split if nothing else is said; null where it is not finite."""
+    reason = None if math.isfinite(value) else f"the result is {value}"
     return Metric(
-        value=value, reason=None, source=source, dataset=str(dataset_of(ae).declared_kind), split=split, n=n,
-        definition=definition,
+        value=value if reason is None else None, reason=reason, source=source,
+        dataset=str(dataset_of(ae).declared_kind), split=split, n=n, definition=definition,
     )  # fmt: skip

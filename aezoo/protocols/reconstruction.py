@@ -1,5 +1,6 @@
 """What reconstructions are worth: noise removed, other classes told apart, the subspace they lie in."""
 
+import math
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from aezoo.protocols.protocol import (
     labels_of,
     samples_of,
 )
-from aezoo.samples import Samples
+from aezoo.samples import Rows, Samples
 from aezoo.specs import VariantSpec
 
 
@@ -43,12 +44,12 @@ class Noise(Protocol):
     def run(self, ae: Autoencoder) -> dict[str, Metric]:
         """`gaussian.denoised_mse` and `gaussian.noisy_input_mse`."""
         samples = samples_of(ae, "test")
-        weight = next(ae.parameters())
+        weight = next(ae.parameters(), torch.empty(0))
         restored = Denoising(ae, (self.NOISE,), "denoised to clean")
         untouched = Denoising(ae, (self.NOISE,), "noisy to clean")
         with evaluating(ae), torch.no_grad():
             for rows in samples.in_order(ae.spec, BATCH):
-                rows = rows.to(weight.device)
+                rows = Rows(rows.input.to(weight), rows.target.to(weight.device), rows.labels)
                 output = ae(rows.input)
                 restored.update(output, rows)
                 untouched.update(output, rows)
@@ -81,6 +82,9 @@ class OneClass(Protocol):
         dataset = ae.spec.recipe.dataset
         if not isinstance(dataset, TorchvisionSplits) or dataset.classes is None:
             return "the network was trained on every class; give the recipe's dataset `classes`"
+        labels = dataset.model_copy(update={"classes": None}).load("test").labels
+        if labels is not None and bool(torch.isin(labels, torch.tensor(dataset.classes)).all()):
+            return "the network was trained on every class of the test split"
         return None
 
     def run(self, ae: Autoencoder) -> dict[str, Metric]:
@@ -92,12 +96,15 @@ class OneClass(Protocol):
         assert dataset.classes is not None
         everything = dataset.model_copy(update={"classes": None}).load("test").fitted_to(ae.spec)
         other = ~torch.isin(labels_of(everything), torch.tensor(dataset.classes))
-        weight = next(ae.parameters())
+        weight = next(ae.parameters(), torch.empty(0))
         with evaluating(ae):
             usual = torch.cat([
-                ae.score_samples(rows.input.to(weight)).cpu() for rows in everything.in_order(ae.spec, BATCH)
+                ae.score_samples(rows.input.to(weight)).cpu().float()
+                for rows in everything.in_order(ae.spec, BATCH)
             ])  # fmt: skip
-        pca: Any = decomposition.PCA(self.COMPONENTS).fit(inputs_of(ae, fitted_on(ae)).numpy())
+        pca: Any = decomposition.PCA(self.COMPONENTS, svd_solver="covariance_eigh").fit(
+            inputs_of(ae, fitted_on(ae)).numpy()
+        )
         x = inputs_of(ae, everything).numpy()
         error = ((pca.inverse_transform(pca.transform(x)) - x) ** 2).mean(1)
         definition = (
@@ -130,8 +137,13 @@ class Subspace(Protocol):
         if not isinstance(ae.spec, VariantSpec) or ae.spec.recipe.dataset is None:
             return "the recipe names no dataset"
         steps = {name for layer in ae.decoder for name, _ in layer.named_children()}
-        if dictionary(ae) is None or "activation" in steps:
+        weighted = {name.split(".")[-2] for name, _ in ae.decoder.named_parameters()}
+        if dictionary(ae) is None or "activation" in steps or weighted != {"linear"}:
             return "the decoder is not one linear layer without an activation"
+        if ae.spec.target is not None:
+            return "the target is not the input"
+        if ae.latents > math.prod(ae.spec.input.shape):
+            return f"{ae.latents} latents are more than the input has values"
         return None
 
     def run(self, ae: Autoencoder) -> dict[str, Metric]:
@@ -141,7 +153,9 @@ class Subspace(Protocol):
         atoms = dictionary(ae)
         assert atoms is not None
         samples: Samples = fitted_on(ae)
-        pca: Any = decomposition.PCA(len(atoms)).fit(inputs_of(ae, samples).double().numpy())
+        pca: Any = decomposition.PCA(len(atoms), svd_solver="covariance_eigh").fit(
+            inputs_of(ae, samples).double().numpy()
+        )
         angles = linalg.subspace_angles(atoms.flatten(1).T.cpu().double().numpy(), pca.components_.T)
         definition = (
             "largest principal angle, in degrees, between the span of the decoder's weights and that of as "
