@@ -23,8 +23,8 @@ for name in ("denoise-gaussian", "denoise-mask"):
 plots.images(torch.cat(rows), columns=12, title="noise, and what is made of it").savefig("denoised.png")
 
 # %% [markdown]
-# `mse` is what becomes of an image without noise. A narrow network that was never shown any noise removes some of
-# it, too, because noise does not fit through; a wide one has no reason to:
+# `mse` is what becomes of an image without noise. Networks that were never shown any noise remove some of it, too.
+# That `fc-64` is narrow does not explain it: `overcomplete-plain`, with room for all of the noise, leaves less.
 
 # %%
 for name in ("fc-64", "overcomplete-plain", "denoise-gaussian"):

@@ -37,7 +37,7 @@ digits = networks["conv-strided"].transforms()(aezoo.sample_digits().inputs)
 figure = Figure(figsize=(10, 2.8), dpi=120)
 for axes, (name, ae) in zip(figure.subplots(1, 4), networks.items(), strict=True):
     power = error_power(ae(digits).x_hat.detach(), digits)
-    axes.imshow(torch.fft.fftshift(power / power.mean()).log10(), vmin=-2, vmax=1, cmap="magma")
+    axes.imshow(torch.fft.fftshift(power / power.mean()).log10().numpy(), vmin=-2, vmax=1, cmap="magma")
     axes.set_title(name, fontsize=9)
     axes.axis("off")
 figure.savefig("spectra.png")

@@ -23,7 +23,7 @@ plots.images(vae.sample(48, generator), columns=16, title="vae-16: drawn from th
 
 # %% [markdown]
 # The plain autoencoder has as many latents and a smaller error, but no prior, and says so. Normal draws
-# with the mean and the spread that its latents have on real digits decode to nothing much:
+# with the mean and the spread that its latents have on real digits decode to strokes, and few of them to digits:
 
 # %%
 try:
@@ -36,7 +36,7 @@ garbage = plain.decode(drawn).detach()
 plots.images(garbage, columns=16, title="fc-16: latents drawn as if it had one").savefig("garbage.png")
 
 # %% [markdown]
-# Between two digits, both decode something; on the way, the variational one stays closer to digits.
+# Between two digits both decode something, the variational one more smoothly.
 
 # %%
 x = vae.transforms()(aezoo.sample_digits().inputs)
