@@ -101,18 +101,15 @@ SECTIONS = (
     Section(
         "Principal components, and a network that finds them",
         "`principal_angle` is the largest angle, in degrees, between the span of the decoder's weights and "
-        "that "
-        "of the principal components (`--protocol subspace`).",
+        "that of the principal components (`--protocol subspace`).",
         ("pca-32", "linear-pca-32", "linear-32"),
         ("mse", "fvu", "principal_angle", "dead_latents"),
     ),
     Section(
         "Sparse codes",
         "`active_latents` counts latents above 1 % of the largest value that each had in training "
-        "(`--protocol "
-        "activity`); `hoyer` is 0 for latents of one size and 1 for a single one; `atom_area` is the share "
-        "of the "
-        "image that an atom covers. The lifetime variants are sparse in training only.",
+        "(`--protocol activity`); `hoyer` is 0 for latents of one size and 1 for a single one; `atom_area` "
+        "is the share of the image that an atom covers. The lifetime variants are sparse in training only.",
         (
             "fc-64", "sparse-topk16", "sparse-topk5", "sparse-l1", "sparse-kl-weak", "sparse-kl-strong",
             "sparse-lifetime25", "sparse-lifetime5", "deep-sparse", "deep-sparse-joint", "overcomplete-plain",
@@ -123,21 +120,18 @@ SECTIONS = (
     Section(
         "Denoisers",
         "`denoised_mse` is from the noisy input to the clean image; `noisy_input_mse` is what doing nothing "
-        "costs, "
-        "`noisy_target_mse` how far the output lies from its noisy input, and `mse` what becomes of an input "
-        "without noise. `gaussian.denoised_mse` is for Gaussian noise of variance 0.1, which all but one "
-        "were "
-        "not trained on (`--protocol noise`).",
+        "costs, `noisy_target_mse` how far the output lies from its noisy input, and `mse` what becomes of "
+        "an input without noise. `gaussian.denoised_mse` is for Gaussian noise of variance 0.1, which all "
+        "but one were not trained on (`--protocol noise`).",
         ("denoise-gaussian", "denoise-mask", "denoise-32", "fc-64", "overcomplete-plain"),
         ("denoised_mse", "noisy_input_mse", "noisy_target_mse", "mse", "gaussian.denoised_mse"),
     ),
     Section(
         "Down and up again",
         "Four ways up from the same 4 x 7 x 7 latents, at the same number of parameters and by the same "
-        "recipe. "
-        "`checkerboard` is the error's power at the sampling frequency over its mean power. "
-        "`conv-unpool-max` is "
-        "told by its encoder where each maximum lay, so that its 196 latents are not all that it decodes.",
+        "recipe. `checkerboard` is the error's power at the sampling frequency over its mean power. "
+        "`conv-unpool-max` is told by its encoder where each maximum lay, so that its 196 latents are not "
+        "all that it decodes.",
         ("conv-strided", "conv-unpool-nearest", "conv-upsample", "conv-unpool-max"),
         ("mse", "fvu", "checkerboard", "train_seconds"),
     ),
@@ -151,26 +145,22 @@ SECTIONS = (
     Section(
         "Latents that hold still",
         "`latent_change` is the change of the latents under Gaussian input noise of standard deviation 0.1, "
-        "over "
-        "their spread (`--protocol stability`).",
+        "over their spread (`--protocol stability`).",
         ("contractive", "fc-64", "sparse-kl-strong", "denoise-gaussian", "vae-16"),
         ("latent_change", "mse"),
     ),
     Section(
         "Anomalies",
         "Each network saw one digit; `auroc` is how well its reconstruction error tells the other nine from "
-        "it on "
-        "the whole test set (`--protocol one-class`), `auroc.pca` what 32 principal components of the same "
-        "digit "
-        "do, and `mse` the error on the digit itself.",
+        "it on the whole test set (`--protocol one-class`), `auroc.pca` what 32 principal components of the "
+        "same digit do, and `mse` the error on the digit itself.",
         ANOMALY,
         ("auroc", "auroc.pca", "mse"),
     ),
     Section(
         "Few labels",
-        "Accuracy after fine-tuning with 100 and 1,000 balanced labels, mean and standard deviation over ten "
-        "draws, "
-        "from the variant's weights and from random ones (`--protocol few-label`).",
+        "Accuracy after fine-tuning with 100 and 1,000 balanced labels, mean and standard deviation over "
+        "ten draws, from the variant's weights and from random ones (`--protocol few-label`).",
         ("fc-64", "denoise-gaussian", "conv-fc", "vae-16"),
         (
             "few_label.100", "few_label.100.std", "few_label.100.scratch", "few_label.100.scratch.std",
@@ -180,8 +170,7 @@ SECTIONS = (
     Section(
         "A rolled-up sheet, and colour",
         "`rank_correlation` is between the better latent and the place along the roll, beside the best "
-        "principal "
-        "component's (`--protocol unrolling`). For `colorize`, the noisy input is the gray patch.",
+        "principal component's (`--protocol unrolling`). For `colorize`, the noisy input is the gray patch.",
         ("swissroll-2", "colorize"),
         (
             "mse", "fvu", "rank_correlation", "rank_correlation.pca", "denoised_mse", "noisy_input_mse",
@@ -212,16 +201,12 @@ def zoo_page() -> str:
     parts = [
         "# The zoo",
         "Written by `python docs/generate.py` from the folders under `zoo/`; a test holds it current. Every "
-        "number "
-        "is of the test split, measured once, after everything had been chosen on the validation split; "
-        "`aezoo "
-        "evaluate NAME` computes it again, and each folder's `metrics.json` defines it. Epochs are those of "
-        "the "
-        "round that chooses: a recipe with `refit` then trains as many again. Seconds are of both, on one "
-        "thread "
-        "of a shared machine. The last column has the figure that the tutorials' own recipes reach on the "
-        "test set "
-        "(their schedules watched it) or, for Fashion-MNIST, that of PCA with 64 components.",
+        "number is of the test split, measured once, after everything had been chosen on the validation "
+        "split; `aezoo evaluate NAME` computes it again, and each folder's `metrics.json` defines it. "
+        "Errors are from the input without noise. Epochs are those of the round that chooses: a recipe with "
+        "`refit` then trains as many again. Seconds are of both, on one thread of a shared machine. The "
+        "last column has the figure that the tutorials' own recipes reach on the test set (their schedules "
+        "watched it) or, for Fashion-MNIST, that of PCA with 64 components.",
         table(head, rows),
     ]
     for section in SECTIONS:
@@ -312,8 +297,8 @@ CLAIMS: tuple[Claim, ...] = (
                 ("fc-64", "sparse-l1"),
             )
         ),
-        "Of 64 latents. A sigmoid is never quite off, so that few latents of the KL variants are below 1 % of their "
-        "largest value; Hoyer's sparseness tells them apart all the same.",
+        "Of 64 latents. A sigmoid is never quite off, so that few latents of the KL variants are below 1 % "
+        "of their largest value; Hoyer's sparseness tells them apart all the same.",
     ),
     *(
         Claim(
@@ -321,7 +306,7 @@ CLAIMS: tuple[Claim, ...] = (
             ("aezoo evaluate NAME",),
             (("fc-64", "atom_area"), (weak, "atom_area"), (strong, "atom_area")),
             lambda n, weak=weak, strong=strong: n(strong, "atom_area") > n(weak, "atom_area"),
-            "The measure is `atom_area`, the participation ratio of an atom's squared weights over the image.",
+            "The measure, `atom_area`, is the participation ratio of an atom's squared weights over the image.",
         )
         for what, weak, strong in (
             ("top-k sparsity", "sparse-topk16", "sparse-topk5"),
@@ -411,9 +396,8 @@ CLAIMS: tuple[Claim, ...] = (
             ("pca-32", "probe_accuracy"),
         ),
         lambda n: n("fc-64", "probe_accuracy") > n("fc-64", "probe_accuracy.input"),
-        "Accuracy of logistic regression on 10,000 training samples' codes; the first number is its accuracy "
-        "on the "
-        "784 pixels.",
+        "Accuracy of logistic regression on 10,000 training samples' codes; the first number is its "
+        "accuracy on the 784 pixels.",
     ),
     Claim(
         "A bottleneck removes noise.",
@@ -439,8 +423,7 @@ def claims_page() -> str:
     parts = [
         "# What the tutorials claim, measured",
         "Written by `python docs/generate.py` from the folders under `zoo/` and `docs/experiments/`; a test "
-        "holds it "
-        "current. Numbers are of MNIST's test set; each folder's `metrics.json` defines them.",
+        "holds it current. Numbers are of MNIST's test set; each folder's `metrics.json` defines them.",
     ]
     for claim in CLAIMS:
         rows: dict[str, dict[str, float | None]] = {}
@@ -486,17 +469,13 @@ def metrics_page() -> str:
         "# Metrics and protocols",
         "Written by `python docs/generate.py` from the code; a test holds it current.",
         "`aezoo evaluate NAME` measures every metric that applies to a variant in one pass over its test "
-        "split, in "
-        "evaluation mode, and shows the published numbers beside it. In `metrics.json`, those of the "
-        "validation split "
-        "end in `.validation`; after a refit, whose weights have seen that split, they are the first "
-        "round's.",
+        "split, in evaluation mode, and shows the published numbers beside it. In `metrics.json`, those of "
+        "the validation split end in `.validation`; after a refit, whose weights have seen that split, they "
+        "are the first round's.",
         table(["metric", "definition", "better"], rows),
-        "`aezoo evaluate NAME --protocol PROTOCOL` measures what takes more than one pass. `--record` writes "
-        "what was "
-        "measured into the `metrics.json` of a folder of your own. What is drawn is seeded, and what must be "
-        "chosen "
-        "is chosen on the validation split.",
+        "`aezoo evaluate NAME --protocol PROTOCOL` measures what takes more than one pass. `--record` "
+        "writes what was measured into the `metrics.json` of a folder of your own. What is drawn is seeded, "
+        "and what must be chosen is chosen on the validation split.",
         table(["protocol", "what is measured", "gives"], protocols),
     ]
     return "\n\n".join(parts) + "\n"

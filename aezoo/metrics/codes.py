@@ -93,8 +93,7 @@ class HoyerMetric(MetricSpec):
     kind: Literal["hoyer"] = "hoyer"
     definition = (
         "(sqrt(n) - L1 / L2) / (sqrt(n) - 1) of a sample's n latents, mean over the samples with any "
-        "non-zero: "
-        "0 for latents of one size, 1 for a single one"
+        "non-zero: 0 for latents of one size, 1 for a single one"
     )
 
     def applies(self, ae: Autoencoder) -> bool:
@@ -127,8 +126,7 @@ class AtomAreaMetric(MetricSpec):
     kind: Literal["atom_area"] = "atom_area"
     definition = (
         "(sum a^2)^2 / sum a^4 of an atom's values a over their number, mean over atoms: the share of the "
-        "output "
-        "that the decoder's weights of one latent cover"
+        "output that the decoder's weights of one latent cover"
     )
 
     def applies(self, ae: Autoencoder) -> bool:

@@ -75,8 +75,8 @@ class FvuMetric(MetricSpec):
 
     kind: Literal["fvu"] = "fvu"
     definition = (
-        "squared error over squared distance of the targets from the training mean; "
-        "predicting that mean gives 1"
+        "squared error over squared distance of the targets from the training mean; predicting that mean "
+        "gives 1"
     )
     better = "lower"
 

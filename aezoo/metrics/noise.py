@@ -76,8 +76,7 @@ class NoisyInputMseMetric(MetricSpec):
     kind: Literal["noisy_input_mse"] = "noisy_input_mse"
     definition = (
         "squared difference between the input as the recipe corrupts it and the clean target, mean over "
-        "elements "
-        "and samples"
+        "elements and samples"
     )
 
     def applies(self, ae: Autoencoder) -> bool:
@@ -95,8 +94,7 @@ class NoisyTargetMseMetric(MetricSpec):
     kind: Literal["noisy_target_mse"] = "noisy_target_mse"
     definition = (
         "squared difference between the reconstruction of the input as the recipe corrupts it and that "
-        "input, "
-        "mean over elements and samples"
+        "input, mean over elements and samples"
     )
 
     def applies(self, ae: Autoencoder) -> bool:

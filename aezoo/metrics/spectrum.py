@@ -58,8 +58,7 @@ class CheckerboardMetric(MetricSpec):
     kind: Literal["checkerboard"] = "checkerboard"
     definition = (
         "power of the error at the sampling frequency of an upsampling by two, 1/2 cycle per pixel (along "
-        "rows, "
-        "columns and both, averaged), over its mean power at all frequencies but 0; 1 for white error"
+        "rows, columns and both, averaged), over its mean power at all frequencies but 0; 1 for white error"
     )
     better = "lower"
 

@@ -103,8 +103,7 @@ class KlMetric(MetricSpec):
     kind: Literal["kl"] = "kl"
     definition = (
         "KL divergence of the latents' normal distributions from a standard one, summed over latents, mean "
-        "over "
-        "samples, nats"
+        "over samples, nats"
     )
 
     def applies(self, ae: Autoencoder) -> bool:

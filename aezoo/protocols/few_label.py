@@ -64,9 +64,8 @@ class FewLabel(Protocol):
                 start = "random weights" if scratch else "the variant's weights"
                 definition = (
                     f"accuracy of a linear head on the latents after {STEPS} steps on {len(chosen.y):,} "
-                    f"balanced labels, encoder "
-                    f"trained along from {start} (its learning rate, {rate:g}, chosen on the validation "
-                    f"split), "
+                    f"balanced labels, encoder trained along from {start} (its learning rate, {rate:g}, "
+                    f"chosen on the validation split), "
                     "{} over " + f"{DRAWS} draws"
                 )
                 name = f"few_label.{n}" + (".scratch" if scratch else "")

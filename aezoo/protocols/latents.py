@@ -47,8 +47,7 @@ class Activity(Protocol):
         value = float((found > self.SHARE * largest).sum(1).double().mean())
         definition = (
             "latents whose absolute value is above 1 % of the largest that they had for a training sample, "
-            "counted "
-            "for each sample, mean over samples"
+            "counted for each sample, mean over samples"
         )
         return {"active_latents": entry(ae, value, len(found), definition)}
 
@@ -124,8 +123,7 @@ class Probe(Protocol):
             value = float(model.score(features(ae, test).numpy(), labels_of(test).numpy()))
             definition = (
                 f"accuracy of scikit-learn's LogisticRegression (C = 1) on the standardised {what} of the "
-                f"first "
-                f"{len(train):,} training samples"
+                f"first {len(train):,} training samples"
             )
             found[name] = entry(ae, value, len(test), definition)
         return found

@@ -55,8 +55,7 @@ class Noise(Protocol):
                 untouched.update(output, rows)
         what = (
             "squared difference between {} with Gaussian noise of variance 0.1, clipped to [0, 1], and the "
-            "clean "
-            "target, mean over elements and samples"
+            "clean target, mean over elements and samples"
         )
         n = len(samples)
         return {
@@ -109,8 +108,7 @@ class OneClass(Protocol):
         error = ((pca.inverse_transform(pca.transform(x)) - x) ** 2).mean(1)
         definition = (
             "area under the ROC curve of a sample's mean squared reconstruction error by {}, samples of "
-            "other "
-            "classes against those of the classes trained on, on the whole test split"
+            "other classes against those of the classes trained on, on the whole test split"
         )
         n = len(everything)
         pca_words = f"PCA with {self.COMPONENTS} components, fitted to the same samples"
@@ -159,8 +157,7 @@ class Subspace(Protocol):
         angles = linalg.subspace_angles(atoms.flatten(1).T.cpu().double().numpy(), pca.components_.T)
         definition = (
             "largest principal angle, in degrees, between the span of the decoder's weights and that of as "
-            "many "
-            "principal components of what it was fitted to"
+            "many principal components of what it was fitted to"
         )
         value = float(torch.rad2deg(torch.tensor(float(angles.max()), dtype=torch.float64)))
         return {"principal_angle": entry(ae, value, len(samples), definition, split="train")}
