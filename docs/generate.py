@@ -306,7 +306,7 @@ CLAIMS: tuple[Claim, ...] = (
             ("aezoo evaluate NAME",),
             (("fc-64", "atom_area"), (weak, "atom_area"), (strong, "atom_area")),
             lambda n, weak=weak, strong=strong: n(strong, "atom_area") > n(weak, "atom_area"),
-            "The measure, `atom_area`, is the participation ratio of an atom's squared weights over the image.",
+            "`atom_area` is the participation ratio of the squared weights of an atom over the image.",
         )
         for what, weak, strong in (
             ("top-k sparsity", "sparse-topk16", "sparse-topk5"),
