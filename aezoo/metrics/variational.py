@@ -1,7 +1,7 @@
 """The bound that variational autoencoders are trained by, and its two parts, in nats."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -115,14 +115,9 @@ class KlMetric(MetricSpec):
         return _Kl()
 
 
-class LogLikelihoodMetric(MetricSpec):
-    """Log likelihood of the target, given latents drawn for it, in nats."""
-
-    kind: Literal["log_likelihood"] = "log_likelihood"
-    definition = (
-        f"log likelihood of the target at one draw of the latents, mean over samples, nats; {LIKELIHOOD}"
-    )
+class _OfLikelihood(MetricSpec):
     better = "higher"
+    less_kl: ClassVar[bool] = False
 
     def applies(self, ae: Autoencoder) -> bool:
         """To variational autoencoders with a data term that stands for a likelihood."""
@@ -132,10 +127,19 @@ class LogLikelihoodMetric(MetricSpec):
         """Makes the meter."""
         loss = _likelihood(ae)
         assert loss is not None
-        return _LogLikelihood(ae, loss, less_kl=False)
+        return _LogLikelihood(ae, loss, self.less_kl)
 
 
-class ElboMetric(MetricSpec):
+class LogLikelihoodMetric(_OfLikelihood):
+    """Log likelihood of the target, given latents drawn for it, in nats."""
+
+    kind: Literal["log_likelihood"] = "log_likelihood"
+    definition = (
+        f"log likelihood of the target at one draw of the latents, mean over samples, nats; {LIKELIHOOD}"
+    )
+
+
+class ElboMetric(_OfLikelihood):
     """Evidence lower bound, in nats (Kingma and Welling, arXiv:1312.6114, equation 3)."""
 
     kind: Literal["elbo"] = "elbo"
@@ -143,14 +147,4 @@ class ElboMetric(MetricSpec):
         "log likelihood of the target at one draw of the latents minus the KL divergence (whose beta is 1 "
         f"here), mean over samples, nats; {LIKELIHOOD}"
     )
-    better = "higher"
-
-    def applies(self, ae: Autoencoder) -> bool:
-        """To variational autoencoders with a data term that stands for a likelihood."""
-        return _likelihood(ae) is not None
-
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        loss = _likelihood(ae)
-        assert loss is not None
-        return _LogLikelihood(ae, loss, less_kl=True)
+    less_kl = True

@@ -19,13 +19,8 @@ from aezoo.protocols.protocol import (
     labels_of,
     latents_of,
     samples_of,
+    without_dataset,
 )
-from aezoo.specs import VariantSpec
-
-
-def _without_dataset(ae: Autoencoder) -> str | None:
-    named = isinstance(ae.spec, VariantSpec) and ae.spec.recipe.dataset is not None
-    return None if named else "the recipe names no dataset"
 
 
 class Activity(Protocol):
@@ -38,7 +33,7 @@ class Activity(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A recipe without a dataset."""
-        return _without_dataset(ae)
+        return without_dataset(ae)
 
     def run(self, ae: Autoencoder) -> dict[str, Metric]:
         """`active_latents`."""
@@ -62,7 +57,7 @@ class Stability(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A recipe without a dataset."""
-        return _without_dataset(ae)
+        return without_dataset(ae)
 
     def run(self, ae: Autoencoder) -> dict[str, Metric]:
         """`latent_change`."""
@@ -97,7 +92,7 @@ class Probe(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A recipe without a dataset that has classes."""
-        if reason := _without_dataset(ae):
+        if reason := without_dataset(ae):
             return reason
         labels = dataset_of(ae).load("validation").labels
         if labels is None or labels.is_floating_point():
@@ -138,7 +133,7 @@ class Unrolling(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """Any dataset but a swiss roll."""
-        if reason := _without_dataset(ae):
+        if reason := without_dataset(ae):
             return reason
         return None if isinstance(dataset_of(ae), SwissRollSpec) else "the dataset is no swiss roll"
 

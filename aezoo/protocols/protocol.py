@@ -48,6 +48,12 @@ def dataset_of(ae: Autoencoder) -> DatasetSpec:
     return dataset
 
 
+def without_dataset(ae: Autoencoder) -> str | None:
+    """The objection to a network whose recipe names no dataset."""
+    named = isinstance(ae.spec, VariantSpec) and ae.spec.recipe.dataset is not None
+    return None if named else "the recipe names no dataset"
+
+
 def samples_of(ae: Autoencoder, split: Split) -> Samples:
     """A split of the recipe's dataset.
 

@@ -20,9 +20,9 @@ from aezoo.protocols.protocol import (
     inputs_of,
     labels_of,
     samples_of,
+    without_dataset,
 )
 from aezoo.samples import Rows, Samples
-from aezoo.specs import VariantSpec
 
 
 class Noise(Protocol):
@@ -35,8 +35,8 @@ class Noise(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """An input that does not lie in [0, 1], or a target that is not the input."""
-        if not isinstance(ae.spec, VariantSpec) or ae.spec.recipe.dataset is None:
-            return "the recipe names no dataset"
+        if reason := without_dataset(ae):
+            return reason
         if ae.spec.input.range != (0, 1) or ae.spec.target is not None:
             return "it is defined for inputs in [0, 1] that are their own target"
         return None
@@ -76,9 +76,9 @@ class OneClass(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A dataset of which every class was trained on."""
-        if not isinstance(ae.spec, VariantSpec) or ae.spec.recipe.dataset is None:
-            return "the recipe names no dataset"
-        dataset = ae.spec.recipe.dataset
+        if reason := without_dataset(ae):
+            return reason
+        dataset = dataset_of(ae)
         if not isinstance(dataset, TorchvisionSplits) or dataset.classes is None:
             return "the network was trained on every class; give the recipe's dataset `classes`"
         labels = dataset.model_copy(update={"classes": None}).load("test").labels
@@ -132,8 +132,8 @@ class Subspace(Protocol):
 
     def objection(self, ae: Autoencoder) -> str | None:
         """A decoder that is not a single linear layer without an activation."""
-        if not isinstance(ae.spec, VariantSpec) or ae.spec.recipe.dataset is None:
-            return "the recipe names no dataset"
+        if reason := without_dataset(ae):
+            return reason
         steps = {name for layer in ae.decoder for name, _ in layer.named_children()}
         weighted = {name.split(".")[-2] for name, _ in ae.decoder.named_parameters()}
         if dictionary(ae) is None or "activation" in steps or weighted != {"linear"}:
