@@ -553,7 +553,11 @@ def start(spec: Path, target: Path, *options: str) -> subprocess.Popen[str]:
         "cpu",
         *options,
     ]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Whatever runs these tests in the background has its children ignore Ctrl-C.
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def wait_for_an_epoch(process: subprocess.Popen[str], kept: Path, before: int) -> None:
