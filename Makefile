@@ -3,21 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PLUGINS := $(wildcard plugins/*)
 
 .PHONY: setup demo test check bench clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(PLUGINS:=/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' $(foreach plugin,$(PLUGINS),--editable ./$(plugin))
 	touch $@
 
 demo: setup
 	$(BIN)/aezoo demo
 
+# aezoo by itself, then each plugin as it is installed.
 test: setup
 	$(BIN)/pytest
+	$(foreach plugin,$(PLUGINS),$(BIN)/pytest $(plugin)/tests &&) true
 
 check: setup
 	$(BIN)/ruff check .

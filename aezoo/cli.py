@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 refused with one clear line, 2 wrong usage.
 """
 
 import json
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -75,8 +76,14 @@ def root(
         bool | None,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = None,
+    no_plugins: Annotated[
+        bool,
+        typer.Option("--no-plugins", help="Leave installed plugins out, to see whether one is to blame."),
+    ] = False,
 ) -> None:
     """A model zoo of autoencoders: declarative specs, trained weights, numbers you can recompute."""
+    if no_plugins:
+        os.environ["AEZOO_PLUGINS"] = ""
 
 
 @app.command("list")
@@ -358,6 +365,36 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
         shown = f"[red]left out: {escape(c.error)}[/red]" if c.error else escape(text)
         table.add_row(c.name, c.distribution or "-", c.version or "-", str(c.api or "-"), shown)
     out.print(table)
+
+
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="What every kind begins with: letters, digits, underscores.")],
+    parent: Annotated[Path, typer.Option("--in", help="Folder to write the package into.")] = Path(),
+) -> None:
+    """Write a complete plugin: a package that installs, brings one layer and passes its own tests."""
+    from aezoo.scaffold import new_plugin
+
+    folder = new_plugin(name, parent)
+    out.print(escape(f"{folder}: now `pip install -e {folder}`, `aezoo plugins`, and `pytest {folder}`"))
+
+
+@app.command("check-plugin")
+def check_plugin(
+    name: Annotated[str, typer.Argument(help="An installed plugin's distribution, such as aezoo-sae.")],
+    as_json: Json = False,
+) -> None:
+    """Check that everything an installed plugin brings keeps the contract."""
+    from aezoo import testing
+
+    reports = testing.reports_of(name)
+    if as_json:
+        _print_json([asdict(report) for report in reports])
+    else:
+        for report in reports:
+            out.print(escape(str(report)))
+    if not all(report.kept for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command("index", hidden=True)

@@ -80,6 +80,10 @@ class RegistryError(AezooError, ValueError):
     """A kind that nobody has, that two claim, or a class that cannot be registered."""
 
 
+class PluginNameError(AezooError, ValueError):
+    """A name that no new plugin can have."""
+
+
 class PluginWarning(UserWarning):
     """A plugin that could not be loaded; everything else goes on working."""
 

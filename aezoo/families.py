@@ -170,9 +170,13 @@ class FamilySpec(Spec):
         family: the family's name.
         members: a closed family's kinds; None where the registry knows them.
         declared_kind: a concrete class's kind.
+        examples: fields of specs that contract checks try out; those that have no default, at least.
+        exempt: check of `aezoo.testing` -> why this kind need not pass it.
     """
 
     family: ClassVar[str]
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    exempt: ClassVar[Mapping[str, str]] = {}
     members: ClassVar[dict[str, type["FamilySpec"]] | None] = None
     declared_kind: ClassVar[str | None] = None
 

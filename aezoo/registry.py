@@ -9,6 +9,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 import traceback
@@ -319,6 +320,24 @@ def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
     if point.dist is None:
         return None, None
     return point.dist.metadata["Name"], point.dist.version
+
+
+def distribution_of(point: EntryPoint) -> str:
+    """The distribution and version that an entry point came with, in words."""
+    name, its_version = _distribution(point)
+    return "no distribution" if name is None else f"{name} {its_version}"
+
+
+def same_name(a: str, b: str) -> bool:
+    """Whether two names are of one distribution, whatever their case, dots, hyphens (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", a).lower() == re.sub(r"[-_.]+", "-", b).lower()
+
+
+def wanted_points(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """Entry points sorted by name, as `AEZOO_PLUGINS` (a comma list; empty for none) narrows them."""
+    narrowed = os.environ.get("AEZOO_PLUGINS")
+    wanted = None if narrowed is None else {name.strip() for name in narrowed.split(",")}
+    return sorted((p for p in points if wanted is None or p.name in wanted), key=lambda p: p.name)
 
 
 def _one_owner(name: str, points: list[EntryPoint]) -> None:

@@ -95,6 +95,10 @@ class LayerSpec(FamilySpec):
     family = "layer"
     constrains: ClassVar[bool] = False
     """Whether its output carries less than its size says, as sparse or noisy latents do."""
+    surrogate_gradient: ClassVar[bool] = False
+    """Whether its backward pass is meant not to be the derivative, as a straight-through one is not."""
+    example_shape: ClassVar[tuple[int, ...]] = (8,)
+    """Shape of one sample, on which contract checks try its `examples` out."""
 
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many such layers follow one another."""
@@ -176,6 +180,9 @@ class LossSpec(FamilySpec):
 
     family = "loss"
     role: ClassVar[Literal["reconstruction", "penalty"]] = "penalty"
+    example_encoder: ClassVar[tuple[dict[str, Any], ...]] = ()
+    """Layers on a vector that it goes with, where it objects to plain, variational and sparse ones; contract
+    checks try its `examples` out behind them."""
 
     weight: NonNegativeFloat = 1.0
     """Factor of the term in the objective."""

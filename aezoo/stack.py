@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,17 @@ Aux = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Exact:
-    """Every row keeps exactly `k` latents; all others are zero (a kept one may be zero, too)."""
+    """Every row keeps exactly `k` latents; all others are zero (a kept one may be zero, too).
+
+    Attributes:
+        k: how many.
+        by: whether they are the layer's largest inputs by signed value or by magnitude, passed on unchanged;
+        None
+            where nothing is said of that.
+    """
 
     k: int
+    by: Literal["value", "magnitude"] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,26 @@ index also names the sha256 of every file, which is how a name comes to mean the
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import tomllib
+import warnings
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from aezoo.errors import CheckpointError, MissingFileError, NotSupportedError, UnknownVariantError
-from aezoo.registry import suggestion
+from aezoo.errors import (
+    CheckpointError,
+    MissingFileError,
+    NotSupportedError,
+    PluginWarning,
+    UnknownVariantError,
+)
+from aezoo.registry import distribution_of, suggestion, wanted_points
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
     from aezoo.specs import VariantSpec
 
 INDEX = "index.json"
+VARIANTS = "aezoo.variants"
+"""Entry points that each name a package with a `zoo` folder; it is read, the package is not imported."""
 
 
 class FileEntry(TypedDict):
@@ -104,8 +115,55 @@ def _index(root: Path) -> dict[str, Entry]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
+def _places(own: Path) -> dict[str, tuple[Path, Entry]]:
+    """Every variant: the root that holds it, and its entry; aezoo's own, then those of plugins by name.
+
+    What is wrong with a plugin's zoo is said once, as a warning; everything else stays.
+    """
+    found, unsaid = _gathered(own)
+    while unsaid:
+        warnings.warn(unsaid.pop(0), PluginWarning, stacklevel=3)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _gathered(own: Path) -> tuple[dict[str, tuple[Path, Entry]], list[str]]:
+    found = {name: (own, entry) for name, entry in _index(own).items()}
+    unsaid: list[str] = []
+    for point in wanted_points(list(entry_points(group=VARIANTS))):
+        who = f"the variants of {point.name} ({distribution_of(point)})"
+        try:
+            root = _plugin_root(point.value)
+            entries: dict[str, Entry] = json.loads((root / INDEX).read_text("utf-8"))["variants"]
+        except (OSError, ValueError, KeyError, ImportError, MissingFileError) as error:
+            unsaid.append(f"{who} were left out: {type(error).__name__}: {error}")
+            continue
+        for name, entry in entries.items():
+            if name in found:
+                unsaid.append(f"{who}: {name!r} was left out, the name is taken")
+            else:
+                found[name] = (root, entry)
+    return found, unsaid
+
+
+def _plugin_root(package: str) -> Path:
+    """The `zoo` folder of a package, found without importing it."""
+    # A dotted name would import its parents.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    places = None if spec is None else spec.submodule_search_locations
+    if not places:
+        raise MissingFileError(f"there is no package {package!r}")
+    return Path(next(iter(places))) / "zoo"
+
+
+def variants_of(plugin: str) -> list[str]:
+    """Names of the variants that a plugin's entry point brings, sorted."""
+    roots = [_plugin_root(point.value) for point in entry_points(group=VARIANTS) if point.name == plugin]
+    return sorted(name for name, (root, _) in _places(zoo_root()).items() if root in roots)
+
+
 def list_variants(pattern: str = "*") -> list[str]:
-    """Names of variants, sorted.
+    """Names of variants, sorted; those that plugins bring among them.
 
     Args:
         pattern: shell-style, such as `sparse-*` or `*.fashion`.
@@ -113,7 +171,7 @@ def list_variants(pattern: str = "*") -> list[str]:
     Returns:
         The names that fit; empty where none does.
     """
-    return sorted(name for name in _index(zoo_root()) if fnmatchcase(name, pattern))
+    return sorted(name for name in _places(zoo_root()) if fnmatchcase(name, pattern))
 
 
 def get_entry(name: str) -> Entry:
@@ -122,12 +180,16 @@ def get_entry(name: str) -> Entry:
     Raises:
         UnknownVariantError: no such variant, with the nearest name.
     """
-    index = _index(zoo_root())
-    if name not in index:
+    return _place(name)[1]
+
+
+def _place(name: str) -> tuple[Path, Entry]:
+    places = _places(zoo_root())
+    if name not in places:
         raise UnknownVariantError(
-            f"no variant {name!r}{suggestion(name, index)}; `aezoo list` shows all {len(index)}"
+            f"no variant {name!r}{suggestion(name, places)}; `aezoo list` shows all {len(places)}"
         )
-    return index[name]
+    return places[name]
 
 
 def get_spec(name: str) -> "VariantSpec":
@@ -140,7 +202,7 @@ def get_spec(name: str) -> "VariantSpec":
     from aezoo import checkpoint
 
     files = get_entry(name)["files"]
-    return checkpoint.load_spec(_folder(name), files[checkpoint.CONFIG]["sha256"])
+    return checkpoint.load_spec(place_of(name), files[checkpoint.CONFIG]["sha256"])
 
 
 def load(
@@ -177,7 +239,7 @@ def load(
         raise UnknownVariantError(f"{name!r} is no variant's name; write './{name}' for a folder")
     hashes = {file: entry["sha256"] for file, entry in get_entry(name)["files"].items()}
     ae = load_folder(
-        _folder(name), device=device, dtype=dtype, expected=hashes, max_parameters=max_parameters
+        place_of(name), device=device, dtype=dtype, expected=hashes, max_parameters=max_parameters
     )
     ae.source = replace(ae.source, kind="zoo")
     return ae
@@ -192,8 +254,14 @@ def is_folder(text: str) -> bool:
     )
 
 
-def _folder(name: str) -> Path:
-    folder = zoo_root() / name
+def place_of(name: str) -> Path:
+    """The folder of a variant.
+
+    Raises:
+        UnknownVariantError: no such variant.
+        MissingFileError: it is not part of this installation.
+    """
+    folder = _place(name)[0] / name
     if not folder.is_dir():
         raise MissingFileError(f"{name} is not part of this installation, and is not published yet")
     return folder
@@ -226,6 +294,7 @@ def write_index(root: Path) -> Path:
     path = root / INDEX
     write_atomically(path, pretty_json(build_index(root)))
     _index.cache_clear()
+    _gathered.cache_clear()
     return path
 
 

@@ -4,6 +4,7 @@ Run it by `python docs/generate.py`. No number stands in this file but those of 
 with.
 """
 
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -481,7 +482,65 @@ def metrics_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"zoo.md": zoo_page, "claims.md": claims_page, "metrics.md": metrics_page}
+# -- plugins ------------------------------------------------------------------------------------------
+
+FAMILIES = {
+    "layer": "LayerSpec", "loss": "LossSpec", "noise": "NoiseSpec", "dataset": "DatasetSpec",
+    "callback": "CallbackSpec", "metric": "MetricSpec",
+}  # fmt: skip
+
+
+def plugins_page() -> str:
+    """docs/plugins.md."""
+    import aezoo
+    from aezoo import hookspecs
+    from aezoo.testing import EXAMINATIONS
+
+    parts = [
+        "# Plugins: the contract",
+        "Written by `python docs/generate.py` from the docstrings of `aezoo/hookspecs.py`, of the families "
+        "and of `aezoo/testing/`; a test holds it current. [The tutorial](tutorial-plugin.md) begins with "
+        "twelve lines.",
+        f"This aezoo has contract {hookspecs.PLUGIN_API}. A plugin says with `AEZOO_PLUGIN_API` which one it "
+        f"was "
+        "written for; one for a newer contract is refused, with the version that it needs. Nothing is "
+        "injected into a class that its spec does not declare.",
+        inspect.cleandoc(hookspecs.__doc__ or ""),
+        "A plugin that fails is named once, with its distribution, its version and the reason, and left out "
+        "as a whole; everything else goes on working. `AEZOO_PLUGINS` (a comma list; empty for none) "
+        "narrows what is loaded, and `aezoo --no-plugins COMMAND` leaves all out. Trained variants are "
+        "data: an entry point of group `aezoo.variants` names a package whose `zoo` folder is read without "
+        "importing it.",
+    ]
+    for family, hook in hookspecs.HOOKS.items():
+        cls: Any = getattr(aezoo, FAMILIES[family])
+        parts += [
+            f"## `{hook}`",
+            inspect.cleandoc(getattr(hookspecs, hook).__doc__),
+            f"```text\n{inspect.cleandoc(cls.__doc__)}\n```",
+        ]
+    parts += [
+        "# Plugins: the checks",
+        "`aezoo.testing` has `check_layer(spec, in_shape)`, `check_loss(spec)`, `check_noise(spec)`, "
+        "`check_dataset(spec)`, `check_callback(spec)`, `check_variant(name)` and "
+        "`check_plugin(distribution)`. `aezoo check-plugin NAME` and `pytest --aezoo-plugin NAME` run the "
+        "last one, which tries every kind out by the `examples` of its class (a layer's on `example_shape`, "
+        "a loss's behind `example_encoder`). A class that cannot keep something says so in `exempt`, check "
+        "-> reason, and the report prints it; one whose backward pass is not meant to be the derivative "
+        "sets `surrogate_gradient = True`.",
+    ]
+    seen: set[str] = set()
+    for what, checks in EXAMINATIONS.items():
+        parts.append(f"## Checks of {what}")
+        for name, expected in checks.items():
+            # Some are of several families; a heading is a place to point to, once.
+            head = f"### {name}" if name not in seen else f"**{name}**"
+            seen.add(name)
+            parts.append(f"{head}\n\nExpects {expected}.")
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {"plugins.md": plugins_page, "zoo.md": zoo_page, "claims.md": claims_page, "metrics.md": metrics_page}
 
 
 def main() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+# These are tests of aezoo by itself; plugins that happen to be installed have tests of their own.
+os.environ["AEZOO_PLUGINS"] = ""
+
 AEZOO = Path(__file__).parent.parent / "aezoo"
 # Plain data, which pydantic checks: its own protocols and `Self` are beyond beartype's decorator.
 UNCHECKED = {"__init__", "families", "specs"}
 install_import_hook(
     [f"aezoo.{path.stem}" for path in AEZOO.glob("*.py") if path.stem not in UNCHECKED]
-    + ["aezoo.datasets", "aezoo.layers", "aezoo.metrics", "aezoo.protocols"],
+    + ["aezoo.datasets", "aezoo.layers", "aezoo.metrics", "aezoo.protocols", "aezoo.testing"],
     "beartype.beartype",
 )
 

@@ -13,7 +13,9 @@ import torch
 import aezoo
 from aezoo import cli, errors
 from aezoo.documents import Document
-from aezoo.registry import registry
+from aezoo.hookspecs import HOOKS
+from aezoo.registry import BUILTINS, registry
+from aezoo.testing import EXAMINATIONS
 
 DOCS = sorted(
     [*Path(__file__).parent.parent.glob("*.md"), *Path(__file__).parent.parent.glob("docs/**/*.md")]
@@ -110,7 +112,7 @@ def test_the_layer_of_ones_own_works_as_written(repository: Path) -> None:
     assert aezoo.PLUGIN_API == 1
 
 
-@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md"])
+@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md", "plugins.md"])
 def test_what_is_written_from_the_folders_is_current(
     name: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,21 @@ def test_what_is_written_from_the_folders_is_current(
     generate = importlib.import_module("generate")
     monkeypatch.delitem(sys.modules, "generate")
     assert generate.PAGES[name]() == (repository / "docs" / name).read_text("utf-8"), "run docs/generate.py"
+
+
+def test_every_hook_is_documented_and_exercised(repository: Path) -> None:
+    text = (repository / "docs" / "plugins.md").read_text("utf-8")
+    for family, hook in HOOKS.items():
+        assert f"## `{hook}`" in text
+        assert any(hasattr(importlib.import_module(name), hook) for name in BUILTINS), hook
+        assert registry.names(family)
+
+
+def test_every_finding_points_to_a_heading(repository: Path) -> None:
+    text = (repository / "docs" / "plugins.md").read_text("utf-8")
+    for checks in EXAMINATIONS.values():
+        for name in checks:
+            assert f"### {name}\n" in text
 
 
 PAGES = sorted(path for path in Path(__file__).parent.parent.glob("docs/pages/*.py") if path.stem != "run")

@@ -70,7 +70,7 @@ def test_the_wheel_runs_the_demo_from_another_folder(wheel: Path, tmp_path: Path
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AEZOO", "PYTHON"))}
-    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "AEZOO_PLUGINS": ""}
     code = "import aezoo, aezoo.cli; print(aezoo.__file__); aezoo.cli.main()"
     done = subprocess.run(
         [str(home / "bin" / "python"), "-W", "error", "-c", code, "demo", "--json"],

@@ -28,6 +28,13 @@ from aezoo.registry import BUILTINS, GROUP, LOCAL, Contributor, Registry, identi
 from aezoo.specs import FitStage, OptimizerSpec, ScheduleSpec, StageSpec
 from tests.examples import small
 
+
+@pytest.fixture(autouse=True)
+def every_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is left out here, as all are elsewhere."""
+    monkeypatch.delenv("AEZOO_PLUGINS", raising=False)
+
+
 OPEN = (
     aezoo.LayerSpec,
     aezoo.LossSpec,

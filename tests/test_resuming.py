@@ -572,7 +572,7 @@ def wait_for_an_epoch(process: subprocess.Popen[str], kept: Path, before: int) -
 @pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_gives_the_same_bytes(tmp_path: Path) -> None:
     spec = written(
-        tmp_path, epochs=5, rows=3000, refit=True, noises=[{"kind": "gaussian", "std": 0.1}],
+        tmp_path, epochs=20, rows=3000, refit=True, noises=[{"kind": "gaussian", "std": 0.1}],
     )  # fmt: skip
     whole, target, kept = tmp_path / "whole", tmp_path / "to", tmp_path / ".to.resume"
     start(spec, whole).communicate(timeout=300)
@@ -581,7 +581,7 @@ def test_a_training_that_is_killed_again_and_again_gives_the_same_bytes(tmp_path
         before = kept.stat().st_ino if kept.exists() else 0
         process = start(spec, target, "--resume")
         wait_for_an_epoch(process, kept, before)
-        time.sleep(moments.uniform(0, 1.0))
+        time.sleep(moments.uniform(0, 0.5))
         if killed < 3 and process.poll() is None:
             process.kill()
             killed += 1

@@ -26,7 +26,7 @@ class TopK(nn.Module):
     def __init__(self, k: int, by: Literal["value", "magnitude"] = "value") -> None:
         super().__init__()
         self.k = k
-        self.by = by
+        self.by: Literal["value", "magnitude"] = by
 
     def forward(self, h: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """(batch, *shape) -> (batch, *shape), at most `k` non-zeros in each row."""
@@ -38,7 +38,7 @@ class TopK(nn.Module):
 
     def sparsity(self) -> Exact:
         """`k` latents in every row."""
-        return Exact(self.k)
+        return Exact(self.k, by=self.by)
 
     def extra_repr(self) -> str:
         """Shown by `print`."""

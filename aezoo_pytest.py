@@ -1,0 +1,60 @@
+"""aezoo's contract checks as a pytest plugin: `pytest --aezoo-plugin aezoo-mine`.
+
+A module of its own, because an entry point inside the package would import it before its import hook is set.
+"""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--aezoo-plugin`."""
+    parser.getgroup("aezoo").addoption(
+        "--aezoo-plugin",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="check that an installed aezoo plugin keeps the contract, one test for each component",
+    )
+
+
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Adds a test for each component of the plugins that were named."""
+    for name in cast(list[str], config.getoption("--aezoo-plugin")):
+        collector = _Plugin.from_parent(session, name=f"aezoo-plugin-{name}", distribution=name)
+        items += collector.collect()
+
+
+class _Plugin(pytest.Collector):
+    """The components of one plugin."""
+
+    def __init__(self, *, distribution: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.distribution = distribution
+
+    def collect(self) -> Iterator["_Component"]:
+        from aezoo.testing import reports_of
+
+        for report in reports_of(self.distribution):
+            yield _Component.from_parent(self, name=report.subject, report=report)
+
+
+class _Component(pytest.Item):
+    """One component, which was checked when it was collected."""
+
+    def __init__(self, *, report: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.report = report
+
+    def runtest(self) -> None:
+        self.report.settled()
+
+    def repr_failure(self, excinfo: Any, style: Any = None) -> str:
+        return str(excinfo.value)
+
+    def reportinfo(self) -> tuple[Any, int | None, str]:
+        return self.path, None, self.name

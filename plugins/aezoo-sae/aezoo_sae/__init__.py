@@ -1,0 +1,45 @@
+"""Sparse autoencoders of the interpretability literature, as kinds for aezoo.
+
+BatchTopK, JumpReLU and gated encoders, Matryoshka's nested dictionaries, and a bias before the encoder that
+begins
+at the data's geometric median. For dictionaries wider than their input.
+"""
+
+import aezoo
+from aezoo_sae.callbacks import GeometricMedianSpec
+from aezoo_sae.layers import BatchTopKSpec, GatedLinearSpec, JumpReLUSpec, PreBiasSpec
+from aezoo_sae.losses import GatedLossSpec, L0Spec, MatryoshkaSpec
+
+AEZOO_PLUGIN_API = 1
+
+__all__ = [
+    "AEZOO_PLUGIN_API",
+    "BatchTopKSpec",
+    "GatedLinearSpec",
+    "GatedLossSpec",
+    "GeometricMedianSpec",
+    "JumpReLUSpec",
+    "L0Spec",
+    "MatryoshkaSpec",
+    "PreBiasSpec",
+]
+
+
+@aezoo.hookimpl
+def register_layers(register):
+    """Registers the layers."""
+    for spec in (BatchTopKSpec, JumpReLUSpec, GatedLinearSpec, PreBiasSpec):
+        register(spec)
+
+
+@aezoo.hookimpl
+def register_losses(register):
+    """Registers the losses."""
+    for spec in (L0Spec, GatedLossSpec, MatryoshkaSpec):
+        register(spec)
+
+
+@aezoo.hookimpl
+def register_callbacks(register):
+    """Registers the callbacks."""
+    register(GeometricMedianSpec)

@@ -1,0 +1,210 @@
+"""Layers, losses and callback by numbers worked out by hand; the contract through the installed plugin."""
+
+from typing import Any
+
+import pytest
+import torch
+from aezoo_sae import (
+    BatchTopKSpec,
+    GatedLinearSpec,
+    GatedLossSpec,
+    JumpReLUSpec,
+    L0Spec,
+    MatryoshkaSpec,
+    PreBiasSpec,
+)
+from aezoo_sae.callbacks import geometric_median
+from aezoo_sae.layers import step
+from torch import Generator, Tensor
+
+import aezoo
+from aezoo.testing import check_plugin
+
+
+def network(*encoder: Any, recipe: dict[str, Any] | None = None) -> aezoo.VariantSpec:
+    return aezoo.VariantSpec.model_validate({
+        "name": "small", "summary": "A small network for tests.", "input": {"shape": [6]},
+        "encoder": encoder, "decoder": [{"kind": "linear", "out_features": 6}],
+        "recipe": {
+            "reconstruction": "mse", "batch_size": 16, "threads": 1,
+            "stages": [{"kind": "fit", "epochs": 2}], **(recipe or {}),
+        },
+    })  # fmt: skip
+
+
+def batch(x: Tensor) -> aezoo.Batch:
+    return aezoo.Batch(x, x, None, 0.0, 0, Generator())
+
+
+def test_the_installed_plugin_keeps_the_contract() -> None:
+    reports = check_plugin("aezoo-sae")
+    assert {report.subject.split(" on ")[0] for report in reports} >= {
+        "layer sae.batch_topk", "layer sae.jumprelu", "layer sae.gated_linear", "layer sae.pre_bias",
+        "loss sae.l0", "loss sae.gated", "loss sae.matryoshka", "callback sae.geometric_median",
+    }  # fmt: skip
+
+
+# -- BatchTopK ----------------------------------------------------------------------------------------
+
+
+def test_a_batch_shares_its_latents() -> None:
+    layer = BatchTopKSpec(k=1).build((3,)).train()
+    h = torch.tensor([[5.0, 4.0, 0.5], [-9.0, 0.1, 0.2]])
+    assert torch.equal(layer(h), torch.tensor([[5.0, 4.0, 0.0], [0.0, 0.0, 0.0]]))
+
+
+def test_in_evaluation_each_row_goes_by_the_running_threshold() -> None:
+    layer = BatchTopKSpec(k=1, decay=0.5).build((3,)).train()
+    # The smallest value that was kept: 4, then 2, of which the first batches have a plain mean.
+    layer(torch.tensor([[5.0, 4.0, 0.5], [-9.0, 0.1, 0.2]]))
+    layer(torch.tensor([[2.0, 3.0, 0.5], [-9.0, 0.1, 0.2]]))
+    assert float(layer.threshold) == 3.0
+    layer(torch.tensor([[1.0, 3.0, 0.5], [-9.0, 0.1, 0.2]]))
+    assert float(layer.threshold) == 2.0
+    layer.eval()
+    assert torch.equal(layer(torch.tensor([[2.5, 2.0, 9.0]])), torch.tensor([[2.5, 0.0, 9.0]]))
+
+
+def test_no_negative_value_is_kept_for_want_of_others() -> None:
+    layer = BatchTopKSpec(k=2).build((3,)).train()
+    assert torch.equal(layer(torch.tensor([[-1.0, -2.0, 3.0]])), torch.tensor([[0.0, 0.0, 3.0]]))
+    assert torch.equal(layer(-torch.ones(2, 3)), torch.zeros(2, 3))
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(aezoo.LayerError, match="9 is more than the 3 features"):
+        BatchTopKSpec(k=9).build((3,))
+
+
+# -- JumpReLU -----------------------------------------------------------------------------------------
+
+
+def test_values_jump_at_their_threshold() -> None:
+    layer = JumpReLUSpec(threshold=0.5).build((3,))
+    aux: dict[str, Tensor] = {}
+    h = torch.tensor([[0.4, 0.6, -3.0]])
+    assert torch.allclose(layer(h, aux), torch.tensor([[0.0, 0.6, 0.0]]))
+    assert torch.equal(aux["sae.pre_acts"], h)
+    assert torch.allclose(aux["sae.threshold"], torch.full((1, 3), 0.5))
+
+
+def test_the_thresholds_gradient_is_the_sources_estimate() -> None:
+    """Equations 11 and 12 of arXiv:2407.14435, with a rectangle for a kernel."""
+    h = torch.tensor([[0.45], [0.55], [0.9]])
+    threshold = torch.tensor([0.5], requires_grad=True)
+    step(h, threshold, 0.2).sum().backward()
+    # Two of the three lie within half a bandwidth; each counts 1 / bandwidth.
+    assert torch.allclose(threshold.grad, torch.tensor([-2 / 0.2]))
+    layer = JumpReLUSpec(threshold=0.5, bandwidth=0.2).build((1,))
+    out = layer(h.requires_grad_(), {})
+    out.sum().backward()
+    assert torch.equal(h.grad, torch.tensor([[0.0], [1.0], [1.0]]))
+    # -threshold / bandwidth for each of the two, times the threshold for its logarithm.
+    assert torch.allclose(layer.log_threshold.grad, torch.tensor([-2 * 0.5 / 0.2 * 0.5]))
+
+
+def test_l0_is_counted_against_its_target() -> None:
+    ae = aezoo.build(network({"kind": "linear", "out_features": 6}, "sae.jumprelu"))
+    x = torch.randn(8, 6, generator=Generator().manual_seed(0))
+    out = ae(x)
+    active = float((out.latents > 0).sum(1).float().mean())
+    value = L0Spec(target=2.0)(out, batch(x), ae)
+    assert float(value.detach()) == pytest.approx((active / 2 - 1) ** 2)
+    value.backward()
+    gradients = {name: p.grad is not None and bool(p.grad.any()) for name, p in ae.named_parameters()}
+    assert {name for name, some in gradients.items() if some} <= {"encoder.1.log_threshold"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "wanted"),
+    [(L0Spec(target=2.0), "sae.jumprelu"), (GatedLossSpec(sparsity=0.1), "sae.gated_linear")],
+)
+def test_a_loss_says_which_encoder_it_needs(loss: aezoo.LossSpec, wanted: str) -> None:
+    ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
+    assert wanted in str(loss.objection(ae))
+
+
+# -- gated --------------------------------------------------------------------------------------------
+
+
+def gated() -> Any:
+    layer = GatedLinearSpec(out_features=2).build((2,))
+    layer.load_state_dict({
+        "linear.weight": torch.eye(2), "gate_bias": torch.tensor([0.0, -1.0]),
+        "magnitude_bias": torch.tensor([0.5, 0.5]), "log_scale": torch.log(torch.tensor([2.0, 2.0])),
+    })  # fmt: skip
+    return layer
+
+
+def test_a_gate_says_which_and_a_magnitude_how_much() -> None:
+    aux: dict[str, Tensor] = {}
+    out = gated()(torch.tensor([[3.0, 0.9], [-3.0, 1.5]]), aux)
+    assert torch.allclose(out, torch.tensor([[6.5, 0.0], [0.0, 3.5]]))
+    assert torch.allclose(aux["sae.gate"], torch.tensor([[3.0, -0.1], [-3.0, 0.5]]))
+
+
+def test_the_gate_learns_by_its_loss_and_the_decoder_does_not() -> None:
+    ae = aezoo.build(network({"kind": "sae.gated_linear", "out_features": 12}))
+    x = torch.randn(8, 6, generator=Generator().manual_seed(0))
+    out = ae(x)
+    gate = out.aux["sae.gate"].relu()
+    value = GatedLossSpec(sparsity=0.1)(out, batch(x), ae)
+    wanted = 0.1 * gate.sum(1).mean() + (ae.decode(gate) - x).square().mean()
+    assert float(value.detach()) == pytest.approx(float(wanted.detach()))
+    value.backward()
+    assert dict(ae.named_parameters())["encoder.0.gate_bias"].grad.any()
+    assert all(p.grad is None or not p.grad.any() for p in ae.decoder.parameters())
+
+
+# -- Matryoshka, and where biases begin ---------------------------------------------------------------
+
+
+def test_prefixes_each_reconstruct() -> None:
+    ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
+    x = torch.randn(8, 6, generator=Generator().manual_seed(0))
+    out = ae(x)
+    errors = []
+    for prefix in (2, 4, 6):
+        kept = torch.cat([out.latents[:, :prefix], torch.zeros(8, 6 - prefix)], 1)
+        errors.append((ae.decode(kept) - x).square().mean())
+    value = MatryoshkaSpec(prefixes=(2, 4))(out, batch(x), ae)
+    assert float(value.detach()) == pytest.approx(float(sum(errors).detach() / 3))
+
+
+@pytest.mark.parametrize("prefixes", [(4, 2), (2, 2), (6,), (9,)])
+def test_prefixes_must_ascend_to_fewer_than_all(prefixes: tuple[int, ...]) -> None:
+    ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
+    assert "prefixes must ascend to fewer than the 6" in str(MatryoshkaSpec(prefixes=prefixes).objection(ae))
+
+
+def test_the_geometric_median_of_a_triangle_sees_its_sides_at_equal_angles() -> None:
+    corners = torch.tensor([[0.0, 0.0], [4.0, 0.0], [1.0, 3.0]], dtype=torch.float64)
+    found = geometric_median(corners, steps=1000, tolerance=1e-12)
+    pulls = (corners - found) / (corners - found).norm(dim=1, keepdim=True)
+    assert torch.allclose(pulls.sum(0), torch.zeros(2, dtype=torch.float64), atol=1e-6)
+
+
+def test_an_outlier_hardly_moves_it() -> None:
+    x = torch.cat([torch.randn(99, 3, generator=Generator().manual_seed(0)), torch.full((1, 3), 1e4)])
+    assert float(geometric_median(x).abs().max()) < 0.5 < float(x.mean(0).min())
+
+
+def test_biases_begin_there_and_a_resumed_training_does_not_begin_again() -> None:
+    spec = network(
+        "sae.pre_bias", {"kind": "linear", "out_features": 12}, {"kind": "topk", "k": 3},
+        recipe={"callbacks": ["sae.geometric_median"],
+                "stages": [{"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}},
+                           {"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}}]},
+    )  # fmt: skip
+    x = 3 + torch.randn(64, 6, generator=Generator().manual_seed(0))
+    ae = aezoo.train(spec, x, progress=False, device="cpu")
+    state = ae.state_dict()
+    assert torch.allclose(state["encoder.0.bias"], state["decoder.0.linear.bias"], atol=1e-5)
+    assert torch.allclose(state["encoder.0.bias"], torch.full((6,), 3.0), atol=0.5)
+
+
+def test_a_pre_bias_is_taken_off() -> None:
+    layer = PreBiasSpec().build((2,))
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([1.0, -1.0]))
+    assert torch.equal(layer(torch.zeros(1, 2)), torch.tensor([[-1.0, 1.0]]))
