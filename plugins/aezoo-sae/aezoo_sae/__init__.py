@@ -1,12 +1,11 @@
 """Sparse autoencoders of the interpretability literature, as kinds for aezoo.
 
-BatchTopK, JumpReLU and gated encoders, Matryoshka's nested dictionaries, and a bias before the encoder that
-begins
-at the data's geometric median. For dictionaries wider than their input.
+BatchTopK, JumpReLU and gated encoders, Matryoshka's nested dictionaries, and starts that keep latents alive. For
+dictionaries wider than their input.
 """
 
 import aezoo
-from aezoo_sae.callbacks import GeometricMedianSpec
+from aezoo_sae.callbacks import GeometricMedianSpec, TransposedStartSpec
 from aezoo_sae.layers import BatchTopKSpec, GatedLinearSpec, JumpReLUSpec, PreBiasSpec
 from aezoo_sae.losses import GatedLossSpec, L0Spec, MatryoshkaSpec
 
@@ -22,6 +21,7 @@ __all__ = [
     "L0Spec",
     "MatryoshkaSpec",
     "PreBiasSpec",
+    "TransposedStartSpec",
 ]
 
 
@@ -42,4 +42,5 @@ def register_losses(register):
 @aezoo.hookimpl
 def register_callbacks(register):
     """Registers the callbacks."""
-    register(GeometricMedianSpec)
+    for spec in (GeometricMedianSpec, TransposedStartSpec):
+        register(spec)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -66,3 +67,30 @@ class GeometricMedianSpec(aezoo.CallbackSpec):
     def build(self) -> aezoo.Callback:
         """Makes the callback."""
         return _GeometricMedian(self.samples)
+
+
+class _TransposedStart(aezoo.Callback):
+    def on_fit_start(self, state: aezoo.TrainingState) -> None:
+        if state.step > 0:
+            return
+        before = [m for m in state.ae.encoder.modules() if isinstance(m, nn.Linear)][-1:]
+        behind = [m for m in state.ae.decoder.modules() if isinstance(m, nn.Linear)][:1]
+        if not before or not behind or before[0].weight.shape != behind[0].weight.T.shape:
+            raise aezoo.TrainingError(
+                "sae.transposed_start needs linear layers around the latents, each other's transpose"
+            )
+        with torch.no_grad():
+            before[0].weight.copy_(F.normalize(behind[0].weight, dim=0).T)
+
+
+class TransposedStartSpec(aezoo.CallbackSpec):
+    """Begins the encoder's last linear layer as the transpose of the decoder's first, of unit rows.
+
+    Gao et al., arXiv:2406.04093, appendix A.1: far fewer latents die of it.
+    """
+
+    kind: Literal["sae.transposed_start"] = "sae.transposed_start"
+
+    def build(self) -> aezoo.Callback:
+        """Makes the callback."""
+        return _TransposedStart()

@@ -41,6 +41,7 @@ def test_the_installed_plugin_keeps_the_contract() -> None:
     assert {report.subject.split(" on ")[0] for report in reports} >= {
         "layer sae.batch_topk", "layer sae.jumprelu", "layer sae.gated_linear", "layer sae.pre_bias",
         "loss sae.l0", "loss sae.gated", "loss sae.matryoshka", "callback sae.geometric_median",
+        "callback sae.transposed_start",
     }  # fmt: skip
 
 
@@ -203,8 +204,57 @@ def test_biases_begin_there_and_a_resumed_training_does_not_begin_again() -> Non
     assert torch.allclose(state["encoder.0.bias"], torch.full((6,), 3.0), atol=0.5)
 
 
+STAGES = [{"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}}]
+
+
+def test_an_encoder_begins_as_its_decoders_transpose() -> None:
+    spec = network(
+        "sae.pre_bias", {"kind": "sae.gated_linear", "out_features": 12},
+        recipe={"callbacks": ["sae.transposed_start"], "stages": STAGES,
+                "penalties": [{"kind": "sae.gated", "sparsity": 0.0}]},
+    )  # fmt: skip
+    state = aezoo.train(spec, torch.randn(64, 6), progress=False, device="cpu").state_dict()
+    rows, columns = state["encoder.1.linear.weight"], state["decoder.0.linear.weight"]
+    assert torch.allclose(rows.norm(dim=1), torch.ones(12), atol=1e-5)
+    assert torch.allclose(rows, torch.nn.functional.normalize(columns, dim=0).T, atol=1e-5)
+
+
+def test_layers_that_are_no_transposes_are_refused() -> None:
+    deep = network(
+        {"kind": "linear", "out_features": 9}, {"kind": "linear", "out_features": 12},
+        recipe={"callbacks": ["sae.transposed_start"], "stages": STAGES},
+    )  # fmt: skip
+    with pytest.raises(aezoo.TrainingError, match="each other's transpose"):
+        aezoo.train(deep, torch.randn(64, 6), progress=False, device="cpu")
+
+
 def test_a_pre_bias_is_taken_off() -> None:
     layer = PreBiasSpec().build((2,))
     with torch.no_grad():
         layer.bias.copy_(torch.tensor([1.0, -1.0]))
     assert torch.equal(layer(torch.zeros(1, 2)), torch.tensor([[-1.0, 1.0]]))
+
+
+VARIANTS = aezoo.list_variants("sae-*")
+PUBLISHED = {"sae-topk32", "sae-batchtopk32", "sae-jumprelu32", "sae-gated", "sae-matryoshka32"}
+
+
+def test_every_variant_is_there() -> None:
+    assert set(VARIANTS) == PUBLISHED
+    assert sum(aezoo.get_entry(name)["files"]["model.safetensors"]["bytes"] for name in VARIANTS) < 20_000_000
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_does_what_was_measured(name: str) -> None:
+    ae = aezoo.load(name)
+    assert ae.source.vouched
+    assert ae.latents == 1024
+    x = ae.transforms()(aezoo.sample_digits().inputs)
+    with torch.no_grad():
+        latents = ae.encode(x)
+        mse = float((ae.decode(latents) - x).square().mean())
+    l0 = float((latents != 0).sum(1).float().mean())
+    assert mse == pytest.approx(ae.metrics["mse"]["value"], rel=0.1)
+    assert l0 == pytest.approx(ae.metrics["l0"]["value"], rel=0.1)
+    assert ae.metrics["l0"]["value"] == pytest.approx(32, rel=0.1)
+    assert ae.metrics["dead_latents"]["value"] <= 0.05 * ae.latents
