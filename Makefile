@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PLUGINS := $(wildcard plugins/*)
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo demo-hub test check bench clean
 
 setup: $(STAMP)
 
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS:=/pyproject.toml)
 
 demo: setup
 	$(BIN)/aezoo demo
+
+# Push, pull, load and verify against a Hub on loopback.
+demo-hub: setup
+	$(BIN)/python tests/demo_hub.py
 
 # aezoo by itself, then each plugin as it is installed.
 test: setup

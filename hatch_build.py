@@ -1,5 +1,6 @@
-"""Puts the zoo into the wheel as `aezoo/_zoo`: the index, and every variant of at most 2 MB."""
+"""Puts the zoo into the wheel as `aezoo/_zoo`: the index, and small variants or those not on the Hub yet."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ class ZooHook(BuildHookInterface[Any]):
         if version == "editable":
             return  # a checkout finds the zoo beside its pyproject.toml
         zoo = Path(self.root) / "zoo"
+        index = json.loads((zoo / "index.json").read_text("utf-8"))["variants"]
         include = build_data["force_include"]
         include[str(zoo / "index.json")] = "aezoo/_zoo/index.json"
         for config in sorted(zoo.glob("*/config.json")):
             files = [file for file in sorted(config.parent.iterdir()) if file.is_file()]
-            if sum(file.stat().st_size for file in files) <= MAX_BYTES:
+            small = sum(file.stat().st_size for file in files) <= MAX_BYTES
+            if small or index[config.parent.name]["commit"] is None:
                 for file in files:
                     include[str(file)] = f"aezoo/_zoo/{config.parent.name}/{file.name}"

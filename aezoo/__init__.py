@@ -22,6 +22,7 @@ _ROOMS = {
         "AezooError",
         "CheckpointError",
         "DataError",
+        "HubError",
         "LayerError",
         "MissingExtraError",
         "NotSupportedError",
@@ -38,6 +39,7 @@ _ROOMS = {
     "hookspecs": ("PLUGIN_API", "hookimpl"),
     "plots": ("reconstructions",),
     "protocols": ("run_protocol",),
+    "publishing": ("pull", "push"),
     "registry": ("contributors", "load_plugin_file", "register"),
     "samples": ("Rows", "Samples", "pairs"),
     "specs": (

@@ -22,6 +22,9 @@ from aezoo.errors import (
     DataError as DataError,
 )
 from aezoo.errors import (
+    HubError as HubError,
+)
+from aezoo.errors import (
     LayerError as LayerError,
 )
 from aezoo.errors import (
@@ -67,6 +70,8 @@ from aezoo.hookspecs import PLUGIN_API as PLUGIN_API
 from aezoo.hookspecs import hookimpl as hookimpl
 from aezoo.plots import reconstructions as reconstructions
 from aezoo.protocols import run_protocol as run_protocol
+from aezoo.publishing import pull as pull
+from aezoo.publishing import push as push
 from aezoo.registry import contributors as contributors
 from aezoo.registry import load_plugin_file as load_plugin_file
 from aezoo.registry import register as register

@@ -2,10 +2,10 @@
 
 import html
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Generator as ContextGenerator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -60,16 +60,22 @@ class Source:
     """Where the weights came from.
 
     Attributes:
-        kind: `built` (random weights), `trained` (in this process), `folder`, `zoo`.
-        path: the folder, where there is one.
+        kind: `built` (random weights), `trained` (in this process), `folder`, `zoo` (by name), `hub`.
+        path: the folder, where there is one; that of the Hub's cache for what came from there.
         sha256: of the weights' file, checked; None for weights that come from no file.
-        vouched: whether the zoo's index named these very bytes.
+        vouched: whether an index of a zoo named these very bytes.
+        repository: on the Hub, `owner/name`; None for what came from elsewhere.
+        commit: of the repository, 40 hexadecimal digits.
+        hashes: file -> sha256 of every file that was read.
     """
 
     kind: str
     path: str | None = None
     sha256: str | None = None
     vouched: bool = False
+    repository: str | None = None
+    commit: str | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
 
 
 class LayerRow(NamedTuple):

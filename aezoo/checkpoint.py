@@ -12,9 +12,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import safetensors.torch
 import torch
@@ -29,9 +29,12 @@ from aezoo.errors import (
     HashError,
     MissingFileError,
     MissingPluginError,
+    NotAVariantError,
+    NotSafetensorsError,
     SchemaVersionError,
     SpecError,
     TensorError,
+    TruncatedError,
     advise,
 )
 from aezoo.families import FamilySpec, NonNegativeInt, Spec, check
@@ -57,6 +60,11 @@ SPEC = "spec.yaml"
 PREVIEW = "preview.png"
 CARD = "README.md"
 FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
+
+MARKER = (
+    "<!-- Written by aezoo from this folder. Without this line, the text is yours and stays as it is. -->"
+)
+"""What a card says that is written anew with its folder."""
 
 MAX_CONFIG_BYTES = 4_000_000
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -140,11 +148,32 @@ def save(
     contents = _contents(ae) | dict(files or {})
     if SPEC in present:
         contents.pop(SPEC, None)
+    return write_folder(target, contents, [name for name in _own(target, present) if name not in contents])
+
+
+def write_folder(target: Path, contents: Mapping[str, bytes], kept: Iterable[str] = ()) -> Path:
+    """Writes a folder whole or not at all, in the place of one that is there.
+
+    Args:
+        target: made with its parents.
+        contents: file -> bytes.
+        kept: files of the old folder that go on into the new one.
+
+    Raises:
+        CheckpointError: it cannot be written; what was there still is.
+    """
     try:
-        _swap(target, contents, [name for name in present if name in (SPEC, CARD) and name not in contents])
+        _swap(target, contents, kept)
     except OSError as error:
         raise CheckpointError(f"{target} could not be written: {error.strerror or error}") from error
     return target
+
+
+def _own(folder: Path, present: list[str]) -> list[str]:
+    """The files of a folder that somebody wrote, which new weights do not replace."""
+    card = folder / CARD
+    ours = CARD in present and MARKER in card.read_text("utf-8", errors="replace")
+    return [name for name in present if name == SPEC or (name == CARD and not ours)]
 
 
 def check_target(folder: Path, *, overwrite: bool) -> list[str]:
@@ -175,8 +204,8 @@ def check_target(folder: Path, *, overwrite: bool) -> list[str]:
 
 def is_unfinished(folder: Path) -> bool:
     """Whether a folder holds what a training that was cut off left behind."""
-    record = folder / TRAINING
-    return record.is_file() and "unfinished" in _read_record(record, None)
+    files = Files(folder)
+    return files.has(TRAINING) and "unfinished" in _record_of(files, TRAINING, {}, {})
 
 
 def _contents(ae: Autoencoder) -> dict[str, bytes]:
@@ -269,7 +298,7 @@ def _kinds(value: object) -> Iterator[tuple[str, str]]:
             yield from _kinds(item)
 
 
-def _swap(target: Path, contents: Mapping[str, bytes], kept: list[str]) -> None:
+def _swap(target: Path, contents: Mapping[str, bytes], kept: Iterable[str]) -> None:
     """Puts a complete new folder in the place of the old one.
 
     The new one is written beside it first, so that a full disk or a crash leaves the old one as it was.
@@ -316,7 +345,8 @@ def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[s
         CheckpointError: the metrics that are there cannot be read, or the new ones not be written.
     """
     path = Path(folder) / METRICS
-    metrics = _read_metrics(path, None) | {name: dict(entry) for name, entry in found.items()}
+    there = _record_of(Files(Path(folder)), METRICS, {}, {})
+    metrics = there | {name: dict(entry) for name, entry in found.items()}
     # As `train` writes them: what was measured at the end, what was chosen by, what was recorded.
     ordered = sorted(
         metrics, key=lambda name: (metrics[name].get("source") == "recorded", ".validation" in name)
@@ -332,8 +362,38 @@ def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[s
 # -- loading ------------------------------------------------------------------------------------------
 
 
+class Files:
+    """A variant's files in a folder. A subclass may fetch them from elsewhere.
+
+    Args:
+        folder: that holds them.
+        repository: on the Hub, `owner/name`, that they come from; None for another place.
+        commit: of it.
+    """
+
+    def __init__(self, folder: Path, repository: str | None = None, commit: str | None = None) -> None:
+        self.folder, self.repository, self.commit = folder, repository, commit
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.folder / name).exists()
+
+    def path(self, name: str, size: int | None = None) -> Path:
+        """Where a file lies, once it is here.
+
+        Args:
+            name: of the file.
+            size: in bytes, where it is known before the file is.
+        """
+        return self.folder / name
+
+    def again(self, name: str) -> bool:
+        """Fetches a file anew, whatever is here; False where there is nowhere to fetch it from."""
+        return False
+
+
 def load_folder(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | Files,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
@@ -358,47 +418,93 @@ def load_folder(
 
     Raises:
         CheckpointError: one subclass for each thing that can be wrong.
+        HubError: a file that had to be fetched could not be.
         SpecError: a spec that cannot be built.
     """
-    path = Path(folder)
-    if not path.is_dir():
-        raise MissingFileError(f"{path} is no folder")
-    config, spec = _read_config(path / CONFIG, (expected or {}).get(CONFIG))
+    files = folder if isinstance(folder, Files) else Files(Path(folder))
+    if not isinstance(folder, Files) and not files.folder.is_dir():
+        raise MissingFileError(f"{files.folder} is no folder")
+    vouched = dict(expected or {})
+    raw, path = _fetched(files, CONFIG, vouched)
+    hashes = {CONFIG: hashlib.sha256(raw).hexdigest()}
+    config, spec = _parsed(path, raw)
     shapes = {key: LayerShape(value.input, value.output) for key, value in config.shapes.items()}
     try:
         ae = skeleton(spec, shapes, max_parameters)
     except SpecError as error:
-        raise ConfigError(f"{path / CONFIG}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path / CONFIG}: nested too deeply") from error
+        raise ConfigError(f"{path}: nested too deeply") from error
     for name, found in (("latents", ae.latents), ("parameters", ae.parameters_total)):
         if (recorded := getattr(config, name)) != found:
-            raise ConfigError(f"{path / CONFIG}: {name}: {recorded:,} is recorded, the spec gives {found:,}")
+            raise ConfigError(f"{path}: {name}: {recorded:,} is recorded, the spec gives {found:,}")
     wanted = _wanted(ae, config.fitted)
     record = config.weights
     most = 8 + MAX_HEADER_BYTES + sum(dtype.itemsize * math.prod(shape) for dtype, shape in wanted.values())
     if record.bytes > most:
         raise ConfigError(
-            f"{path / CONFIG}: weights.bytes: {record.bytes:,} is recorded, the spec asks for "
-            f"at most {most:,}"
+            f"{path}: weights.bytes: {record.bytes:,} is recorded, the spec asks for at most {most:,}"
         )
-    vouched = (expected or {}).get(WEIGHTS)
-    if vouched is not None and vouched != record.sha256:
-        raise HashError(f"{path / CONFIG} names weights {record.sha256}, the index vouches for {vouched}")
+    if vouched.get(WEIGHTS, record.sha256) != record.sha256:
+        raise HashError(f"{path} names weights {record.sha256}, the index vouches for {vouched[WEIGHTS]}")
+    hashes[WEIGHTS] = record.sha256
     about = _metadata(spec, config.spec_sha256)
-    tensors = read_tensors(path / WEIGHTS, record.bytes, record.sha256, wanted, about)
+
+    def read(weights: Path) -> dict[str, torch.Tensor]:
+        return read_tensors(weights, record.bytes, record.sha256, wanted, about)
+
+    tensors = _twice(files, WEIGHTS, record.bytes, read)
     for name, tensor in tensors.items():
-        refuse_nonfinite(f"{path / WEIGHTS}: {name}", tensor)
+        refuse_nonfinite(f"{files.path(WEIGHTS)}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)
     if config.unpackaged:
         kinds = ", ".join(config.unpackaged)
-        advise("unpackaged", f"{path} uses kinds that come with no distribution: {kinds}")
+        advise("unpackaged", f"{files.folder} uses kinds that come with no distribution: {kinds}")
     ae.columns = config.columns
-    ae.metrics = _read_metrics(path / METRICS, (expected or {}).get(METRICS))
-    ae.training_record = _read_record(path / TRAINING, (expected or {}).get(TRAINING))
-    ae.source = Source("folder", str(path), record.sha256, vouched is not None)
+    ae.metrics = cast(dict[str, dict[str, Any]], _record_of(files, METRICS, vouched, hashes))
+    ae.training_record = _record_of(files, TRAINING, vouched, hashes)
+    ae.source = Source(
+        "folder",
+        str(files.folder),
+        record.sha256,
+        WEIGHTS in vouched,
+        repository=files.repository,
+        commit=files.commit,
+        hashes=hashes,
+    )
     # Half precision is for storage; nothing is computed in it unless asked for.
     return ae.to(device=device, dtype=dtype or torch.float32).eval()
+
+
+T = TypeVar("T")
+
+
+def _twice(files: Files, name: str, size: int | None, read: Callable[[Path], T]) -> T:
+    """What a reader makes of a file, which is fetched anew where its bytes are not the expected ones."""
+    try:
+        return read(files.path(name, size))
+    except (HashError, TruncatedError, NotSafetensorsError):
+        if not files.again(name):
+            raise
+        return read(files.path(name, size))
+
+
+def _fetched(files: Files, name: str, vouched: Mapping[str, str]) -> tuple[bytes, Path]:
+    """A small file's bytes, and where it lies."""
+
+    def read(path: Path) -> tuple[bytes, Path]:
+        return _read_bytes(path, MAX_CONFIG_BYTES, vouched.get(name)), path
+
+    return _twice(files, name, None, read)
+
+
+def _record_of(files: Files, name: str, vouched: Mapping[str, str], hashes: dict[str, str]) -> dict[str, Any]:
+    if name not in vouched and not files.has(name):
+        return {}
+    raw, path = _fetched(files, name, vouched)
+    hashes[name] = hashlib.sha256(raw).hexdigest()
+    found = strict_json(raw, path)
+    return _checked_metrics(found, path) if name == METRICS else found
 
 
 def _wanted(ae: Autoencoder, fitted: Iterable[str]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -421,19 +527,21 @@ def _precisions(ae: Autoencoder) -> dict[str, torch.dtype]:
     return {name: torch.float16 if half else torch.float32 for name, _ in ae.named_parameters()}
 
 
-def load_spec(folder: Path, sha256: str | None = None) -> VariantSpec:
+def load_spec(folder: Path | Files, expected: Mapping[str, str] | None = None) -> VariantSpec:
     """The resolved spec of a folder, without its weights.
 
     Args:
         folder: as `save` wrote it.
-        sha256: of `config.json`, where an index vouches for it.
+        expected: file -> sha256, where an index vouches for it.
 
     Raises:
         CheckpointError: as for `load_folder`; or the folder holds an architecture without a recipe.
     """
-    _, spec = _read_config(folder / CONFIG, sha256)
+    files = folder if isinstance(folder, Files) else Files(folder)
+    raw, path = _fetched(files, CONFIG, expected or {})
+    _, spec = _parsed(path, raw)
     if not isinstance(spec, VariantSpec):
-        raise ConfigError(f"{folder} holds an architecture without a name and a recipe")
+        raise ConfigError(f"{files.folder} holds an architecture without a name and a recipe")
     return spec
 
 
@@ -452,8 +560,12 @@ def _read_bytes(path: Path, limit: int, sha256: str | None) -> bytes:
     return raw
 
 
-def _read_config(path: Path, sha256: str | None) -> tuple[FolderConfig, AutoencoderSpec]:
-    data = strict_json(_read_bytes(path, MAX_CONFIG_BYTES, sha256), path)
+def _parsed(path: Path, raw: bytes) -> tuple[FolderConfig, AutoencoderSpec]:
+    data = strict_json(raw, path)
+    if not data.keys() & {"schema_version", "spec_sha256", "spec"}:
+        raise NotAVariantError(
+            f"{path} is none that aezoo wrote: it has no schema_version, spec_sha256 and spec"
+        )
     version: object = data.get("schema_version")
     if type(version) is not int or version < 1:
         raise ConfigError(f"{path}: schema_version: expected a whole number, found {version!r}")
@@ -498,15 +610,8 @@ def _require_plugins(path: Path, config: FolderConfig) -> None:
             )
 
 
-def _read_metrics(path: Path, sha256: str | None) -> dict[str, dict[str, Any]]:
-    metrics = _read_record(path, sha256)
+def _checked_metrics(metrics: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     for name, entry in metrics.items():
         if not isinstance(entry, dict):
             raise ConfigError(f"{path}: {name}: expected an object, found {type(entry).__name__}")
     return metrics
-
-
-def _read_record(path: Path, sha256: str | None) -> dict[str, Any]:
-    if not path.exists() and sha256 is None:
-        return {}
-    return strict_json(_read_bytes(path, MAX_CONFIG_BYTES, sha256), path)

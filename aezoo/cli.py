@@ -241,6 +241,7 @@ def train(
     """Train a spec, measure it once on the test set, and write its folder."""
     _take_in(plugin)
     from aezoo import checkpoint, crew, documents, plots, training, zoo
+    from aezoo.card import write_card
 
     given = _spec_file(spec)
     variant = zoo.get_spec(spec) if given is None else documents.read_spec(given)
@@ -262,6 +263,7 @@ def train(
         finally:
             # Whatever becomes of the picture, what was learnt is kept.
             checkpoint.save(ae, target, overwrite=overwrite, files=files)
+            write_card(target)
 
     try:
         ae = training.train(variant, device=device, resume=kept, save=save)
@@ -300,6 +302,7 @@ def evaluate(
     """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
     _take_in(plugin)
     from aezoo import checkpoint, evaluation, protocols, zoo
+    from aezoo.card import write_card
 
     if protocol is not None and split is not None:
         raise typer.BadParameter("a protocol says itself which splits it reads; leave --split out")
@@ -311,7 +314,10 @@ def evaluate(
     ae = zoo.load(name)
     found = protocols.run_protocol(protocol, ae) if protocol else evaluation.evaluate_again(ae, split)
     if record:
-        checkpoint.record_metrics(Path(name).expanduser(), found)
+        folder = Path(name).expanduser()
+        checkpoint.record_metrics(folder, found)
+        if (folder / checkpoint.CARD).is_file():
+            write_card(folder)
     if as_json:
         _print_json(found)
         return
@@ -398,11 +404,124 @@ def check_plugin(
 
 
 @app.command("index", hidden=True)
-def index(root_: Annotated[Path, typer.Argument(help="A folder of variants.")] = Path("zoo")) -> None:
-    """Write the index of a folder of variants anew."""
+def index(
+    root_: Annotated[Path, typer.Argument(help="A folder of variants.")] = Path("zoo"),
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, such as mit; kept from then on.")
+    ] = None,
+) -> None:
+    """Write the cards and the index of a folder of variants anew."""
     from aezoo import zoo
 
-    out.print(escape(str(zoo.write_index(root_))))
+    out.print(escape(str(zoo.write_index(root_, license=license_))))
+
+
+@app.command()
+def card(name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]) -> None:
+    """Print the model card of a variant, written from its folder."""
+    from aezoo import zoo
+    from aezoo.card import card
+
+    folder = Path(name).expanduser() if zoo.is_folder(name) else zoo.place_of(name)
+    print(card(folder, address=name), end="")
+
+
+@app.command()
+def push(
+    name: Annotated[str | None, typer.Argument(help="A variant's name, or a folder such as ./mine.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Push every variant of the zoo.")] = False,
+    org: Annotated[
+        str | None,
+        typer.Option(help="User or organisation. [default: as before, else you]", show_default=False),
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Make a new repository visible to its owner alone.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag the commit, such as v1.0; a tag never moves.")] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Of your weights, for the card, such as mit.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Show the files, their sizes and the card; upload nothing.")
+    ] = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a variant on the Hugging Face Hub, and compare all of it with what comes back."""
+    _take_in(plugin)
+    from aezoo import publishing, zoo
+
+    if (name is None) != all_:
+        raise typer.BadParameter("name one variant or folder, or give --all")
+    # With --all those of aezoo's own zoo: a plugin's author pushes the plugin's.
+    names = sorted(zoo.own_variants()) if name is None else [name]
+    if dry_run:
+        for one in names:
+            plan = publishing.plan_push(one, org=org, license=license_)
+            if as_json:
+                sizes = {file: len(raw) for file, raw in plan.contents.items()}
+                _print_json({"repository": plan.repository, "files": sizes})
+                continue
+            out.print(f"[bold]{escape(plan.repository)}[/bold] would hold")
+            files = _table("file", "bytes")
+            for file, raw in plan.contents.items():
+                files.add_row(file, f"{len(raw):,}")
+            out.print(files)
+            if name is not None:
+                print(plan.contents["README.md"].decode(), end="")
+        return
+    done: list[dict[str, Any]] = []
+    for one in names:
+        published = publishing.push(one, org=org, private=private, tag=tag, license=license_)
+        done.append(asdict(published))
+        if not as_json:
+            what = f"{len(published.changed)} files changed" if published.changed else "all of it was there"
+            print(f"{published.url} at {published.commit}: {what}; every file came back as it is here")
+    if as_json:
+        _print_json(done)
+
+
+@app.command()
+def pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Variants by name or pattern, or hub:OWNER/NAME@REVISION.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to put them into. [default: AEZOO_ZOO]", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Put a dataset there instead, such as mnist.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put variants, verified, or datasets where a machine without network finds them."""
+    from aezoo import publishing, zoo
+    from aezoo.errors import UnknownVariantError
+
+    if not names and not dataset:
+        raise typer.BadParameter("name a variant, or a dataset with --dataset")
+    if names and dataset:
+        raise typer.BadParameter(
+            "pull variants and datasets one after the other: they go into different folders"
+        )
+    done: list[str] = []
+    for kind in dataset or []:
+        root_ = publishing.pull_dataset(kind, to)
+        done.append(str(root_))
+        if not as_json:
+            print(f"{kind} is under {root_}; it is found there with AEZOO_DATA={root_}")
+    for pattern in names or []:
+        by_name = not pattern.startswith(zoo.HUB) and any(sign in pattern for sign in "*?[")
+        found = zoo.list_variants(pattern) if by_name else [pattern]
+        if not found:
+            raise UnknownVariantError(f"no variant fits {pattern!r}")
+        for one in found:
+            folder = publishing.pull(one, to)
+            done.append(str(folder))
+            if not as_json:
+                how = f"load it with aezoo.load({_spelled(folder)!r})"
+                how = how if one.startswith(zoo.HUB) else f"it is found there with AEZOO_ZOO={folder.parent}"
+                print(f"{folder}: verified; {how}")
+    if as_json:
+        _print_json(done)
 
 
 def _take_in(files: list[Path] | None) -> None:

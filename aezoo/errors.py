@@ -171,6 +171,10 @@ class ConfigError(CheckpointError):
     """`config.json` is too large, not strict JSON, or not what aezoo writes."""
 
 
+class NotAVariantError(ConfigError):
+    """A folder or repository that holds something else than what aezoo writes."""
+
+
 class SchemaVersionError(CheckpointError):
     """Written by a newer aezoo than this one."""
 
@@ -197,3 +201,51 @@ class TensorError(CheckpointError):
 
 class NotFiniteError(CheckpointError):
     """A weight is NaN or infinite."""
+
+
+class HubError(AezooError):
+    """The Hub could not give or take something; what is here is as it was."""
+
+
+class NoRepositoryError(HubError):
+    """There is no such repository, or it is private and the token, if any, may not read it."""
+
+
+class GatedError(HubError):
+    """The repository asks for conditions to be accepted first."""
+
+
+class NoRevisionError(HubError):
+    """The repository has no such branch, tag or commit."""
+
+
+class NotCachedError(HubError):
+    """Offline, and the file is not in the cache."""
+
+
+class UnreachableError(HubError):
+    """No answer from the Hub, or from the proxy on the way to it."""
+
+
+class ServerError(HubError):
+    """The Hub answered that it could not."""
+
+
+class RateLimitError(ServerError):
+    """Too many requests for now."""
+
+
+class RefusedError(HubError):
+    """The token is missing, expired, or may not do this."""
+
+
+class CutShortError(HubError):
+    """A download or upload that ended before all of it was through."""
+
+
+class CacheError(HubError):
+    """The cache cannot be written: the disk is full, or it is read-only."""
+
+
+class PublishedError(HubError):
+    """What a name means was published already, and would change."""

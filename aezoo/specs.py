@@ -227,9 +227,14 @@ class NoiseSpec(FamilySpec):
 
 
 class DatasetSpec(FamilySpec):
-    """A named dataset that gives its splits as `Samples`."""
+    """A named dataset that gives its splits as `Samples`.
+
+    Attributes:
+        hub_id: by which the Hub knows the dataset, for model cards; None where it does not.
+    """
 
     family = "dataset"
+    hub_id: ClassVar[str | None] = None
 
     @abstractmethod
     def load(self, split: Split) -> "Samples":

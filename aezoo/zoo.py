@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from aezoo.errors import (
     CheckpointError,
     MissingFileError,
-    NotSupportedError,
     PluginWarning,
     UnknownVariantError,
 )
@@ -30,9 +29,12 @@ if TYPE_CHECKING:
     import torch
 
     from aezoo.autoencoder import Autoencoder
+    from aezoo.checkpoint import Files
     from aezoo.specs import VariantSpec
 
 INDEX = "index.json"
+HUB = "hub:"
+"""What an address on the Hub begins with."""
 VARIANTS = "aezoo.variants"
 """Entry points that each name a package with a `zoo` folder; it is read, the package is not imported."""
 
@@ -106,12 +108,18 @@ def zoo_root() -> Path:
 
 @lru_cache(maxsize=1)
 def _index(root: Path) -> dict[str, Entry]:
+    return _read_index(root)["variants"]
+
+
+def _read_index(root: Path) -> dict[str, Any]:
     path = root / INDEX
     try:
-        return json.loads(path.read_text("utf-8"))["variants"]
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        # Asked for here, so that a file without it is refused as one that cannot be read.
+        return found | {"variants": found["variants"]}
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
@@ -174,6 +182,11 @@ def list_variants(pattern: str = "*") -> list[str]:
     return sorted(name for name in _places(zoo_root()) if fnmatchcase(name, pattern))
 
 
+def own_variants() -> list[str]:
+    """Names of the variants of aezoo's own zoo, sorted."""
+    return sorted(_index(zoo_root()))
+
+
 def get_entry(name: str) -> Entry:
     """What the index knows of a variant, without importing torch.
 
@@ -201,8 +214,7 @@ def get_spec(name: str) -> "VariantSpec":
     """
     from aezoo import checkpoint
 
-    files = get_entry(name)["files"]
-    return checkpoint.load_spec(place_of(name), files[checkpoint.CONFIG]["sha256"])
+    return checkpoint.load_spec(files_of(name), _hashes(get_entry(name)))
 
 
 def load(
@@ -216,7 +228,7 @@ def load(
 
     Args:
         name: a variant's name; or a folder, as a `Path` or as text that starts with `./`, `../`, `/`
-            or `~`.
+            or `~`; or `hub:OWNER/NAME@REVISION` for anyone's repository on the Hub.
         device: where the weights go.
         dtype: of the weights, floating point; float32 by default.
         max_parameters: as for `build`.
@@ -224,25 +236,76 @@ def load(
     Raises:
         UnknownVariantError: no such variant, with the nearest name.
         CheckpointError: one subclass for each thing that can be wrong with the files.
-        NotSupportedError: a place that this version does not load from.
+        HubError: one subclass for each thing that can go wrong on the way from the Hub.
     """
-    from aezoo.checkpoint import load_folder
+    return loaded(name, device=device, dtype=dtype, max_parameters=max_parameters)[0]
+
+
+def loaded(name: str | os.PathLike[str], **options: Any) -> "tuple[Autoencoder, Files, dict[str, str]]":
+    """What `load` gives, the files that it was loaded from, and the hashes that an index vouches for."""
+    from aezoo.checkpoint import Files, load_folder
 
     if isinstance(name, os.PathLike) or is_folder(name):
         folder = Path(name).expanduser()
-        return load_folder(folder, device=device, dtype=dtype, max_parameters=max_parameters)
-    if name.startswith("hub:"):
-        raise NotSupportedError(
-            f"{name!r}: this version loads variants by name and folders, not from the Hub"
-        )
+        return load_folder(folder, **options), Files(folder), {}
+    if name.startswith(HUB):
+        files, expected, kind = *_on_the_hub(name), "hub"
+    else:
+        # Before the entry is looked up: a path is refused with what would work.
+        files = files_of(name)
+        expected, kind = _hashes(get_entry(name)), "zoo"
+    ae = load_folder(files, expected=expected, **options)
+    ae.source = replace(ae.source, kind=kind)
+    return ae, files, expected
+
+
+def _on_the_hub(address: str) -> "tuple[Files, dict[str, str]]":
+    """The files of a repository, and the hashes of an index that names the very same commit."""
+    from aezoo import hub
+    from aezoo.errors import advise
+
+    repository, revision = hub.read_address(address)
+    commit = hub.resolve(repository, revision or "main")
+    if revision is None:
+        text = f"{address} means what its owner last made of it; what was loaded is {address}@{commit}"
+        advise("unpinned", f"{text}, which stays the same")
+    for _, entry in _places(zoo_root()).values():
+        if (entry["repository"], entry["commit"]) == (repository, commit):
+            return _repository(entry), _hashes(entry)
+    return hub.Repository(repository, commit), {}
+
+
+def files_of(name: str) -> "Files":
+    """A variant's files: those of this installation, else under `AEZOO_ZOO`, else on the Hub.
+
+    Raises:
+        UnknownVariantError: no such variant.
+        MissingFileError: it is in no such place.
+    """
+    from aezoo.checkpoint import Files
+
     if "/" in name or os.sep in name:
-        raise UnknownVariantError(f"{name!r} is no variant's name; write './{name}' for a folder")
-    hashes = {file: entry["sha256"] for file, entry in get_entry(name)["files"].items()}
-    ae = load_folder(
-        place_of(name), device=device, dtype=dtype, expected=hashes, max_parameters=max_parameters
-    )
-    ae.source = replace(ae.source, kind="zoo")
-    return ae
+        text = f"{name!r} is no variant's name; write '{HUB}{name}' for a repository on the Hub"
+        raise UnknownVariantError(f"{text}, './{name}' for a folder")
+    root, entry = _place(name)
+    pulled = os.environ.get("AEZOO_ZOO")
+    for place in (root, Path(pulled).expanduser() if pulled else None):
+        if place is not None and (place / name).is_dir():
+            return Files(place / name)
+    if entry["commit"] is None:
+        raise MissingFileError(f"{name} is not part of this installation, and not on the Hub yet")
+    return _repository(entry)
+
+
+def _repository(entry: Entry) -> "Files":
+    from aezoo.hub import Repository
+
+    sizes = {file: record["bytes"] for file, record in entry["files"].items()}
+    return Repository(str(entry["repository"]), str(entry["commit"]), sizes)
+
+
+def _hashes(entry: Entry) -> dict[str, str]:
+    return {file: record["sha256"] for file, record in entry["files"].items()}
 
 
 def is_folder(text: str) -> bool:
@@ -255,16 +318,13 @@ def is_folder(text: str) -> bool:
 
 
 def place_of(name: str) -> Path:
-    """The folder of a variant.
+    """The folder of a variant; that of the Hub's cache, with what was fetched so far, for one from there.
 
     Raises:
         UnknownVariantError: no such variant.
-        MissingFileError: it is not part of this installation.
+        MissingFileError: it is in no place.
     """
-    folder = _place(name)[0] / name
-    if not folder.is_dir():
-        raise MissingFileError(f"{name} is not part of this installation, and is not published yet")
-    return folder
+    return files_of(name).folder
 
 
 # -- the index ----------------------------------------------------------------------------------------
@@ -278,21 +338,46 @@ def build_index(root: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: a folder that cannot be loaded.
     """
-    published = _index(root) if (root / INDEX).is_file() else {}
+    there = _read_index(root) if (root / INDEX).is_file() else {}
+    published: dict[str, Entry] = there.get("variants", {})
     names = sorted(config.parent.name for config in root.glob("*/config.json"))
     return {
         "schema_version": 1,
+        "license": there.get("license"),
         "variants": {name: _entry(root / name, published.get(name)) for name in names},
     }
 
 
-def write_index(root: Path) -> Path:
-    """Writes `index.json` anew; the checks of `build_index` come first."""
+def write_published(root: Path, name: str, repository: str, commit: str) -> Path:
+    """Notes in the index where a variant was published, unless that names another repository."""
+    index = _read_index(root)
+    entry = index["variants"][name]
+    if entry["repository"] in (None, repository):
+        entry.update(repository=repository, commit=commit)
+    return _write(root, index)
+
+
+def write_index(root: Path, *, license: str | None = None) -> Path:
+    """Writes every folder's card and `index.json` anew; the checks of `build_index` come first.
+
+    Args:
+        root: a folder of variants.
+        license: of their weights, by the Hub's identifier, such as `mit`; by default what the index says.
+    """
+    from aezoo.card import write_card
+
+    license = license or (_read_index(root) if (root / INDEX).is_file() else {}).get("license")
+    for config in sorted(root.glob("*/config.json")):
+        write_card(config.parent, address=config.parent.name, license=license)
+    return _write(root, build_index(root) | {"license": license})
+
+
+def _write(root: Path, index: dict[str, Any]) -> Path:
     from aezoo.checkpoint import pretty_json
     from aezoo.files import write_atomically
 
     path = root / INDEX
-    write_atomically(path, pretty_json(build_index(root)))
+    write_atomically(path, pretty_json(index))
     _index.cache_clear()
     _gathered.cache_clear()
     return path

@@ -9,6 +9,16 @@ from jaxtyping import install_import_hook
 
 # These are tests of aezoo by itself; plugins that happen to be installed have tests of their own.
 os.environ["AEZOO_PLUGINS"] = ""
+# Nothing leaves this machine: the Hub is a server on loopback, or nowhere. Read when its client is imported.
+os.environ.update(
+    HF_ENDPOINT="http://127.0.0.1:9",
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    NO_PROXY="127.0.0.1",
+)
+for variable in ("AEZOO_ZOO", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
+    os.environ.pop(variable, None)
 
 AEZOO = Path(__file__).parent.parent / "aezoo"
 # Plain data, which pydantic checks: its own protocols and `Self` are beyond beartype's decorator.
@@ -23,6 +33,7 @@ import torch  # noqa: E402
 
 from aezoo.datasets.named import data_root  # noqa: E402
 from aezoo.registry import registry  # noqa: E402
+from tests.hub_server import HubServer  # noqa: E402
 
 # Small networks gain nothing from threads, and parallel test processes fight for them.
 torch.set_num_threads(1)
@@ -49,6 +60,17 @@ def fresh_registry() -> Iterator[None]:
     yield
     registry._claims.clear()
     registry._claims.update(before)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """The Hub on loopback, with a cache that is empty and nobody logged in."""
+    monkeypatch.setattr("aezoo.hub.WAITS", (0.0, 0.0))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+    assert not server.errors
 
 
 @pytest.fixture

@@ -230,9 +230,9 @@ def test_an_architecture_without_a_name_comes_back(tmp_path: Path) -> None:
 def test_the_spec_can_be_had_without_the_weights(ae: aezoo.Autoencoder, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert load_spec(folder) == ae.spec.resolved()
-    assert load_spec(folder, sha256(folder / "config.json")) == ae.spec.resolved()
+    assert load_spec(folder, {"config.json": sha256(folder / "config.json")}) == ae.spec.resolved()
     with pytest.raises(HashError, match="0000"):
-        load_spec(folder, "0" * 64)
+        load_spec(folder, {"config.json": "0" * 64})
 
 
 # -- what is written ----------------------------------------------------------------------------------

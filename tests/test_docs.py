@@ -16,6 +16,7 @@ from aezoo.documents import Document
 from aezoo.hookspecs import HOOKS
 from aezoo.registry import BUILTINS, registry
 from aezoo.testing import EXAMINATIONS
+from tests.hub_server import HubServer
 
 DOCS = sorted(
     [*Path(__file__).parent.parent.glob("*.md"), *Path(__file__).parent.parent.glob("docs/**/*.md")]
@@ -41,14 +42,21 @@ def test_the_readmes_table_is_of_the_index(readme: Path) -> None:
 
 
 @pytest.mark.data
-def test_the_readmes_spec_is_checked_trained_and_loaded_as_it_says(
-    readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own
+def test_the_readmes_spec_is_checked_trained_published_and_loaded_as_it_says(
+    readme: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hub: HubServer,
 ) -> None:
     (text,) = blocks(readme, "yaml")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.user = "you"
     Path("my-sparse.yaml").write_text(text)
-    (commands,) = [block for block in blocks(readme, "sh") if "my-sparse" in block]
-    for line in commands.splitlines():
+    train, push = [block for block in blocks(readme, "sh") if "my-sparse" in block]
+    for line in [*train.splitlines(), *push.splitlines()]:
         program, *arguments = shlex.split(line, comments=True)
         assert program == "aezoo"
         if arguments[0] == "train":
@@ -59,6 +67,10 @@ def test_the_readmes_spec_is_checked_trained_and_loaded_as_it_says(
         assert not done.value.code, capsys.readouterr().err
     assert aezoo.load("./my-sparse").sparsity() == aezoo.Exact(8)
     assert aezoo.load("./my-sparse-4").sparsity() == aezoo.Exact(4)
+    (load,) = [block for block in blocks(readme, "python") if "hub:" in block]
+    names: dict[str, Any] = {"aezoo": aezoo}
+    exec(load, names)
+    assert names["ae"].source.sha256 == aezoo.load("./my-sparse").source.sha256
 
 
 @pytest.mark.parametrize("change", [("k: 8", "k: 80"), ("epochs:", "epoch:")])
@@ -78,7 +90,7 @@ def test_the_readmes_errors_are_the_real_ones(readme: Path, tmp_path: Path, chan
 
 def test_the_readmes_python_runs(readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks as they stand, on a few digits and for one epoch."""
-    load, folder, own = blocks(readme, "python")
+    load, folder, own = [block for block in blocks(readme, "python") if "hub:" not in block]
     digits = aezoo.sample_digits().inputs[:, None]
     names: dict[str, Any] = {"image": digits[0, 0].numpy(), "images": digits, "aezoo": aezoo}
     exec(load, names)
@@ -112,7 +124,7 @@ def test_the_layer_of_ones_own_works_as_written(repository: Path) -> None:
     assert aezoo.PLUGIN_API == 1
 
 
-@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md", "plugins.md"])
+@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md", "plugin_zoo.md", "plugins.md"])
 def test_what_is_written_from_the_folders_is_current(
     name: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,10 +182,12 @@ def test_every_kind_is_documented(repository: Path) -> None:
         assert all(f"`{kind}`" in text for kind in cls.kinds())
 
 
-def test_every_checkpoint_error_is_documented(repository: Path) -> None:
-    text = (repository / "docs" / "folders.md").read_text()
-    for cls in errors.CheckpointError.__subclasses__():
-        assert f"`{cls.__name__}`" in text
+@pytest.mark.parametrize(("base", "page"), [("CheckpointError", "folders.md"), ("HubError", "hub.md")])
+def test_every_error_of_a_load_is_documented(repository: Path, base: str, page: str) -> None:
+    text = (repository / "docs" / page).read_text()
+    classes: list[type[Exception]] = getattr(errors, base).__subclasses__()
+    for cls in classes:
+        assert {f"`{name.__name__}`" for name in (cls, *cls.__subclasses__())} <= set(re.findall(r"`\w+`", text))
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)

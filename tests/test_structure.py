@@ -37,9 +37,10 @@ ORDER: list[set[str]] = [
     {"metrics", "parts"},
     {"fitting", "protocols", "trainable"},
     {"checkpoint", "plots"},
+    {"card", "hub"},
     {"callbacks", "zoo"},
     {"training"},
-    {"demonstration", "testing"},
+    {"demonstration", "publishing", "testing"},
     {"cli"},
     {"__main__"},
     # The front door serves names from every room, and no room goes through it.
@@ -48,7 +49,7 @@ ORDER: list[set[str]] = [
 STEP = {room: step for step, rooms in enumerate(ORDER) for room in rooms}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "safetensors", "PIL"}
+HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "safetensors", "PIL", "huggingface_hub"}
 
 
 def dotted(path: Path) -> str:

@@ -9,10 +9,11 @@ import torch
 
 import aezoo
 from aezoo import zoo
+from aezoo.card import card
 from aezoo.datasets import MnistSpec
 from aezoo.demonstration import sample_digits
 from aezoo.documents import spec_sha256
-from aezoo.errors import HashError, MissingFileError, NotSupportedError
+from aezoo.errors import HashError, MissingFileError
 from aezoo.evaluation import evaluate_again
 from aezoo.protocols import PROTOCOLS
 from aezoo.samples import Samples
@@ -186,6 +187,12 @@ def test_the_index_is_current(repository: Path) -> None:
     assert json.loads((repository / "zoo" / "index.json").read_text()) == zoo.build_index(repository / "zoo")
 
 
+@every_variant
+def test_the_card_is_current(name: str, repository: Path) -> None:
+    folder = repository / "zoo" / name
+    assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")
+
+
 # -- looking up ---------------------------------------------------------------------------------------
 
 
@@ -205,13 +212,9 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["someone/variant", "zoo/fc-64"])
 def test_a_bare_path_is_refused_with_what_would_work(name: str) -> None:
-    with pytest.raises(aezoo.UnknownVariantError, match=rf"write '\./{name}' for a folder"):
+    would_work = rf"write 'hub:{name}' for a repository on the Hub, '\./{name}' for a folder"
+    with pytest.raises(aezoo.UnknownVariantError, match=would_work):
         aezoo.load(name)
-
-
-def test_the_hub_is_refused_plainly() -> None:
-    with pytest.raises(NotSupportedError, match="not from the Hub"):
-        aezoo.load("hub:someone/variant")
 
 
 def test_folders_load_as_path_and_as_text(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -57,9 +59,8 @@ _declared_operators: list[torch.library.Library] = []
 """Kept alive: an operator goes with the library object that declared it."""
 
 
-def _torchvision(name: str, train: bool) -> Samples:
-    """A split of a torchvision dataset, found under `data_root()` or downloaded to it."""
-    root = data_root()
+def _torchvision(name: str, train: bool, root: Path) -> Samples:
+    """A split of a torchvision dataset, found under a folder or downloaded to it."""
     datasets = torchvision_datasets()
     if not inspect.isclass(getattr(datasets, name, None)):
         raise DataError(f"torchvision has no dataset {name!r}")
@@ -118,9 +119,25 @@ class TorchvisionSplits(DatasetSpec):
     def _holdout(self) -> int:
         return HOLDOUT
 
+    def fetch(self, root: Path) -> None:
+        """Puts the dataset under a folder: from where it is on this machine, else by a download.
+
+        Raises:
+            DataError: neither could be done.
+        """
+        name = self._name()
+        here, there = data_root() / name, root / name
+        if here.is_dir() and not there.exists():
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as stage:
+                shutil.copytree(here, Path(stage) / name)
+                (Path(stage) / name).rename(there)
+        for train in (True, False):
+            _torchvision(name, train, root)
+
     def load(self, split: Split) -> Samples:
         """One split, uint8."""
-        samples = _torchvision(self._name(), train=split != "test")
+        samples = _torchvision(self._name(), split != "test", data_root())
         if split != "test":
             held = self._holdout()
             if held >= len(samples):
@@ -149,6 +166,7 @@ class MnistSpec(TorchvisionSplits):
     """
 
     kind: Literal["mnist"] = "mnist"
+    hub_id = "ylecun/mnist"
 
     def _name(self) -> str:
         return "MNIST"
@@ -161,6 +179,7 @@ class FashionMnistSpec(TorchvisionSplits):
     """
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
+    hub_id = "zalando-datasets/fashion_mnist"
 
     def _name(self) -> str:
         return "FashionMNIST"

@@ -1,0 +1,171 @@
+"""Variants on their way out to the Hub, and from it onto a disk."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from aezoo import hub, zoo
+from aezoo.card import card, is_own
+from aezoo.checkpoint import CARD, FILES, load_folder, write_folder
+from aezoo.errors import CheckpointError, DataError, HashError, NotSupportedError
+from aezoo.files import write_atomically
+from aezoo.registry import registry
+from aezoo.specs import VariantSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `push` would upload.
+
+    Attributes:
+        folder: that it comes from.
+        repository: `owner/name`.
+        contents: file -> bytes.
+        index: the index that lists it, to be told the commit; None for a folder by itself.
+        released: whether its config and weights were published before and must stay.
+    """
+
+    folder: Path
+    repository: str
+    contents: dict[str, bytes]
+    index: Path | None
+    released: bool
+
+
+def plan_push(name: str | os.PathLike[str], *, org: str | None = None, license: str | None = None) -> Plan:
+    """What `push` would upload, without a request where `org` is given or the index names the repository.
+
+    Args:
+        name: a variant's name, or a folder, as for `aezoo.load`.
+        org: the user or organisation on the Hub; by default whose the repository already is, else yours.
+        license: of the weights, for the card; by default what the index says.
+
+    Raises:
+        CheckpointError: the folder cannot be loaded, is not finished, or is not the one that its index lists.
+        HubError: your name on the Hub could not be found out.
+    """
+    if isinstance(name, os.PathLike) or zoo.is_folder(name):
+        folder = Path(name).expanduser()
+    elif name.startswith(zoo.HUB):
+        raise NotSupportedError(f"{name!r} is on the Hub already; push takes a variant's name or a folder")
+    else:
+        folder = zoo.place_of(name)
+    ae = load_folder(folder)
+    if not isinstance(ae.spec, VariantSpec):
+        raise CheckpointError(f"{folder} holds an architecture without a name and a recipe; push a variant")
+    if "unfinished" in ae.training_record:
+        raise CheckpointError(f"{folder} holds a training that was cut off; finish it with --resume first")
+    index = folder.resolve().parent / zoo.INDEX
+    listed = cast(dict[str, Any], json.loads(index.read_text("utf-8"))) if index.is_file() else {}
+    entry = cast("zoo.Entry | None", listed.get("variants", {}).get(folder.resolve().name))
+    before = "" if entry is None else entry["repository"] or ""
+    owner = org or before.partition("/")[0] or hub.user()
+    repository, _ = hub.read_address(f"{owner}/{ae.spec.name}")
+    contents = {file: (folder / file).read_bytes() for file in FILES if (folder / file).is_file()}
+    if entry is not None:
+        for file, record in entry["files"].items():
+            if file not in contents or hashlib.sha256(contents[file]).hexdigest() != record["sha256"]:
+                raise HashError(f"{folder / file} is not the one that {index} lists; see `aezoo index`")
+    elif not is_own(folder / CARD):
+        contents[CARD] = card(folder, address=f"{zoo.HUB}{repository}", license=license).encode()
+    released = entry is not None and entry["commit"] is not None and entry["repository"] == repository
+    return Plan(folder, repository, contents, index if entry else None, released)
+
+
+def push(
+    name: str | os.PathLike[str],
+    *,
+    org: str | None = None,
+    private: bool = False,
+    tag: str | None = None,
+    license: str | None = None,
+) -> hub.Published:
+    """Publishes a variant: one repository, what changed in one commit, compared with what comes back.
+
+    Dying half-way leaves the version that was there; running it again completes it. The commit goes into the
+    index that lists the variant, unless that names another repository.
+
+    Args:
+        name: a variant's name, or a folder, as for `aezoo.load`.
+        org: the user or organisation on the Hub; by default whose the repository already is, else yours.
+        private: whether a repository that is made is visible to its owner alone.
+        tag: for the commit, such as `v1.0`; one that is there never moves.
+        license: of the weights, for the card of a folder that no index lists, such as `mit`.
+
+    Raises:
+        CheckpointError: as for `plan_push`; a `HashError` where other bytes come back than were sent.
+        PublishedError: a tag would move, or the bytes behind a released name would change.
+        HubError: one subclass for each other thing that can go wrong.
+    """
+    plan = plan_push(name, org=org, license=license)
+    published = hub.publish(plan.repository, plan.contents, private=private, tag=tag, released=plan.released)
+    own = plan.folder / CARD
+    if plan.index is None and not is_own(own):
+        # The folder's card as it is there: how to load it, and under which licence.
+        write_atomically(own, plan.contents[CARD])
+    if plan.index is not None:
+        zoo.write_published(plan.index.parent, plan.folder.resolve().name, plan.repository, published.commit)
+    return published
+
+
+def pull(name: str, to: str | os.PathLike[str] | None = None) -> Path:
+    """Puts a variant's folder, verified, where a machine without network finds it.
+
+    Args:
+        name: a variant's name, or `hub:OWNER/NAME@REVISION`.
+        to: the folder to put it into, `AEZOO_ZOO` by default; a variant by name is found there through it.
+
+    Returns:
+        The variant's folder; one that is there already and holds the same is left as it is.
+
+    Raises:
+        UnknownVariantError: no such variant.
+        CheckpointError: something is wrong with the files, or another folder stands in its place.
+        HubError: one subclass for each thing that can go wrong on the way.
+    """
+    place = os.environ.get("AEZOO_ZOO") if to is None else os.fspath(to)
+    if not place:
+        raise CheckpointError("where to is not said: give a folder (--to DIR), or set AEZOO_ZOO")
+    ae, files, expected = zoo.loaded(name)
+    if not isinstance(ae.spec, VariantSpec):
+        raise CheckpointError(f"{name} is an architecture without a name and a recipe; pull a variant")
+    target = Path(place).expanduser() / ae.spec.name
+    contents = {file: files.path(file).read_bytes() for file in FILES if file in expected or files.has(file)}
+    for file, sha256 in {**expected, **ae.source.hashes}.items():
+        if hashlib.sha256(contents[file]).hexdigest() != sha256:
+            raise HashError(f"{files.path(file)} is not what was verified; expected sha256 {sha256}")
+    present = {file: (target / file).read_bytes() for file in FILES if (target / file).is_file()}
+    if present == contents:
+        return target
+    if target.exists():
+        raise CheckpointError(
+            f"{target} is there and holds something else; remove it, or pull to another folder"
+        )
+    return write_folder(target, contents)
+
+
+def pull_dataset(kind: str, to: str | os.PathLike[str] | None = None) -> Path:
+    """Puts a dataset where a machine without network finds it through `AEZOO_DATA`.
+
+    Args:
+        kind: such as `mnist`.
+        to: the folder to put it into; `AEZOO_DATA`, or aezoo's folder in the user's cache, by default.
+
+    Raises:
+        RegistryError: no such dataset.
+        DataError: it is none that is downloaded, or could not be.
+    """
+    from aezoo.datasets.named import TorchvisionSplits, data_root
+
+    cls = registry.get("dataset", kind)
+    fixed = issubclass(cls, TorchvisionSplits) and not any(f.is_required() for f in cls.model_fields.values())
+    if not fixed:
+        raise DataError(
+            f"{kind} is no dataset that is downloaded under this name; mnist and fashion_mnist are"
+        )
+    root = data_root() if to is None else Path(to).expanduser()
+    cls().fetch(root)
+    return root
