@@ -3,20 +3,22 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from aezoo.autoencoder import Autoencoder
-from aezoo.checkpoint import CARD, CONFIG, MARKER, PREVIEW, SPEC, load_folder
+from aezoo.checkpoint import CARD, CONFIG, MARKER, METRICS, PREVIEW, SPEC, load_folder
 from aezoo.documents import to_yaml
 from aezoo.errors import CheckpointError, ConfigError
 from aezoo.files import write_atomically
 from aezoo.registry import registry
-from aezoo.specs import VariantSpec
+from aezoo.specs import DatasetSpec, VariantSpec
 
+METRIC = ("value", "reason", "source", "dataset", "split", "n", "definition")
 SITES = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/", "isbn": "https://isbnsearch.org/isbn/"}
 
 
@@ -28,7 +30,8 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
     Args:
         folder: as `save` wrote it; verified first.
         address: what `aezoo.load` is called with; the folder's name by default.
-        license: of the weights, by the Hub's identifier, such as `mit`; by default what the folder's card says,
+        license: of the weights, by the Hub's identifier, such as `mit`; by default what the folder's card
+        says,
             if there is one.
 
     Raises:
@@ -38,7 +41,12 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
     ae = load_folder(path)
     if not isinstance(ae.spec, VariantSpec):
         raise ConfigError(f"{path} holds an architecture without a name and a recipe; a card is of a variant")
-    address = address or f"./{path.name}"
+    for name, entry in ae.metrics.items():
+        if missing := [key for key in METRIC if key not in entry]:
+            raise ConfigError(
+                f"{path / METRICS}: {name}: expected {', '.join(METRIC)}; {missing[0]} is missing"
+            )
+    address = address or f"./{path.resolve().name}"
     parts = [
         _metadata(ae, ae.spec, license or _license_of(path / CARD)),
         MARKER,
@@ -88,10 +96,16 @@ def is_own(path: Path) -> bool:
 
 
 def _license_of(path: Path) -> str | None:
-    try:
-        return ModelCard.load(path, ignore_metadata_errors=True).data.license
-    except (OSError, ValueError):
+    """The licence that a card names, whoever wrote it."""
+    if not path.is_file():
         return None
+    matter = re.match(r"---\r?\n(.*?)\n---", path.read_text("utf-8", errors="replace"), re.DOTALL)
+    try:
+        found: object = yaml.safe_load(matter[1]) if matter else None
+    except yaml.YAMLError:
+        return None
+    named = cast(dict[str, object], found).get("license") if isinstance(found, dict) else None
+    return named if isinstance(named, str) else None
 
 
 # -- its parts ----------------------------------------------------------------------------------------
@@ -101,6 +115,7 @@ def _metadata(ae: Autoencoder, spec: VariantSpec, license: str | None) -> str:
     task = _task(spec)
     dataset = spec.recipe.dataset
     hub_id = None if dataset is None else dataset.hub_id
+    arguments = {} if dataset is None else _arguments(dataset)
     # Of the variant, and such that one can be better than another: not of its data, nor of a yardstick.
     judged = {name for name in registry.names("metric") if registry.get("metric", name).better != "neither"}
     results = [
@@ -109,6 +124,7 @@ def _metadata(ae: Autoencoder, spec: VariantSpec, license: str | None) -> str:
             dataset_type=str(hub_id),
             dataset_name=entry["dataset"],
             dataset_split=entry["split"],
+            dataset_args=arguments or None,
             metric_type=name,
             metric_name=name,
             metric_value=entry["value"],
@@ -165,7 +181,10 @@ def _sample(ae: Autoencoder) -> str:
 
 def _spec_text(path: Path, spec: VariantSpec) -> str:
     own = path / SPEC
-    return own.read_text("utf-8") if own.is_file() else to_yaml(spec)
+    try:
+        return own.read_text("utf-8") if own.is_file() else to_yaml(spec)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{own} is no UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _training(ae: Autoencoder) -> str:
@@ -211,18 +230,26 @@ def _measured(ae: Autoencoder, address: str) -> Iterator[str]:
 
 def _limits(ae: Autoencoder, spec: VariantSpec) -> Iterator[str]:
     dataset = spec.recipe.dataset
-    data = (
-        f"`{dataset.declared_kind}`" if dataset is not None else "data that are not part of this repository"
-    )
+    data = "data that are not part of this repository"
+    if dataset is not None:
+        inner = ", ".join(f"{name}={value}" for name, value in _arguments(dataset).items())
+        data = f"`{dataset.declared_kind}{inner and f'({inner})'}`"
     low, high = spec.input.range or (None, None)
     span = "" if low is None else f" with values from {low:g} to {high:g}"
     yield f"Trained on {data} alone: other inputs are reconstructed as if they were such."
     yield f"It takes inputs of {_shape(spec.input.shape)}{span}; `ae.transforms()` brings images there."
     if (dead := ae.metrics.get("dead_latents", {}).get("value")) is not None and dead > 0:
-        yield f"{dead:,.0f} latents are never active on the {ae.metrics['dead_latents']['split']} split."
+        words = "1 latent is" if dead == 1 else f"{dead:,.0f} latents are"
+        yield f"{words} never active on the {ae.metrics['dead_latents']['split']} split."
     if spec.recipe.weights_dtype == "float16":
         yield "Weights are stored in half precision and computed with in single."
     yield "Latents have no meaning assigned to them, and their order none beyond what the recipe says."
+
+
+def _arguments(dataset: DatasetSpec) -> dict[str, Any]:
+    """Fields of a dataset that are not what they are by default."""
+    found = dataset.model_dump(mode="json", exclude_defaults=True)
+    return {name: value for name, value in found.items() if name != "kind"}
 
 
 def _reference(text: str) -> str:
@@ -235,8 +262,11 @@ def _shape(sizes: tuple[int, ...]) -> str:
     return "x".join(map(str, sizes))
 
 
-def _table(head: tuple[str, ...], rows: Any) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(
-        f"| {' | '.join(re.sub(r'[|]', chr(92) + '|', cell) for cell in row)} |" for row in lines
+        f"| {' | '.join(' '.join(cell.replace('|', BAR).split()) for cell in row)} |" for row in lines
     )
+
+
+BAR = r"\|"

@@ -132,6 +132,8 @@ def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json
     out.print(f"{sizes}, {entry['parameters']:,} parameters, trained on {data}")
     if entry["references"]:
         out.print(", ".join(map(escape, entry["references"])))
+    where = f"hub:{entry['repository']}@{entry['commit']}" if entry["commit"] else "not on the Hub yet"
+    out.print(escape(where))
     layers = _table("layer", "kind", "output", "parameters")
     for layer in entry["layers"]:
         layers.add_row(
@@ -422,8 +424,7 @@ def card(name: Annotated[str, typer.Argument(help="A variant's name, or a folder
     from aezoo import zoo
     from aezoo.card import card
 
-    folder = Path(name).expanduser() if zoo.is_folder(name) else zoo.place_of(name)
-    print(card(folder, address=name), end="")
+    print(card(zoo.complete(name), address=name), end="")
 
 
 @app.command()
@@ -453,12 +454,13 @@ def push(
         raise typer.BadParameter("name one variant or folder, or give --all")
     # With --all those of aezoo's own zoo: a plugin's author pushes the plugin's.
     names = sorted(zoo.own_variants()) if name is None else [name]
+    done: list[dict[str, Any]] = []
     if dry_run:
         for one in names:
             plan = publishing.plan_push(one, org=org, license=license_)
             if as_json:
                 sizes = {file: len(raw) for file, raw in plan.contents.items()}
-                _print_json({"repository": plan.repository, "files": sizes})
+                done.append({"repository": plan.repository, "files": sizes})
                 continue
             out.print(f"[bold]{escape(plan.repository)}[/bold] would hold")
             files = _table("file", "bytes")
@@ -467,8 +469,9 @@ def push(
             out.print(files)
             if name is not None:
                 print(plan.contents["README.md"].decode(), end="")
+        if as_json:
+            _print_json(done)
         return
-    done: list[dict[str, Any]] = []
     for one in names:
         published = publishing.push(one, org=org, private=private, tag=tag, license=license_)
         done.append(asdict(published))

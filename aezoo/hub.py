@@ -10,13 +10,16 @@ import errno
 import hashlib
 import os
 import re
+import ssl
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
 
 import huggingface_hub
 from huggingface_hub import constants
@@ -138,8 +141,11 @@ class Repository(Files):
         Small files are held against the id by which the Hub knows them; the weights' hash is the reader's
         to check, over the very bytes that it parses.
         """
+        if size is not None:
+            # Also for when it is fetched anew.
+            self.sizes.setdefault(name, size)
         known = self._known(name)
-        found = Path(known) if isinstance(known, str) else self._fetch(name, size)
+        found = Path(known) if isinstance(known, str) else self._fetch(name)
         if name != WEIGHTS and _problem(found) and self.again(name):
             found = self.folder / name
         if name != WEIGHTS and (problem := _problem(found)):
@@ -148,10 +154,19 @@ class Repository(Files):
 
     def again(self, name: str) -> bool:
         """Fetches a file anew, whatever the cache holds; False where that cannot be done."""
+        known, aside = self.folder / name, self.folder / f"{name}.before"
         try:
-            self._fetch(name, None, force=True)
-        except HubError:
+            if known.is_file() and not known.is_symlink():
+                # Where the system has no links, the client leaves the file that is there.
+                known.replace(aside)
+            self._fetch(name, force=True)
+        except (HubError, OSError):
             return False
+        finally:
+            if aside.exists() and known.exists():
+                aside.unlink()
+            elif aside.exists():
+                aside.replace(known)
         return True
 
     def _known(self, name: str) -> object:
@@ -162,15 +177,17 @@ class Repository(Files):
                 repository, name, cache_dir=self.cache, revision=commit
             )
 
-    def _fetch(self, name: str, size: int | None, *, force: bool = False) -> Path:
+    def _fetch(self, name: str, *, force: bool = False) -> Path:
         repository, wanted = self.at
-        expected = self.sizes.get(name, size)
+        expected = self.sizes.get(name)
+        where = f"{repository}@{wanted}"
         try:
             found, commit = _asked(repository, wanted, name)
-        except MissingFileError:
+        except MissingFileError as error:
+            if name == CONFIG:
+                raise NotAVariantError(f"{where} is no aezoo variant: it has no {CONFIG}") from error
             # The client finds out, too, and remembers.
             return _download(repository, wanted, name, self.cache)
-        where = f"{repository}@{wanted}"
         if commit != wanted:
             raise HubError(f"{where} was asked for, the Hub answered with commit {commit}")
         if expected is not None and found is not None and found != expected:
@@ -228,7 +245,8 @@ def endpoint() -> str:
 def cache_folder() -> Path:
     """Where the client caches repositories."""
     named, home = os.environ.get("HF_HUB_CACHE"), os.environ.get("HF_HOME")
-    return Path(named or (home and f"{home}/hub") or constants.HF_HUB_CACHE).expanduser()
+    found = named or (home and f"{home}/hub") or constants.HF_HUB_CACHE
+    return Path(os.path.expandvars(found)).expanduser()
 
 
 def _asked(repository: str, revision: str, name: str) -> tuple[int | None, str]:
@@ -246,7 +264,7 @@ def _asked(repository: str, revision: str, name: str) -> tuple[int | None, str]:
             about = huggingface_hub.get_hf_file_metadata(url)
             return about.size, about.commit_hash
 
-    size, commit = _patiently(ask, CutShortError)
+    size, commit = _patiently(ask)
     if commit is None:
         raise ServerError(
             f"{endpoint()} does not answer as the Hub does: it names no commit; see HF_ENDPOINT"
@@ -268,15 +286,22 @@ def _download(repository: str, revision: str, name: str, cache: Path, *, force: 
                 )
             )
 
-    return _patiently(get)
+    return _patiently(get, of_client=(RateLimitError, CutShortError))
 
 
-def _patiently(call: Callable[[], T], *more: type[HubError]) -> T:
-    """What a call gives, which is tried again while the Hub says that it cannot just now."""
+def _patiently(call: Callable[[], T], *, of_client: tuple[type[HubError], ...] = ()) -> T:
+    """What a call gives, which is tried again while the Hub cannot just now.
+
+    Args:
+        call: that may raise a `ServerError` or `CutShortError`.
+        of_client: what the client has tried again by itself.
+    """
     for wait in WAITS:
         try:
             return call()
-        except (ServerError, *more):
+        except (ServerError, CutShortError) as error:
+            if isinstance(error, of_client):
+                raise
             time.sleep(wait)
     return call()
 
@@ -351,20 +376,39 @@ def _translated(error: Exception, where: str, name: str | None) -> AezooError:
             return RateLimitError(f"{what}: the Hub takes no more requests for now; wait, or log in")
         if isinstance(status, int) and status >= 500:
             return ServerError(f"{what}: the Hub answered with status {status}; try again later")
+        if status == 412:
+            return HubError(
+                f"{what}: a commit has happened since it was looked at; nothing was changed, do it again"
+            )
         if isinstance(link, HfHubHTTPError):
             return HubError(f"{what}: {_line(link)}")
         if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return CacheError(f"{what}: the disk under {cache_folder()} is full ({os.strerror(code)})")
-        if code in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            return CacheError(
-                f"{what}: {cache_folder()} cannot be written ({os.strerror(code)}); see HF_HOME"
-            )
+        # Networks and certificates have such errors too, which are of no file; a certificate's number is 1,
+        # as if something were not permitted.
+        if isinstance(link, OSError) and link.filename is not None:
+            return CacheError(f"{what}: {cache_folder()} cannot be written ({link.strerror}); see HF_HOME")
     kinds = {cls.__name__ for link in chain for cls in type(link).__mro__}
     if "Consistency check" in str(chain[-1]) or kinds & CUT_SHORT:
         return CutShortError(f"{what}: the transfer ended before all of it was through; try again")
+    vain = any(isinstance(link, ssl.SSLCertVerificationError) for link in chain)
+    hint = "; where the authority is one of your own, name it with SSL_CERT_FILE" if vain else ""
     if kinds & UNREACHABLE:
-        return UnreachableError(f"{what}: {endpoint()} cannot be reached: {_line(chain[-1])}")
+        return UnreachableError(f"{what}: {endpoint()} cannot be reached{_way()}: {_line(chain[-1])}{hint}")
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if (place := os.environ.get(variable)) and not Path(place).exists():
+            return HubError(f"{what}: {variable} names {place}, which is not there")
     return HubError(f"{what}: {type(error).__name__}: {_line(error)}")
+
+
+def _way() -> str:
+    """Through which proxy, if any, without a password in its address."""
+    url = urlsplit(endpoint())
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(url.hostname or ""):
+        return ""
+    return f" through the proxy {proxy.rpartition('@')[2].rpartition('//')[2]}"
 
 
 # By name: which package they are of depends on the client's version.
@@ -420,7 +464,7 @@ def publish(
     *,
     private: bool = False,
     tag: str | None = None,
-    released: bool = False,
+    released: str | None = None,
 ) -> Published:
     """Makes a repository hold these files, in one commit, and compares all of it with what comes back.
 
@@ -431,7 +475,7 @@ def publish(
         contents: file -> bytes.
         private: whether a repository that is made is visible to its owner alone.
         tag: for the commit; one that is there never moves.
-        released: whether config and weights must be the ones that are there.
+        released: the commit whose config and weights these must be, where the name means them already.
 
     Raises:
         PublishedError: a tag would move, or released bytes would change.
@@ -446,10 +490,8 @@ def publish(
     there = {file.rfilename: file for file in before.siblings or []}
     sent = [name for name, raw in contents.items() if not _is(there.get(name), raw)]
     gone = [name for name in there if name in FILES and name not in contents]
-    if released and (moved := {CONFIG, WEIGHTS} & {*sent, *gone} & there.keys()):
-        names = " and ".join(sorted(moved))
-        text = f"{names} of {repository} would change, and a released name keeps its bytes"
-        raise PublishedError(f"{text}; publish better weights under a new name")
+    if released is not None:
+        _refuse_other(repository, released, contents)
     commit = str(before.sha)
     if tag in tags and (sent or gone or tags[tag] != commit):
         raise PublishedError(
@@ -473,6 +515,20 @@ def publish(
         with explained(repository, tag):
             api.create_tag(repository, tag=tag, revision=commit)
     return Published(repository, commit, f"{endpoint()}/{repository}", (*sent, *gone))
+
+
+def _refuse_other(repository: str, released: str, contents: Mapping[str, bytes]) -> None:
+    """Refuses another config or other weights than a commit holds."""
+    try:
+        with explained(repository, released):
+            found = _api().model_info(repository, revision=released, files_metadata=True)
+    except NoRevisionError:
+        return  # Nothing is left that they could differ from.
+    held = {file.rfilename: file for file in found.siblings or []}
+    other = [name for name in (CONFIG, WEIGHTS) if name in held and not _is(held[name], contents[name])]
+    if other:
+        text = f"{' and '.join(other)} of {repository} would change, and a released name keeps its bytes"
+        raise PublishedError(f"{text}; publish better weights under a new name")
 
 
 def _api() -> huggingface_hub.HfApi:

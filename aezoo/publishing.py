@@ -1,11 +1,9 @@
 """Variants on their way out to the Hub, and from it onto a disk."""
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from aezoo import hub, zoo
 from aezoo.card import card, is_own
@@ -25,14 +23,14 @@ class Plan:
         repository: `owner/name`.
         contents: file -> bytes.
         index: the index that lists it, to be told the commit; None for a folder by itself.
-        released: whether its config and weights were published before and must stay.
+        released: the commit that holds its config and weights, which must stay; None before the first push.
     """
 
     folder: Path
     repository: str
     contents: dict[str, bytes]
     index: Path | None
-    released: bool
+    released: str | None
 
 
 def plan_push(name: str | os.PathLike[str], *, org: str | None = None, license: str | None = None) -> Plan:
@@ -58,20 +56,30 @@ def plan_push(name: str | os.PathLike[str], *, org: str | None = None, license: 
         raise CheckpointError(f"{folder} holds an architecture without a name and a recipe; push a variant")
     if "unfinished" in ae.training_record:
         raise CheckpointError(f"{folder} holds a training that was cut off; finish it with --resume first")
-    index = folder.resolve().parent / zoo.INDEX
-    listed = cast(dict[str, Any], json.loads(index.read_text("utf-8"))) if index.is_file() else {}
-    entry = cast("zoo.Entry | None", listed.get("variants", {}).get(folder.resolve().name))
-    before = "" if entry is None else entry["repository"] or ""
-    owner = org or before.partition("/")[0] or hub.user()
-    repository, _ = hub.read_address(f"{owner}/{ae.spec.name}")
+    root, name = folder.resolve().parent, folder.resolve().name
+    index = root / zoo.INDEX
+    entry = zoo.read_index(root)["variants"].get(name) if index.is_file() else None
     contents = {file: (folder / file).read_bytes() for file in FILES if (folder / file).is_file()}
     if entry is not None:
-        for file, record in entry["files"].items():
-            if file not in contents or hashlib.sha256(contents[file]).hexdigest() != record["sha256"]:
-                raise HashError(f"{folder / file} is not the one that {index} lists; see `aezoo index`")
-    elif not is_own(folder / CARD):
+        listed = {file: record["sha256"] for file, record in entry["files"].items()}
+        found = {file: hashlib.sha256(raw).hexdigest() for file, raw in contents.items()}
+        if other := next((f for f in FILES if listed.get(f) != found.get(f)), None):
+            raise HashError(f"{folder / other} is not the one that {index} lists; see `aezoo index`")
+    elif is_own(folder / CARD):
+        try:
+            contents[CARD].decode()
+        except UnicodeDecodeError as error:
+            text = (
+                f"{folder / CARD} is no UTF-8, which the Hub asks for: {error.reason} at byte {error.start}"
+            )
+            raise CheckpointError(text) from error
+    before = "" if entry is None else entry["repository"] or ""
+    # Asked last, so that what is refused is refused without a request.
+    owner = org or before.partition("/")[0] or hub.user()
+    repository, _ = hub.read_address(f"{owner}/{ae.spec.name}")
+    if entry is None and not is_own(folder / CARD):
         contents[CARD] = card(folder, address=f"{zoo.HUB}{repository}", license=license).encode()
-    released = entry is not None and entry["commit"] is not None and entry["repository"] == repository
+    released = entry["commit"] if entry is not None and entry["repository"] == repository else None
     return Plan(folder, repository, contents, index if entry else None, released)
 
 
@@ -103,11 +111,18 @@ def push(
     plan = plan_push(name, org=org, license=license)
     published = hub.publish(plan.repository, plan.contents, private=private, tag=tag, released=plan.released)
     own = plan.folder / CARD
-    if plan.index is None and not is_own(own):
-        # The folder's card as it is there: how to load it, and under which licence.
-        write_atomically(own, plan.contents[CARD])
-    if plan.index is not None:
-        zoo.write_published(plan.index.parent, plan.folder.resolve().name, plan.repository, published.commit)
+    changed = own if plan.index is None else plan.index
+    try:
+        if plan.index is not None:
+            zoo.write_published(
+                plan.index.parent, plan.folder.resolve().name, plan.repository, published.commit
+            )
+        elif not is_own(own):
+            # The folder's card as it is there: how to load it, and under which licence.
+            write_atomically(own, plan.contents[CARD])
+    except OSError as error:
+        text = f"{published.url} is at {published.commit}, but {changed} could not be written"
+        raise CheckpointError(f"{text}: {error.strerror or error}; push again") from error
     return published
 
 

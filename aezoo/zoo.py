@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from aezoo.errors import (
     CheckpointError,
@@ -108,19 +108,26 @@ def zoo_root() -> Path:
 
 @lru_cache(maxsize=1)
 def _index(root: Path) -> dict[str, Entry]:
-    return _read_index(root)["variants"]
+    return read_index(root)["variants"]
 
 
-def _read_index(root: Path) -> dict[str, Any]:
+def read_index(root: Path) -> dict[str, Any]:
+    """The index of a folder of variants: `license` of their weights, and `variants`, name -> entry.
+
+    Raises:
+        MissingFileError: there is none.
+        CheckpointError: it is none that aezoo wrote.
+    """
     path = root / INDEX
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        # Asked for here, so that a file without it is refused as one that cannot be read.
-        return found | {"variants": found["variants"]}
+        found: Any = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} is missing") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not isinstance(cast(dict[str, Any], found).get("variants"), dict):
+        raise CheckpointError(f"{path} cannot be read: it holds no variants")
+    return cast(dict[str, Any], found)
 
 
 def _places(own: Path) -> dict[str, tuple[Path, Entry]]:
@@ -259,6 +266,21 @@ def loaded(name: str | os.PathLike[str], **options: Any) -> "tuple[Autoencoder, 
     return ae, files, expected
 
 
+def complete(name: str) -> Path:
+    """The folder of a variant, verified, with every file that there is of it.
+
+    Raises:
+        UnknownVariantError, CheckpointError, HubError: as for `load`.
+    """
+    from aezoo.checkpoint import FILES
+
+    _, files, expected = loaded(name)
+    for file in FILES:
+        if file in expected or files.has(file):
+            files.path(file)
+    return files.folder
+
+
 def _on_the_hub(address: str) -> "tuple[Files, dict[str, str]]":
     """The files of a repository, and the hashes of an index that names the very same commit."""
     from aezoo import hub
@@ -338,7 +360,7 @@ def build_index(root: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: a folder that cannot be loaded.
     """
-    there = _read_index(root) if (root / INDEX).is_file() else {}
+    there = read_index(root) if (root / INDEX).is_file() else {}
     published: dict[str, Entry] = there.get("variants", {})
     names = sorted(config.parent.name for config in root.glob("*/config.json"))
     return {
@@ -350,7 +372,7 @@ def build_index(root: Path) -> dict[str, Any]:
 
 def write_published(root: Path, name: str, repository: str, commit: str) -> Path:
     """Notes in the index where a variant was published, unless that names another repository."""
-    index = _read_index(root)
+    index = read_index(root)
     entry = index["variants"][name]
     if entry["repository"] in (None, repository):
         entry.update(repository=repository, commit=commit)
@@ -366,7 +388,7 @@ def write_index(root: Path, *, license: str | None = None) -> Path:
     """
     from aezoo.card import write_card
 
-    license = license or (_read_index(root) if (root / INDEX).is_file() else {}).get("license")
+    license = license or (read_index(root) if (root / INDEX).is_file() else {}).get("license")
     for config in sorted(root.glob("*/config.json")):
         write_card(config.parent, address=config.parent.name, license=license)
     return _write(root, build_index(root) | {"license": license})

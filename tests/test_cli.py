@@ -142,7 +142,7 @@ def test_train_writes_a_folder_that_loads(run: Any, spec_file: Path) -> None:
     assert ae.metrics["l0"]["value"] == 2
     assert ae.metrics["mse"]["split"] == "test"
     assert sorted(p.name for p in spec_file.parent.iterdir()) == [
-        "config.json", "metrics.json", "model.safetensors", "preview.png", "spec.yaml", "training.json",
+        "README.md", "config.json", "metrics.json", "model.safetensors", "preview.png", "spec.yaml", "training.json",
     ]  # fmt: skip
     assert spec_file.read_text() == by_hand
     code, _, err = run("train", str(spec_file))

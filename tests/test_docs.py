@@ -187,7 +187,9 @@ def test_every_error_of_a_load_is_documented(repository: Path, base: str, page: 
     text = (repository / "docs" / page).read_text()
     classes: list[type[Exception]] = getattr(errors, base).__subclasses__()
     for cls in classes:
-        assert {f"`{name.__name__}`" for name in (cls, *cls.__subclasses__())} <= set(re.findall(r"`\w+`", text))
+        assert {f"`{name.__name__}`" for name in (cls, *cls.__subclasses__())} <= set(
+            re.findall(r"`\w+`", text)
+        )
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)

@@ -40,7 +40,9 @@ def test_a_checkout_uses_its_own_zoo(repository: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_every_variant_that_is_small_or_not_on_the_hub(wheel: Path, repository: Path) -> None:
+def test_the_wheel_carries_every_variant_that_is_small_or_not_on_the_hub(
+    wheel: Path, repository: Path
+) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "aezoo/py.typed",

@@ -59,8 +59,15 @@ _declared_operators: list[torch.library.Library] = []
 """Kept alive: an operator goes with the library object that declared it."""
 
 
-def _torchvision(name: str, train: bool, root: Path) -> Samples:
-    """A split of a torchvision dataset, found under a folder or downloaded to it."""
+def _torchvision(name: str, train: bool, root: Path, shown: Path | None = None) -> Samples:
+    """A split of a torchvision dataset, found under a folder or downloaded to it.
+
+    Args:
+        name: of its class.
+        train: whether it is the training split.
+        root: the folder.
+        shown: what the folder will be called, for errors.
+    """
     datasets = torchvision_datasets()
     if not inspect.isclass(getattr(datasets, name, None)):
         raise DataError(f"torchvision has no dataset {name!r}")
@@ -81,8 +88,8 @@ def _torchvision(name: str, train: bool, root: Path) -> Samples:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{name} is not under {root} and could not be downloaded ({reason}); set AEZOO_DATA to a "
-            f"folder that holds it in torchvision's layout"
+            f"{name} is not under {shown or root} and could not be downloaded ({reason}); set AEZOO_DATA "
+            f"to a folder that holds it in torchvision's layout"
         ) from error
     return _from_torchvision(found)
 
@@ -127,13 +134,20 @@ class TorchvisionSplits(DatasetSpec):
         """
         name = self._name()
         here, there = data_root() / name, root / name
-        if here.is_dir() and not there.exists():
+        try:
             root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as stage:
-                shutil.copytree(here, Path(stage) / name)
-                (Path(stage) / name).rename(there)
-        for train in (True, False):
-            _torchvision(name, train, root)
+            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as folder:
+                stage = root if there.exists() else Path(folder)
+                if stage != root and here.is_dir():
+                    shutil.copytree(here, stage / name)
+                for train in (True, False):
+                    _torchvision(name, train, stage, shown=root)
+                if stage != root:
+                    (stage / name).rename(there)
+        except OSError as error:
+            raise DataError(
+                f"{name} could not be put under {root}: {' '.join(str(error).split())}"
+            ) from error
 
     def load(self, split: Split) -> Samples:
         """One split, uint8."""

@@ -1,7 +1,7 @@
 """Sparse autoencoders of the interpretability literature, as kinds for aezoo.
 
-BatchTopK, JumpReLU and gated encoders, Matryoshka's nested dictionaries, and starts that keep latents alive. For
-dictionaries wider than their input.
+BatchTopK, JumpReLU and gated encoders, Matryoshka's nested dictionaries, and starts that keep latents
+alive. For dictionaries wider than their input.
 """
 
 import aezoo
