@@ -23,7 +23,7 @@ demo-hub: setup
 
 # aezoo by itself, then each plugin as it is installed.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 	$(foreach plugin,$(PLUGINS),$(BIN)/pytest $(plugin)/tests &&) true
 
 check: setup

@@ -108,18 +108,11 @@ class Repository(Files):
         repository: `owner/name`.
         commit: 40 hexadecimal digits.
         sizes: file -> bytes, where an index knows.
-        cache: the client's cache folder, unless it is the user's.
     """
 
-    def __init__(
-        self,
-        repository: str,
-        commit: str,
-        sizes: Mapping[str, int] | None = None,
-        cache: Path | None = None,
-    ) -> None:
+    def __init__(self, repository: str, commit: str, sizes: Mapping[str, int] | None = None) -> None:
         self.sizes = dict(sizes or {})
-        self.cache = cache or cache_folder()
+        self.cache = cache_folder()
         folder = f"models--{repository.replace('/', '--')}"
         super().__init__(self.cache / folder / "snapshots" / commit, repository, commit)
         self.at = (repository, commit)

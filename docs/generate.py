@@ -494,6 +494,8 @@ def sparse_table(names: Sequence[str]) -> str:
     """A table of sparse autoencoders, with the share of dead latents."""
     rows: list[list[str]] = []
     for name in names:
+        if not (PLUGINS / "aezoo-sae/experiments" / name / "metrics.json").is_file() and "4096" in name:
+            continue
         spec = yaml.safe_load((folder_of(name) / "spec.yaml").read_text("utf-8"))
         width = next(layer["out_features"] for layer in spec["encoder"] if "out_features" in layer)
         dead = number(name, "dead_latents")

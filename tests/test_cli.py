@@ -24,6 +24,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["aezoo", *arguments])
         monkeypatch.setenv("COLUMNS", "160")
+        # What the variable said when the console was made counts from then on.
+        monkeypatch.setattr(cli.out, "width", 160)
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         printed = capsys.readouterr()

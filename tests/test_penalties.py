@@ -423,7 +423,7 @@ def test_weight_decay_sums_the_squares_of_weights_and_leaves_biases_and_norms_al
         (["encoder.1"], {"encoder.1"}),
         (["decoder.0", "encoder.2"], {"encoder.2", "decoder.0"}),
     ],
-    ids=str,
+    ids=["side", "layer", "layers"],
 )
 def test_weight_decay_is_for_chosen_layers_only(on: list[str], touched: set[str]) -> None:
     ae = built(["flatten", *({"kind": "linear", "out_features": n} for n in (9, 8))])

@@ -1335,3 +1335,15 @@ def test_an_unknown_dataset(tmp_path: Path) -> None:
         publishing.pull_dataset("minst", tmp_path / "stick")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "stick").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_shows_the_whole_round(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(repository / "tests" / "demo_hub.py")],
+        capture_output=True, text=True, check=False, timeout=300,
+        env={name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("every file came back as it is here", "verified; load it with", "0 requests"):
+        assert words in done.stdout
