@@ -7,8 +7,10 @@ import gc
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
