@@ -840,8 +840,10 @@ def main() -> None:
     parser.add_argument("--user", default="ann", help="who the token belongs to")
     parser.add_argument("--token", default="hf_stand_in", help="the one token that may write")
     options = parser.parse_args()
-    # As when Ctrl-C is pressed, so that `kill` too lets the ports be closed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # As when Ctrl-C is pressed, so that `kill` too lets the ports be closed; and Ctrl-C itself, which a shell has
+    # its background processes ignore.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with (
         contextlib.suppress(KeyboardInterrupt),
         HubServer(user=options.user, token=options.token, port=options.port) as hub,

@@ -650,5 +650,10 @@ def test_as_a_program(how: signal.Signals) -> None:
         assert (status, json.loads(body)["name"]) == (200, "bob")
     finally:
         program.send_signal(how)
-        out, err = program.communicate(timeout=10)
+        with program:
+            try:
+                out, err = program.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                raise
     assert (program.returncode, out, err) == (0, "", "")
