@@ -6,8 +6,11 @@ medians. The first round of each is not counted.
 
 import hashlib
 import json
+import os
 import statistics
 import struct
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,9 @@ import aezoo
 from aezoo.autoencoder import Batch
 from aezoo.datasets.named import data_root, torchvision_datasets
 from aezoo.zoo import zoo_root
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from hub_server import HubServer  # noqa: E402
 
 ROUNDS = 5
 
@@ -182,15 +188,22 @@ def load_by_hand() -> nn.Sequential:
 
 
 def bench_load() -> None:
-    compare(
-        "a warm load of fc-64 (0.4 MB)",
-        {
-            "read, hash, parse, assign, by hand": load_by_hand,
-            "aezoo.load, verified": lambda: aezoo.load("fc-64"),
-            "aezoo.load of the folder": lambda: aezoo.load(Path(zoo_root() / "fc-64")),
-        },
-        rounds=50,
-    )
+    folder = zoo_root() / "fc-64"
+    with tempfile.TemporaryDirectory() as cache, HubServer() as hub:
+        os.environ.update(HF_ENDPOINT=hub.url, HF_HUB_CACHE=cache, NO_PROXY="127.0.0.1")
+        commit = hub.add("ann/fc-64", {path.name: path.read_bytes() for path in folder.iterdir()})
+        address = f"hub:ann/fc-64@{commit}"
+        aezoo.load(address)
+        compare(
+            "a warm load of fc-64 (0.4 MB)",
+            {
+                "read, hash, parse, assign, by hand": load_by_hand,
+                "aezoo.load, verified": lambda: aezoo.load("fc-64"),
+                "aezoo.load of the folder": lambda: aezoo.load(folder),
+                "aezoo.load from the Hub's cache": lambda: aezoo.load(address),
+            },
+            rounds=50,
+        )
 
 
 if __name__ == "__main__":
