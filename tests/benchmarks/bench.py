@@ -25,7 +25,7 @@ from aezoo.datasets.named import data_root, torchvision_datasets
 from aezoo.zoo import zoo_root
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from hub_server import HubServer  # noqa: E402
+from hub_server import HubServer
 
 ROUNDS = 5
 
