@@ -441,10 +441,8 @@ def plugin_zoo_page() -> str:
     wider = [f"{name}-4096" if name == kept else f"{name}32-4096" for name in sparse]
     wider = [name for name in wider if (PLUGINS / "aezoo-sae/experiments" / name / "metrics.json").is_file()]
     worse = all((number(n, "fvu") or 0) > (number(n.removesuffix("-4096"), "fvu") or 0) for n in wider)
-    wide = "At four times the width, with the learning rate and the number of steps that were chosen at 1,024
-    latents:"
-    if worse:
-        wide += " none is better than its narrower one, and far more latents die."
+    wide = "At 4,096 latents, with the learning rate and the number of steps that were chosen at 1,024"
+    wide += ", none is better than its narrower one, and far more latents die:" if worse else ":"
     head = ["corruption", "MSE of the denoised image per pixel"]
     parts = [
         "# The plugins' variants",
