@@ -439,10 +439,10 @@ def plugin_zoo_page() -> str:
     sparse = [f"sae-{name}" for name in ("topk", "batchtopk", "jumprelu", "gated", "matryoshka")]
     kept = "sae-gated"
     wider = [f"{name}-4096" if name == kept else f"{name}32-4096" for name in sparse]
-    wider = [name for name in wider if (PLUGINS / "aezoo-sae/experiments" / name / "metrics.json").is_file()]
-    worse = all((number(n, "fvu") or 0) > (number(n.removesuffix("-4096"), "fvu") or 0) for n in wider)
-    wide = "At 4,096 latents, with the learning rate and the number of steps that were chosen at 1,024"
-    wide += ", none is better than its narrower one, and far more latents die:" if worse else ":"
+    better = [n for n in wider if (number(n, "fvu") or 0) < (number(n.removesuffix("-4096"), "fvu") or 0)]
+    wide = "At 4,096 latents, with the learning rate and the number of steps that were chosen at 1,024, "
+    only = f"only {', '.join(f'`{name}`' for name in better)} has" if better else "none has"
+    wide += f"{only} a lower FVU than its narrower one, and far more latents die:"
     head = ["corruption", "MSE of the denoised image per pixel"]
     parts = [
         "# The plugins' variants",
