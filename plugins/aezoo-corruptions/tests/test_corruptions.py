@@ -15,6 +15,8 @@ from aezoo_corruptions import (
 from torch import Generator, Tensor
 
 import aezoo
+from aezoo import zoo
+from aezoo.card import card
 from aezoo.testing import check_plugin
 
 
@@ -137,3 +139,9 @@ def test_the_denoiser_was_measured_on_each() -> None:
     for kind in ("shot", "impulse", "blur", "occlusion", "brightness", "affine", "stripes"):
         assert 0 < metrics[f"corruptions.{kind}_mse"]["value"] < 0.1
     assert metrics["denoised_mse"]["value"] < metrics["noisy_input_mse"]["value"]
+
+
+@pytest.mark.parametrize("name", ["denoise-mixture"])
+def test_the_card_is_of_the_folder(name: str) -> None:
+    folder = zoo.place_of(name)
+    assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")

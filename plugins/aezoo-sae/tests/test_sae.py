@@ -18,6 +18,8 @@ from aezoo_sae.layers import step
 from torch import Generator, Tensor
 
 import aezoo
+from aezoo import zoo
+from aezoo.card import card
 from aezoo.testing import check_plugin
 
 
@@ -258,3 +260,9 @@ def test_a_variant_does_what_was_measured(name: str) -> None:
     assert l0 == pytest.approx(ae.metrics["l0"]["value"], rel=0.1)
     assert ae.metrics["l0"]["value"] == pytest.approx(32, rel=0.1)
     assert ae.metrics["dead_latents"]["value"] <= 0.05 * ae.latents
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_card_is_of_the_folder(name: str) -> None:
+    folder = zoo.place_of(name)
+    assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")

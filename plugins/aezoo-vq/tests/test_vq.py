@@ -12,6 +12,8 @@ from aezoo_vq import CommitmentSpec, FsqSpec, QuantizeSpec
 from torch import Generator, Tensor
 
 import aezoo
+from aezoo import zoo
+from aezoo.card import card
 from aezoo.testing import check_plugin
 
 
@@ -157,3 +159,9 @@ def test_a_variant_is_there_by_name(name: str) -> None:
     assert out.aux["vq.codes"].shape == (300, 7, 7)
     assert float((out.x_hat - x).square().mean()) == pytest.approx(ae.metrics["mse"]["value"], rel=0.2)
     assert 0 < ae.metrics["vq.codebook_use"]["value"] <= 1
+
+
+@pytest.mark.parametrize("name", ["vq", "fsq"])
+def test_the_card_is_of_the_folder(name: str) -> None:
+    folder = zoo.place_of(name)
+    assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")
