@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aezoo.errors import AdviceWarning, AezooError, TrainingError, TrainingInterrupted
+from aezoo.errors import AdviceWarning, AezooError, HubError, TrainingError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from aezoo.autoencoder import Autoencoder
@@ -37,6 +37,7 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds of your own."),
 ]
 INTERRUPTED = 130
+STRANGER = "you"
 Headline = ("mse", "fvu", "l0", "dead_latents")
 
 
@@ -457,7 +458,13 @@ def push(
     done: list[dict[str, Any]] = []
     if dry_run:
         for one in names:
-            plan = publishing.plan_push(one, org=org, license=license_)
+            try:
+                plan = publishing.plan_push(one, org=org, license=license_)
+            except HubError as error:
+                # What would be uploaded can be looked at by someone who is not logged in, or offline.
+                print(f"{error}; shown as it would be for a user called {STRANGER!r}", file=sys.stderr)
+                org = STRANGER
+                plan = publishing.plan_push(one, org=org, license=license_)
             if as_json:
                 sizes = {file: len(raw) for file, raw in plan.contents.items()}
                 done.append({"repository": plan.repository, "files": sizes})

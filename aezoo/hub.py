@@ -60,10 +60,9 @@ from aezoo.errors import (
     advise,
 )
 
-PREFIX = "hub:"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Both become parts of paths in the client's cache.
-ADDRESS = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./+-]{0,199}))?", re.ASCII)
+ADDRESS = re.compile(r"(hub:)?(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./+-]{0,199}))?", re.ASCII)
 WAITS = (0.5, 2.0)
 """Seconds before the Hub is asked again that said that it could not just now."""
 T = TypeVar("T")
@@ -87,7 +86,7 @@ def read_address(text: str) -> Address:
     Raises:
         UnknownVariantError: it spells none.
     """
-    found = ADDRESS.fullmatch(text.removeprefix(PREFIX))
+    found = ADDRESS.fullmatch(text)
     if found is None or ".." in text:
         where = "where REVISION is a tag, a branch or a commit"
         raise UnknownVariantError(f"{text!r}: expected hub:OWNER/NAME or hub:OWNER/NAME@REVISION, {where}")

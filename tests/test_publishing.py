@@ -903,6 +903,18 @@ def test_a_dry_run_is_what_a_push_then_does(ann: HubServer, folder: Path, run: R
     assert out.endswith("\n" + there(ann)[CARD].decode())
 
 
+def test_a_dry_run_needs_nobody_to_be_logged_in(hub: HubServer, folder: Path, run: Run) -> None:
+    code, out, err = run("push", folder, "--dry-run")
+    assert code == 0
+    assert out.startswith("you/small would hold\n")
+    assert 'aezoo.load("hub:you/small")' in out
+    assert err.count("\n") == 1
+    assert "hf auth login" in err
+    # The push itself does not make a name up.
+    assert run("push", folder)[0] == 1
+    assert hub.repositories == {}
+
+
 def test_a_dry_run_of_what_was_published_before_asks_nothing(ann: HubServer, root: Path, run: Run) -> None:
     publishing.push("small")
     ann.requests.clear()
@@ -937,7 +949,6 @@ def words_of(err: str) -> str:
         (["push"], 2, "name one variant or folder, or give --all"),
         (["push", "fc-64", "--all"], 2, "name one variant or folder, or give --all"),
         (["push", "fc-64"], 1, f"your account: {LOG_IN}"),
-        (["push", "fc-64", "--dry-run"], 1, f"your account: {LOG_IN}"),
         (["push", "fc-64", "--org", "lab"], 1, f"lab/fc-64: {LOG_IN}"),
         (["push", "fc-64", "--org", "no such/org"], 1, "expected hub:OWNER/NAME"),
         (["push", "fc-46"], 1, "no variant 'fc-46' (did you mean 'fc-64'?)"),

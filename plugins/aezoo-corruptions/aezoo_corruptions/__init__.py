@@ -1,8 +1,7 @@
 """Corruptions of images, as noises for aezoo.
 
 After Hendrycks and Dietterich (arXiv:1903.12261) and, for digits, Mu and Gilmer (arXiv:1906.02337). All work
-on tensors
-of images in [0, 1] and draw from the generator that they are given.
+on tensors of images in [0, 1] and draw from the generator that they are given.
 """
 
 import aezoo

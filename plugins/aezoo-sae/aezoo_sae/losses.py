@@ -16,8 +16,8 @@ class L0Spec(aezoo.LossSpec):
     """How far the number of active latents lies from a target, for `sae.jumprelu`.
 
     (L0 / target - 1)^2 of the mean number over the batch: the second form in Lieberum et al.,
-    arXiv:2408.05147,
-    section 3.2, after the L0 penalty of arXiv:2407.14435. Its gradient reaches the thresholds alone.
+    arXiv:2408.05147, section 3.2, after the L0 penalty of arXiv:2407.14435. Its gradient reaches the
+    thresholds alone.
     """
 
     kind: Literal["sae.l0"] = "sae.l0"
@@ -46,8 +46,7 @@ class GatedLossSpec(aezoo.LossSpec):
     """What the gate of `sae.gated_linear` learns by (arXiv:2404.16014, equation 8).
 
     The sum of the gate's positive part, and the squared error of a reconstruction from it alone, through a
-    decoder
-    that does not learn by it.
+    decoder that does not learn by it.
     """
 
     kind: Literal["sae.gated"] = "sae.gated"

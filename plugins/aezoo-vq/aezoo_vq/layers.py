@@ -17,8 +17,7 @@ class Quantize(nn.Module):
     """Replaces each vector along the channel axis by the nearest of a codebook.
 
     The gradient passes straight through. The codebook follows the vectors that it stands for by exponential
-    moving
-    averages, in training alone; codes that stand for almost none begin anew at vectors of the batch.
+    moving averages, in training alone; codes that stand for almost none begin anew at vectors of the batch.
     """
 
     emits = ("vq.codes", "vq.error")
