@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aezoo.errors import AdviceWarning, AezooError, HubError, TrainingError, TrainingInterrupted
+from aezoo.errors import AezooError, DiagnosticWarning, HubError, TrainingError, TrainingInterrupted
 
 if TYPE_CHECKING:
-    from aezoo.autoencoder import Autoencoder
+    from aezoo.model.autoencoder import Autoencoder
 
 app = typer.Typer(
     name="aezoo",
@@ -59,7 +59,7 @@ def main() -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     word = "warning" if issubclass(category, UserWarning) else category.__name__
-    word = "advice" if issubclass(category, AdviceWarning) else word
+    word = "advice" if issubclass(category, DiagnosticWarning) else word
     print(f"{word}: {message}", file=sys.stderr)
 
 
@@ -93,10 +93,10 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the variants with their size and their error on the test set."""
-    from aezoo import zoo
+    from aezoo.zoo.index import get_entry, list_variants
 
-    names = zoo.list_variants(pattern)
-    entries = {name: zoo.get_entry(name) for name in names}
+    names = list_variants(pattern)
+    entries = {name: get_entry(name) for name in names}
     if as_json:
         _print_json(entries)
         return
@@ -121,9 +121,9 @@ def list_(
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json: Json = False) -> None:
     """Show a variant: its layers, what was measured, and its files with their hashes."""
-    from aezoo import zoo
+    from aezoo.zoo.index import get_entry
 
-    entry = zoo.get_entry(name)
+    entry = get_entry(name)
     if as_json:
         _print_json(entry)
         return
@@ -160,10 +160,11 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Reconstruct 300 real digits that ship with aezoo, and draw some. Needs no network and no dataset."""
-    from aezoo import demonstration
+    from aezoo.zoo.demo import demo as demo_
+    from aezoo.zoo.demo import sample_digits
 
-    found = demonstration.demo(name, picture)
-    n = len(demonstration.sample_digits())
+    found = demo_(name, picture)
+    n = len(sample_digits())
     if as_json:
         _print_json({
             "name": name, "digits": n, "metrics": found.metrics, "picture": str(found.picture),
@@ -190,24 +191,26 @@ def validate(
 ) -> None:
     """Check specs without training: every mistake of every file, with line and path."""
     _take_in(plugin)
-    from aezoo import advice, builder, trainable
     from aezoo.errors import SpecError
+    from aezoo.model.build import build_on_meta
+    from aezoo.training.checks import validate as validate_
+    from aezoo.training.diagnostics import lint_spec
 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            ae = builder.skeleton(trainable.validate(file))
+            ae = build_on_meta(validate_(file))
         except SpecError as error:
             problems = [{"path": p.path, "line": p.line, "message": p.message} for p in error.problems]
             results.append({"file": str(file), "valid": False, "problems": problems})
             if not as_json:
                 print(error, file=sys.stderr)
         else:
-            given = [asdict(piece) for piece in advice.of_spec(ae.spec, ae.shapes)]
+            given = [asdict(piece) for piece in lint_spec(ae.spec, ae.shapes)]
             results.append({"file": str(file), "valid": True, "problems": [], "advice": given})
             if not as_json:
                 out.print(
-                    escape(f"{file}: valid; {ae.latents:,} latents, {ae.parameters_total:,} parameters")
+                    escape(f"{file}: valid; {ae.num_latents:,} latents, {ae.num_parameters:,} parameters")
                 )
     if as_json:
         _print_json(results)
@@ -219,9 +222,9 @@ def validate(
 def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of a spec.yaml, for completion and checking in an editor."""
     _take_in(plugin)
-    from aezoo import documents
+    from aezoo.specs.schema import json_schema
 
-    _print_json(documents.json_schema())
+    _print_json(json_schema())
 
 
 @app.command()
@@ -243,11 +246,19 @@ def train(
 ) -> None:
     """Train a spec, measure it once on the test set, and write its folder."""
     _take_in(plugin)
-    from aezoo import checkpoint, crew, documents, plots, training, zoo
-    from aezoo.card import write_card
+    from aezoo import plots
+    from aezoo.specs.yaml import read_spec
+    from aezoo.training.distributed import env_rank
+    from aezoo.training.train import preview_inputs
+    from aezoo.training.train import train as train_
+    from aezoo.zoo.load import get_spec
+    from aezoo.zoo.model_card import write_card
+    from aezoo.zoo.save import check_target, is_unfinished
+    from aezoo.zoo.save import save as save_
+    from aezoo.zoo.schema import PREVIEW
 
     given = _spec_file(spec)
-    variant = zoo.get_spec(spec) if given is None else documents.read_spec(given)
+    variant = get_spec(spec) if given is None else read_spec(given)
     if changes:
         variant = variant.replace(dict(_change(text) for text in changes))
     target = to or _own_folder(given, variant.name) or Path(variant.name)
@@ -255,28 +266,28 @@ def train(
     if kept.exists() and not resume:
         text = f"{kept} is left of a training that was cut off"
         raise TrainingError(f"{text}; --resume goes on with it, delete it to begin anew")
-    overwrite = overwrite or (resume and checkpoint.is_unfinished(target))
-    checkpoint.check_target(target, overwrite=overwrite)
+    overwrite = overwrite or (resume and is_unfinished(target))
+    check_target(target, overwrite=overwrite)
 
     def save(ae: "Autoencoder") -> None:
         files: dict[str, bytes] = {}
         try:
-            inputs = training.preview_inputs(variant)
-            files[checkpoint.PREVIEW] = plots.png(plots.reconstructions(ae, inputs))
+            inputs = preview_inputs(variant)
+            files[PREVIEW] = plots.png(plots.reconstructions(ae, inputs))
         finally:
             # Whatever becomes of the picture, what was learnt is kept.
-            checkpoint.save(ae, target, overwrite=overwrite, files=files)
+            save_(ae, target, overwrite=overwrite, files=files)
             write_card(target)
 
     try:
-        ae = training.train(variant, device=device, resume=kept, save=save)
+        ae = train_(variant, device=device, resume=kept, save=save)
     except (TrainingInterrupted, TrainingError) as error:
-        if error.ae is not None and crew.rank_of_environment() == 0:
-            folder = checkpoint.save(error.ae, target, overwrite=overwrite)
+        if error.ae is not None and env_rank() == 0:
+            folder = save_(error.ae, target, overwrite=overwrite)
             print(f"{folder} holds what there is, not measured; --resume goes on from the last epoch's end",
                   file=sys.stderr)  # fmt: skip
         raise
-    if crew.rank_of_environment() > 0:
+    if env_rank() > 0:
         return
     if as_json:
         _print_json({"folder": str(target), "metrics": ae.metrics})
@@ -304,22 +315,26 @@ def evaluate(
 ) -> None:
     """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
     _take_in(plugin)
-    from aezoo import checkpoint, evaluation, protocols, zoo
-    from aezoo.card import write_card
+    from aezoo.evaluation.evaluate import evaluate_again
+    from aezoo.evaluation.protocols import run_protocol
+    from aezoo.zoo.load import is_folder, load
+    from aezoo.zoo.model_card import write_card
+    from aezoo.zoo.save import record_metrics
+    from aezoo.zoo.schema import CARD
 
     if protocol is not None and split is not None:
         raise typer.BadParameter("a protocol says itself which splits it reads; leave --split out")
-    if record and not zoo.is_folder(name):
+    if record and not is_folder(name):
         raise typer.BadParameter(f"--record writes into a folder; give one, such as ./{name}")
     if record and split not in (None, "test"):
         raise typer.BadParameter("--record keeps numbers of the test split; leave --split out")
     split = split or "test"
-    ae = zoo.load(name)
-    found = protocols.run_protocol(protocol, ae) if protocol else evaluation.evaluate_again(ae, split)
+    ae = load(name)
+    found = run_protocol(protocol, ae) if protocol else evaluate_again(ae, split)
     if record:
         folder = Path(name).expanduser()
-        checkpoint.record_metrics(folder, found)
-        if (folder / checkpoint.CARD).is_file():
+        record_metrics(folder, found)
+        if (folder / CARD).is_file():
             write_card(folder)
     if as_json:
         _print_json(found)
@@ -340,13 +355,13 @@ def evaluate(
 @app.command("protocols")
 def protocols_(as_json: Json = False) -> None:
     """List the protocols: measurements that take more than one pass over a split."""
-    from aezoo import protocols
+    from aezoo.evaluation.protocols import PROTOCOLS
 
     if as_json:
-        _print_json({name: protocol.summary for name, protocol in protocols.PROTOCOLS.items()})
+        _print_json({name: protocol.summary for name, protocol in PROTOCOLS.items()})
         return
     table = _table("protocol", "what is measured")
-    for name, protocol in protocols.PROTOCOLS.items():
+    for name, protocol in PROTOCOLS.items():
         table.add_row(name, protocol.summary)
     out.print(table)
 
@@ -355,9 +370,9 @@ def protocols_(as_json: Json = False) -> None:
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
     """Show who brought which kinds: distribution, version and contract."""
     _take_in(plugin)
-    from aezoo.registry import contributors
+    from aezoo.plugins.registry import list_plugins
 
-    found = contributors()
+    found = list_plugins()
     if as_json:
         _print_json([
             {"name": c.name, "distribution": c.distribution, "version": c.version, "api": c.api,
@@ -382,7 +397,7 @@ def new_plugin(
     parent: Annotated[Path, typer.Option("--in", help="Folder to write the package into.")] = Path(),
 ) -> None:
     """Write a complete plugin: a package that installs, brings one layer and passes its own tests."""
-    from aezoo.scaffold import new_plugin
+    from aezoo.plugins.scaffold import new_plugin
 
     folder = new_plugin(name, parent)
     out.print(escape(f"{folder}: now `pip install -e {folder}`, `aezoo plugins`, and `pytest {folder}`"))
@@ -394,9 +409,9 @@ def check_plugin(
     as_json: Json = False,
 ) -> None:
     """Check that everything an installed plugin brings keeps the contract."""
-    from aezoo import testing
+    from aezoo.testing import reports_of
 
-    reports = testing.reports_of(name)
+    reports = reports_of(name)
     if as_json:
         _print_json([asdict(report) for report in reports])
     else:
@@ -414,18 +429,18 @@ def index(
     ] = None,
 ) -> None:
     """Write the cards and the index of a folder of variants anew."""
-    from aezoo import zoo
+    from aezoo.zoo.index import write_index
 
-    out.print(escape(str(zoo.write_index(root_, license=license_))))
+    out.print(escape(str(write_index(root_, license=license_))))
 
 
 @app.command()
 def card(name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]) -> None:
     """Print the model card of a variant, written from its folder."""
-    from aezoo import zoo
-    from aezoo.card import card
+    from aezoo.zoo.load import download_all
+    from aezoo.zoo.model_card import card
 
-    print(card(zoo.complete(name), address=name), end="")
+    print(card(download_all(name), address=name), end="")
 
 
 @app.command()
@@ -449,22 +464,24 @@ def push(
 ) -> None:
     """Publish a variant on the Hugging Face Hub, and compare all of it with what comes back."""
     _take_in(plugin)
-    from aezoo import publishing, zoo
+    from aezoo.zoo.index import own_variants
+    from aezoo.zoo.push_pull import plan_push
+    from aezoo.zoo.push_pull import push as push_
 
     if (name is None) != all_:
         raise typer.BadParameter("name one variant or folder, or give --all")
     # With --all those of aezoo's own zoo: a plugin's author pushes the plugin's.
-    names = sorted(zoo.own_variants()) if name is None else [name]
+    names = sorted(own_variants()) if name is None else [name]
     done: list[dict[str, Any]] = []
     if dry_run:
         for one in names:
             try:
-                plan = publishing.plan_push(one, org=org, license=license_)
+                plan = plan_push(one, org=org, license=license_)
             except HubError as error:
                 # What would be uploaded can be looked at by someone who is not logged in, or offline.
                 print(f"{error}; shown as it would be for a user called {STRANGER!r}", file=sys.stderr)
                 org = STRANGER
-                plan = publishing.plan_push(one, org=org, license=license_)
+                plan = plan_push(one, org=org, license=license_)
             if as_json:
                 sizes = {file: len(raw) for file, raw in plan.contents.items()}
                 done.append({"repository": plan.repository, "files": sizes})
@@ -480,7 +497,7 @@ def push(
             _print_json(done)
         return
     for one in names:
-        published = publishing.push(one, org=org, private=private, tag=tag, license=license_)
+        published = push_(one, org=org, private=private, tag=tag, license=license_)
         done.append(asdict(published))
         if not as_json:
             what = f"{len(published.changed)} files changed" if published.changed else "all of it was there"
@@ -503,8 +520,11 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Put variants, verified, or datasets where a machine without network finds them."""
-    from aezoo import publishing, zoo
     from aezoo.errors import UnknownVariantError
+    from aezoo.zoo.index import list_variants
+    from aezoo.zoo.load import HUB
+    from aezoo.zoo.push_pull import pull as pull_
+    from aezoo.zoo.push_pull import pull_dataset
 
     if not names and not dataset:
         raise typer.BadParameter("name a variant, or a dataset with --dataset")
@@ -514,28 +534,28 @@ def pull(
         )
     done: list[str] = []
     for kind in dataset or []:
-        root_ = publishing.pull_dataset(kind, to)
+        root_ = pull_dataset(kind, to)
         done.append(str(root_))
         if not as_json:
             print(f"{kind} is under {root_}; it is found there with AEZOO_DATA={root_}")
     for pattern in names or []:
-        by_name = not pattern.startswith(zoo.HUB) and any(sign in pattern for sign in "*?[")
-        found = zoo.list_variants(pattern) if by_name else [pattern]
+        by_name = not pattern.startswith(HUB) and any(sign in pattern for sign in "*?[")
+        found = list_variants(pattern) if by_name else [pattern]
         if not found:
             raise UnknownVariantError(f"no variant fits {pattern!r}")
         for one in found:
-            folder = publishing.pull(one, to)
+            folder = pull_(one, to)
             done.append(str(folder))
             if not as_json:
                 how = f"load it with aezoo.load({_spelled(folder)!r})"
-                how = how if one.startswith(zoo.HUB) else f"it is found there with AEZOO_ZOO={folder.parent}"
+                how = how if one.startswith(HUB) else f"it is found there with AEZOO_ZOO={folder.parent}"
                 print(f"{folder}: verified; {how}")
     if as_json:
         _print_json(done)
 
 
 def _take_in(files: list[Path] | None) -> None:
-    from aezoo.registry import load_plugin_file
+    from aezoo.plugins.registry import load_plugin_file
 
     for file in files or []:
         load_plugin_file(file)
@@ -554,7 +574,7 @@ def _own_folder(file: Path | None, name: str) -> Path | None:
 
 
 def _change(text: str) -> tuple[str, object]:
-    from aezoo.documents import Document
+    from aezoo.specs.yaml import Document
 
     path, sign, value = text.partition("=")
     if not sign or not path:

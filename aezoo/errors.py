@@ -1,7 +1,7 @@
-"""Every error that aezoo raises on purpose.
+"""Exceptions and warnings.
 
-Each says in one line what was wrong, where, and what was expected. A file with several mistakes gives
-one line for each. The command line prints the text and exits with 1, without a traceback.
+A message is one line: what is wrong, where, and what was expected. A spec with several mistakes gives one
+line for each. The command line prints the message and exits with status 1, without a traceback.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class AezooError(Exception):
-    """Base of all of them."""
+    """Base class of every exception that aezoo raises."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,18 @@ class LayerError(AezooError, ValueError):
 
 
 class RegistryError(AezooError, ValueError):
-    """A kind that nobody has, that two claim, or a class that cannot be registered."""
-
-
-class PluginNameError(AezooError, ValueError):
-    """A name that no new plugin can have."""
+    """An unknown kind, a kind that two plugins claim, or a class or name that cannot be registered."""
 
 
 class PluginWarning(UserWarning):
-    """A plugin that could not be loaded; everything else goes on working."""
+    """A plugin could not be loaded; everything else keeps working."""
 
 
-class AdviceWarning(UserWarning):
-    """Something that works, but probably not as hoped. Its text begins with a code that stays the same.
+class DiagnosticWarning(UserWarning):
+    """Valid, but likely to give poor results. The text begins with a code that does not change.
 
     Silence one with `warnings.filterwarnings("ignore", message="identity-risk")`, or several with the
-    environment: `AEZOO_SILENCE=identity-risk,dead-latents`.
+    environment variable `AEZOO_SILENCE=identity-risk,dead-latents`.
 
     Attributes:
         code: such as `identity-risk`.
@@ -103,26 +99,26 @@ class AdviceWarning(UserWarning):
         super().__init__(f"{code}: {message}")
 
 
-def advise(code: str, message: str) -> None:
-    """Warns with an `AdviceWarning`, unless `AEZOO_SILENCE` names its code."""
+def warn_diagnostic(code: str, message: str) -> None:
+    """Issues a `DiagnosticWarning`, unless `AEZOO_SILENCE` contains its code."""
     silenced = os.environ.get("AEZOO_SILENCE", "").split(",")
     if code not in (word.strip() for word in silenced):
-        warnings.warn(AdviceWarning(code, message), stacklevel=3)
+        warnings.warn(DiagnosticWarning(code, message), stacklevel=3)
 
 
 class DataError(AezooError, ValueError):
-    """Data that is missing, or does not fit what a variant expects."""
+    """Data that are missing, or do not match what a variant expects."""
 
 
 class MissingExtraError(AezooError, ImportError):
-    """A package that is not installed because it is optional."""
+    """An optional package that is not installed."""
 
 
 def optional(module: str, package: str, extra: str) -> Any:
-    """A module of an optional package.
+    """Imports a module of an optional package.
 
     Raises:
-        MissingExtraError: the package is not installed; says what to install.
+        MissingExtraError: the package is not installed; the message names the extra to install.
     """
     try:
         return importlib.import_module(module)
@@ -132,120 +128,86 @@ def optional(module: str, package: str, extra: str) -> Any:
 
 
 class TrainingError(AezooError, RuntimeError):
-    """A training that cannot start or cannot go on.
+    """A training that cannot start or cannot continue.
 
     Attributes:
-        ae: the last good state of what was being trained, where there is one.
+        ae: the last valid state of the autoencoder; None if training did not start.
     """
 
     ae: Any = None
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a training; nothing that was learnt is lost.
+    """Ctrl-C during training; what was learned is not lost.
 
     Attributes:
-        ae: what had been trained so far, in evaluation mode, not measured.
+        ae: the autoencoder as trained so far, in evaluation mode, not measured.
     """
 
     ae: Any = None
 
 
 class UnknownVariantError(AezooError, LookupError):
-    """No variant has that name."""
+    """No variant has this name."""
 
 
 class NotSupportedError(AezooError, TypeError):
-    """The autoencoder has no such ability, such as `sample` without a prior."""
+    """The autoencoder does not support the operation, such as `sample` without a prior."""
 
 
-class CheckpointError(AezooError):
-    """A folder that cannot be loaded; nothing of it was used."""
+class CodedError(AezooError):
+    """Base class of errors that carry a code.
+
+    Attributes:
+        code: what is wrong, one of the values that the subclass lists; does not change between versions.
+        message: the same in one line for people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(code, message)
+
+    def __str__(self) -> str:
+        return self.message
 
 
-class MissingFileError(CheckpointError):
-    """A file of the folder is absent."""
+class CheckpointError(CodedError):
+    """A variant's folder cannot be loaded or written. Nothing of it was used, and nothing was replaced.
+
+    `code` is one of:
+
+    - `missing-file`: a file is absent or cannot be read.
+    - `not-a-variant`: the folder, repository or index was not written by aezoo.
+    - `invalid-config`: a JSON file is too large, not strict JSON, or its values are invalid.
+    - `schema-version`: written by a newer aezoo.
+    - `missing-plugin`: a plugin or a registered kind that the spec uses is not available.
+    - `not-safetensors`: the weights are a pickle or another format.
+    - `size-mismatch`: the weights have another size than the config records.
+    - `hash-mismatch`: the bytes are not the published ones.
+    - `tensor-mismatch`: a tensor is missing, unexpected, or has another shape or dtype than the spec gives.
+    - `not-finite`: a weight is NaN or infinite.
+    - `unfinished`: the folder holds an interrupted training.
+    - `target`: the target folder cannot be used as it is.
+    - `write-failed`: a file could not be written.
+    """
 
 
-class ConfigError(CheckpointError):
-    """`config.json` is too large, not strict JSON, or not what aezoo writes."""
+class HubError(CodedError):
+    """A Hub request failed; local files are unchanged.
 
+    `code` is one of:
 
-class NotAVariantError(ConfigError):
-    """A folder or repository that holds something else than what aezoo writes."""
-
-
-class SchemaVersionError(CheckpointError):
-    """Written by a newer aezoo than this one."""
-
-
-class MissingPluginError(CheckpointError):
-    """The folder needs a plugin that is not installed here."""
-
-
-class NotSafetensorsError(CheckpointError):
-    """The weights are not a safetensors file: a pickle, or something else."""
-
-
-class TruncatedError(CheckpointError):
-    """The weights have another size than the config declares."""
-
-
-class HashError(CheckpointError):
-    """The bytes are not the ones that were published under this name."""
-
-
-class TensorError(CheckpointError):
-    """A tensor is missing, unexpected, or has another shape, dtype or place than the spec says."""
-
-
-class NotFiniteError(CheckpointError):
-    """A weight is NaN or infinite."""
-
-
-class HubError(AezooError):
-    """The Hub could not give or take something; what is here is as it was."""
-
-
-class NoRepositoryError(HubError):
-    """There is no such repository, or it is private and the token, if any, may not read it."""
-
-
-class GatedError(HubError):
-    """The repository asks for conditions to be accepted first."""
-
-
-class NoRevisionError(HubError):
-    """The repository has no such branch, tag or commit."""
-
-
-class NotCachedError(HubError):
-    """Offline, and the file is not in the cache."""
-
-
-class UnreachableError(HubError):
-    """No answer from the Hub, or from the proxy on the way to it."""
-
-
-class ServerError(HubError):
-    """The Hub answered that it could not."""
-
-
-class RateLimitError(ServerError):
-    """Too many requests for now."""
-
-
-class RefusedError(HubError):
-    """The token is missing, expired, or may not do this."""
-
-
-class CutShortError(HubError):
-    """A download or upload that ended before all of it was through."""
-
-
-class CacheError(HubError):
-    """The cache cannot be written: the disk is full, or it is read-only."""
-
-
-class PublishedError(HubError):
-    """What a name means was published already, and would change."""
+    - `no-repository`: the repository does not exist, or is private and the token may not read it.
+    - `gated`: the repository's conditions must be accepted first.
+    - `no-revision`: the repository has no such branch, tag or commit.
+    - `not-cached`: offline, and the file is not in the cache.
+    - `unreachable`: the Hub or the proxy does not answer.
+    - `server-error`: the Hub answered with an error of its own.
+    - `rate-limit`: too many requests.
+    - `unauthorized`: the token is missing, expired, or not permitted to do this.
+    - `interrupted`: the transfer ended early.
+    - `cache`: the cache cannot be written; the disk is full or read-only.
+    - `immutable`: the change would alter released bytes or move a tag.
+    - `failed`: anything else.
+    """

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aezoo.autoencoder import Autoencoder, evaluating
 from aezoo.errors import NotSupportedError
-from aezoo.metrics.codes import dictionary as atoms_of
+from aezoo.evaluation.metrics.latents import dictionary as atoms_of
+from aezoo.model.autoencoder import Autoencoder, eval_mode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def reconstructions(ae: Autoencoder, x: Tensor, *, columns: int = 12) -> "Figure
 
     x = x[:columns]
     weight = next(iter(ae.parameters()), x)
-    with evaluating(ae), torch.no_grad():
+    with eval_mode(ae), torch.no_grad():
         out = ae(x.to(weight.device, weight.dtype))
     columns = len(x)
     figure = Figure(figsize=(0.8 * columns + 1.1, 3.1), dpi=120, facecolor="white")
@@ -123,7 +123,7 @@ def walk(ae: Autoencoder, x: Tensor, *, steps: int = 12) -> "Figure":
     Returns:
         A Matplotlib figure.
     """
-    with evaluating(ae):
+    with eval_mode(ae):
         latents = ae.encode(x.to(next(ae.parameters())))
         start, end = latents[0::2], latents[1::2]
         share = torch.linspace(0, 1, steps).to(latents).view(-1, *[1] * (latents.ndim - 1))
@@ -151,7 +151,7 @@ def manifold(ae: Autoencoder, *, side: int = 20) -> "Figure":
         raise NotSupportedError(f"a manifold is drawn of two latents, not of {ae.latent_shape}")
     at = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
     down, across = torch.meshgrid(-at, at, indexing="ij")
-    with evaluating(ae):
+    with eval_mode(ae):
         latents = torch.stack([across.flatten(), down.flatten()], 1)
         made = ae.decode(latents.to(next(ae.parameters())))
     return images(made, columns=side, value_range=ae.spec.output.range, title=f"{_name(ae)}: its plane")

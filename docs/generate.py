@@ -48,7 +48,7 @@ def number(name: str, metric: str) -> float | None:
     return None if entry is None else entry["value"]
 
 
-def shown(value: float | None) -> str:
+def abbreviate(value: float | None) -> str:
     """A number as it is printed."""
     if value is None:
         return ""
@@ -202,11 +202,13 @@ def zoo_page() -> str:
         latents = 1
         for size in entry["latents"]:
             latents *= size
-        measured = [shown(number(name, metric)) for metric in ("mse", "sse", "fvu", "l0", "dead_latents")]
+        measured = [
+            abbreviate(number(name, metric)) for metric in ("mse", "sse", "fvu", "l0", "dead_latents")
+        ]
         rows.append([
             f"[`{name}`](../zoo/{name}/spec.yaml)", entry["summary"], entry["dataset"],
             f"{entry['parameters']:,}", f"{latents:,}", *measured, str(len(stages)),
-            shown(number(name, "train_seconds")), compared(name),
+            abbreviate(number(name, "train_seconds")), compared(name),
         ])  # fmt: skip
     parts = [
         "# The zoo",
@@ -222,11 +224,11 @@ def zoo_page() -> str:
     for section in SECTIONS:
         columns = [m for m in section.metrics if any(number(v, m) is not None for v in section.variants)]
         body = [
-            [f"`{variant}`", *(shown(number(variant, metric)) for metric in columns)]
+            [f"`{variant}`", *(abbreviate(number(variant, metric)) for metric in columns)]
             for variant in section.variants
         ]
         if section.variants == ANOMALY:
-            body.append(["mean", *(shown(mean(section.variants, metric)) for metric in columns)])
+            body.append(["mean", *(abbreviate(mean(section.variants, metric)) for metric in columns)])
         head = ["variant", *(f"`{column}`" for column in columns)]
         parts += [f"## {section.title}", section.text, table(head, body)]
     return "\n\n".join(parts) + "\n"
@@ -249,7 +251,7 @@ def compared(name: str) -> str:
         return ""
     own = number(name, metric)
     assert own is not None
-    what = "" if metric == "mse" else f"`{metric}` {shown(own)}; "
+    what = "" if metric == "mse" else f"`{metric}` {abbreviate(own)}; "
     # To the digits that are known of the other.
     digits = len(f"{value:.5f}".rstrip("0").partition(".")[2])
     verdict = "reached" if round(own, digits) <= value else f"missed by {own / value - 1:.1%}"
@@ -262,7 +264,7 @@ Lookup = Callable[[str, str], float]
 
 
 @dataclass(frozen=True)
-class Claim:
+class Registration:
     """Something that the tutorials say.
 
     Attributes:
@@ -280,8 +282,8 @@ class Claim:
     remark: str = ""
 
 
-CLAIMS: tuple[Claim, ...] = (
-    Claim(
+CLAIMS: tuple[Registration, ...] = (
+    Registration(
         "Stronger sparsity penalties leave fewer active latents.",
         ("aezoo evaluate NAME", "aezoo evaluate NAME --protocol activity"),
         tuple(
@@ -311,7 +313,7 @@ CLAIMS: tuple[Claim, ...] = (
         "of their largest value; Hoyer's sparseness tells them apart all the same.",
     ),
     *(
-        Claim(
+        Registration(
             f"Stronger {what} leaves more global atoms.",
             ("aezoo evaluate NAME",),
             (("fc-64", "atom_area"), (weak, "atom_area"), (strong, "atom_area")),
@@ -324,7 +326,7 @@ CLAIMS: tuple[Claim, ...] = (
             ("KL sparsity", "sparse-kl-weak", "sparse-kl-strong"),
         )
     ),
-    Claim(
+    Registration(
         "Unconstrained codes are dense, and their values similar in size.",
         ("aezoo evaluate NAME", "aezoo evaluate NAME --protocol activity"),
         (
@@ -338,7 +340,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         "Of 64 latents. Normally distributed ones would have a Hoyer sparseness of about 0.23.",
     ),
-    Claim(
+    Registration(
         "Greedy layer-wise training helps sparse deep networks.",
         ("aezoo evaluate NAME",),
         (
@@ -353,7 +355,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         "The same network, k and number of epochs; the greedy recipe also ties weights before it fine-tunes.",
     ),
-    Claim(
+    Registration(
         "Codes behind a ReLU die.",
         (
             "aezoo evaluate linear-32",
@@ -371,7 +373,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda n: n("linear-32-plain", "dead_latents") > n("linear-32-leaky", "dead_latents"),
         "Of 32 latents. `linear-32` itself warms its learning rate up and brings dead latents back to life.",
     ),
-    Claim(
+    Registration(
         "A high learning rate hurts lifetime sparsity.",
         (
             "aezoo train docs/experiments/sparse-lifetime5-fast/spec.yaml",
@@ -386,14 +388,14 @@ CLAIMS: tuple[Claim, ...] = (
         lambda n: n("sparse-lifetime5-fast", "mse") > 1.05 * n("sparse-lifetime5", "mse"),
         "Ten times the learning rates; `fc-64` shows what that alone does.",
     ),
-    Claim(
+    Registration(
         "A linear autoencoder finds the subspace of the principal components.",
         ("aezoo evaluate linear-pca-32 --protocol subspace",),
         (("linear-pca-32", "principal_angle"), ("linear-pca-32", "mse"), ("pca-32", "mse")),
         lambda n: n("linear-pca-32", "principal_angle") < 5,
         "Largest of 32 principal angles, in degrees.",
     ),
-    Claim(
+    Registration(
         "Codes separate the classes.",
         ("aezoo evaluate NAME --protocol probe",),
         (
@@ -409,7 +411,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Accuracy of logistic regression on 10,000 training samples' codes; the first number is its "
         "accuracy on the 784 pixels.",
     ),
-    Claim(
+    Registration(
         "A bottleneck removes noise.",
         ("aezoo evaluate NAME --protocol noise",),
         (
@@ -477,12 +479,15 @@ def plugin_zoo_page() -> str:
         "One denoiser, `denoise-mixture`, trained on all seven corruptions, one of them drawn for each "
         "image. From "
         "the mixture, whose images lie "
-        f"{shown(number('denoise-mixture', 'noisy_input_mse'))} from the clean ones, it comes to "
-        f"{shown(number('denoise-mixture', 'denoised_mse'))}; from an image without corruption, to "
-        f"{shown(number('denoise-mixture', 'mse'))}. From each corruption alone:",
+        f"{abbreviate(number('denoise-mixture', 'noisy_input_mse'))} from the clean ones, it comes to "
+        f"{abbreviate(number('denoise-mixture', 'denoised_mse'))}; from an image without corruption, to "
+        f"{abbreviate(number('denoise-mixture', 'mse'))}. From each corruption alone:",
         table(
             head,
-            [[name, shown(number("denoise-mixture", f"corruptions.{name}_mse"))] for name in CORRUPTIONS],
+            [
+                [name, abbreviate(number("denoise-mixture", f"corruptions.{name}_mse"))]
+                for name in CORRUPTIONS
+            ],
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -492,7 +497,7 @@ def measured_table(names: Sequence[str], metrics: tuple[str, ...]) -> str:
     """A table of variants and their numbers."""
     head = ["variant", *(f"`{metric}`" for metric in metrics)]
     return table(
-        head, [[f"`{name}`", *(shown(number(name, metric)) for metric in metrics)] for name in names]
+        head, [[f"`{name}`", *(abbreviate(number(name, metric)) for metric in metrics)] for name in names]
     )
 
 
@@ -504,7 +509,9 @@ def sparse_table(names: Sequence[str]) -> str:
         width = next(layer["out_features"] for layer in spec["encoder"] if "out_features" in layer)
         dead = number(name, "dead_latents")
         share = "" if dead is None else f"{dead / width:.1%}"
-        rows.append([f"`{name}`", f"{width:,}", *(shown(number(name, metric)) for metric in SPARSE), share])
+        rows.append(
+            [f"`{name}`", f"{width:,}", *(abbreviate(number(name, metric)) for metric in SPARSE), share]
+        )
     return table(["variant", "latents", *(f"`{metric}`" for metric in SPARSE), "dead share"], rows)
 
 
@@ -520,7 +527,7 @@ def claims_page() -> str:
         for name, metric in claim.cells:
             rows.setdefault(name, {})[metric] = number(name, metric)
         metrics = list(dict.fromkeys(metric for _, metric in claim.cells))
-        body = [[f"`{name}`", *(shown(cells.get(m)) for m in metrics)] for name, cells in rows.items()]
+        body = [[f"`{name}`", *(abbreviate(cells.get(m)) for m in metrics)] for name, cells in rows.items()]
         parts += [
             f"## {claim.text}",
             f"**{verdict(claim)}** {claim.remark}".rstrip(),
@@ -530,7 +537,7 @@ def claims_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def verdict(claim: Claim) -> str:
+def verdict(claim: Registration) -> str:
     """Whether a claim holds, in words."""
     if any(number(name, metric) is None for name, metric in claim.cells):
         return "Not measured."
@@ -542,14 +549,14 @@ def verdict(claim: Claim) -> str:
 
 def metrics_page() -> str:
     """docs/metrics.md."""
-    from aezoo.protocols import PROTOCOLS
-    from aezoo.registry import registry
+    from aezoo.evaluation.protocols import PROTOCOLS
+    from aezoo.plugins.registry import registry
 
     specs: list[Any] = [registry.get("metric", kind) for kind in registry.names("metric")]
     rows = [
-        [f"`{spec.declared_kind}`", spec.definition, "" if spec.better == "neither" else spec.better]
+        [f"`{spec.kind_name}`", spec.definition, "" if spec.better == "neither" else spec.better]
         for spec in specs
-        if registry.contributor("metric", spec.declared_kind).name == "aezoo"
+        if registry.contributor("metric", spec.kind_name).name == "aezoo"
     ]
     protocols = [
         [f"`{name}`", protocol.summary, ", ".join(f"`{key}`" for key in protocol.gives)]
@@ -582,7 +589,8 @@ FAMILIES = {
 def plugins_page() -> str:
     """docs/plugins.md."""
     import aezoo
-    from aezoo import hookspecs
+    from aezoo.plugins import hookspecs
+    from aezoo.plugins.hookspecs import HOOKS, PLUGIN_API
     from aezoo.testing import EXAMINATIONS
 
     parts = [
@@ -590,7 +598,7 @@ def plugins_page() -> str:
         "Written by `python docs/generate.py` from the docstrings of `aezoo/hookspecs.py`, of the families "
         "and of `aezoo/testing/`; a test holds it current. [The tutorial](tutorial-plugin.md) begins with "
         "twelve lines.",
-        f"This aezoo has contract {hookspecs.PLUGIN_API}. A plugin says with `AEZOO_PLUGIN_API` which one it "
+        f"This aezoo has contract {PLUGIN_API}. A plugin says with `AEZOO_PLUGIN_API` which one it "
         f"was "
         "written for; one for a newer contract is refused, with the version that it needs. Nothing is "
         "injected into a class that its spec does not declare.",
@@ -601,7 +609,7 @@ def plugins_page() -> str:
         "data: an entry point of group `aezoo.variants` names a package whose `zoo` folder is read without "
         "importing it.",
     ]
-    for family, hook in hookspecs.HOOKS.items():
+    for family, hook in HOOKS.items():
         cls: Any = getattr(aezoo, FAMILIES[family])
         parts += [
             f"## `{hook}`",

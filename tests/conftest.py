@@ -23,17 +23,21 @@ for variable in ("AEZOO_ZOO", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
 
 AEZOO = Path(__file__).parent.parent / "aezoo"
 # Plain data, which pydantic checks: its own protocols and `Self` are beyond beartype's decorator.
-UNCHECKED = {"__init__", "families", "specs"}
+UNCHECKED = {"__init__", "specs"}
 install_import_hook(
-    [f"aezoo.{path.stem}" for path in AEZOO.glob("*.py") if path.stem not in UNCHECKED]
-    + ["aezoo.datasets", "aezoo.layers", "aezoo.metrics", "aezoo.protocols", "aezoo.testing"],
+    [
+        f"aezoo.{path.stem}"
+        for path in AEZOO.iterdir()
+        if path.stem not in UNCHECKED and not path.name.startswith("_")
+    ]
+    + ["aezoo.specs.yaml", "aezoo.specs.schema"],
     "beartype.beartype",
 )
 
 import torch  # noqa: E402
 
-from aezoo.datasets.named import data_root  # noqa: E402
-from aezoo.registry import registry  # noqa: E402
+from aezoo.data.datasets.torchvision import data_root  # noqa: E402
+from aezoo.plugins.registry import registry  # noqa: E402
 from tests.hub_server import HubServer  # noqa: E402
 
 # Small networks gain nothing from threads, and parallel test processes fight for them.
@@ -66,7 +70,7 @@ def fresh_registry() -> Iterator[None]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """The Hub on loopback, with a cache that is empty and nobody logged in."""
-    monkeypatch.setattr("aezoo.hub.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("aezoo.zoo.hub.WAITS", (0.0, 0.0))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

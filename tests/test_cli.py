@@ -12,8 +12,8 @@ import yaml
 
 import aezoo
 from aezoo import cli, files, plots
-from aezoo.protocols import PROTOCOLS, run_protocol
-from aezoo.training import preview_inputs
+from aezoo.evaluation.protocols import PROTOCOLS, run_protocol
+from aezoo.training.train import preview_inputs
 from tests.examples import small
 
 

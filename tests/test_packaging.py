@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import aezoo
-from aezoo.zoo import zoo_root
+from aezoo.zoo.index import zoo_root
 
 WHEEL_LIMIT = 2_000_000
 

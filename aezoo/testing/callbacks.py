@@ -9,14 +9,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from aezoo.autoencoder import Autoencoder
-from aezoo.errors import AdviceWarning, TrainingInterrupted
-from aezoo.fitting import Callback, TrainingState
-from aezoo.specs import CallbackSpec, VariantSpec
+from aezoo.errors import DiagnosticWarning, TrainingInterrupted
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.specs.components import CallbackSpec
+from aezoo.specs.variant import VariantSpec
+from aezoo.testing.determinism import at_another_time, random_states, same, seeded, whose_moved
 from aezoo.testing.report import Checks, Examination, Report
 from aezoo.testing.specs import check_spec
-from aezoo.testing.surroundings import at_another_time, random_states, same, seeded, whose_moved
-from aezoo.training import train
+from aezoo.training.loop import Callback, TrainingState
+from aezoo.training.train import train
 
 EPOCHS = 8
 CUTS = (3, 5)
@@ -93,7 +94,7 @@ class ExaminedCallback(Examination):
 
     def __init__(self, spec: CallbackSpec) -> None:
         self.spec = spec
-        self.checks = Checks(f"callback {spec.declared_kind}", type(spec).exempt)
+        self.checks = Checks(f"callback {spec.kind_name}", type(spec).exempt)
 
     def report(self) -> Report:
         """Runs every check."""
@@ -125,7 +126,7 @@ class ExaminedCallback(Examination):
     ) -> dict[str, Tensor]:
         data = torch.rand((ROWS, 1, 6, 6), generator=torch.Generator().manual_seed(1))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AdviceWarning)
+            warnings.simplefilter("ignore", DiagnosticWarning)
             try:
                 ae = train(
                     self._recipe(with_callback=own is None), data, callbacks=[own or _Watch(cut)],

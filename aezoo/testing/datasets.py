@@ -7,13 +7,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from aezoo.data.samples import Samples
 from aezoo.errors import DataError
-from aezoo.evaluation import SPLITS
-from aezoo.samples import Samples
-from aezoo.specs import DatasetSpec, Split
+from aezoo.evaluation.evaluate import SPLITS
+from aezoo.specs.components import DatasetSpec, Split
+from aezoo.testing.determinism import same
 from aezoo.testing.report import Checks, Examination, Report
 from aezoo.testing.specs import check_spec
-from aezoo.testing.surroundings import same
 
 BLOCK = 4096
 """Samples that are read at once."""
@@ -51,7 +51,7 @@ class ExaminedDataset(Examination):
 
     def __init__(self, spec: DatasetSpec) -> None:
         self.spec = spec
-        self.checks = Checks(f"dataset {spec.declared_kind}", type(spec).exempt)
+        self.checks = Checks(f"dataset {spec.kind_name}", type(spec).exempt)
 
     def report(self) -> Report:
         """Runs every check."""
@@ -118,7 +118,7 @@ class ExaminedDataset(Examination):
             few = min(len(samples), FEW)
             backwards = torch.arange(few).flip(0)
             for where, part in (
-                (backwards, samples.only(backwards)),
+                (backwards, samples.select(backwards)),
                 (torch.arange(few // 2, few), samples[few // 2 : few]),
             ):
                 for whole, taken in zip(_first(samples), _first(part), strict=True):
@@ -127,7 +127,7 @@ class ExaminedDataset(Examination):
         return None
 
     def _held_out(self) -> str | None:
-        found: Any = self.spec.held_out()
+        found: Any = self.spec.validation_note()
         return None if isinstance(found, str) and found else f"{found!r}"
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
 from aezoo.errors import AezooError, LayerError
-from aezoo.specs import UNBOUNDED, LayerSpec, reach
-from aezoo.stack import Aux, Exact, Mean, Stack, declared
+from aezoo.model.sequential import Aux, Exact, LayerSequence, Mean, declared
+from aezoo.specs.components import UNBOUNDED, LayerSpec, output_bounds
+from aezoo.testing.determinism import changed, random_states, same, seeded, snapshot, whose_moved
 from aezoo.testing.report import Checks, Examination, Report
 from aezoo.testing.specs import check_spec, hostile_changes
-from aezoo.testing.surroundings import changed, random_states, same, seeded, snapshot, whose_moved
 
 ROWS = 6
 SHAPES: tuple[tuple[int, ...], ...] = (
@@ -71,14 +71,14 @@ class ExaminedLayer(Examination):
         "gradient-reaches": "a gradient for the input and for every parameter",
         "gradient-correct": "the derivative, in double precision",
         "sparsity": "as many non-zero latents as sparsity() says",
-        "reach": "values within the bounds that reach() gives",
+        "reach": "values within the bounds that output_bounds() gives",
         "hostile-shapes": "documented errors alone, or a layer that works",
     }  # fmt: skip
     FIRST = frozenset({"build", "no-meta-left"})
 
     def __init__(self, spec: LayerSpec, in_shape: tuple[int, ...], before: tuple[LayerSpec, ...]) -> None:
         self.spec, self.in_shape, self.before = spec, in_shape, before
-        self.checks = Checks(f"layer {spec.declared_kind} on {in_shape}", type(spec).exempt)
+        self.checks = Checks(f"layer {spec.kind_name} on {in_shape}", type(spec).exempt)
 
     def report(self) -> Report:
         """Runs every check."""
@@ -87,19 +87,19 @@ class ExaminedLayer(Examination):
 
     # -- making and running -----------------------------------------------------------------------
 
-    def _stack(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> Stack:
+    def _stack(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> LayerSequence:
         with seeded(seed):
-            return Stack.build((*self.before, self.spec), self.in_shape, "encoder").to(dtype)
+            return LayerSequence.build((*self.before, self.spec), self.in_shape, "encoder").to(dtype)
 
     def _x(self, rows: int = ROWS, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn((rows, *self.in_shape), generator=generator, dtype=dtype)
 
     @staticmethod
-    def _run(stack: Stack, x: Tensor, aux: Aux | None = None) -> Tensor:
+    def _run(stack: LayerSequence, x: Tensor, aux: Aux | None = None) -> Tensor:
         return stack(x, {} if aux is None else aux)
 
-    def _trained(self, steps: int = 3, rows: int = ROWS) -> Stack:
+    def _trained(self, steps: int = 3, rows: int = ROWS) -> LayerSequence:
         """The stack after some steps, so that buffers and counters are not what they began with."""
         stack = self._stack().train()
         parameters = list(stack.parameters())
@@ -132,7 +132,7 @@ class ExaminedLayer(Examination):
         """The shape that the layer itself is given."""
         if not self.before:
             return self.in_shape
-        stack = Stack.build(self.before, self.in_shape, "encoder")
+        stack = LayerSequence.build(self.before, self.in_shape, "encoder")
         assert stack.out_shape is not None
         return stack.out_shape
 
@@ -247,7 +247,7 @@ class ExaminedLayer(Examination):
         states: list[str] = []
         for seed in (20, 21):
             with seeded(seed):
-                Stack.build((*self.before, self.spec), self.in_shape, "encoder")
+                LayerSequence.build((*self.before, self.spec), self.in_shape, "encoder")
                 states.append(random_states()[0])
         if states[0] == states[1]:
             return "the global seed is set while it is built"
@@ -262,7 +262,7 @@ class ExaminedLayer(Examination):
     def _state_round_trip(self) -> str | None:
         stack = self._trained().eval()
         with torch.device("meta"):
-            fresh = Stack.build((*self.before, self.spec), self.in_shape, "encoder").eval()
+            fresh = LayerSequence.build((*self.before, self.spec), self.in_shape, "encoder").eval()
         fresh.load_state_dict(snapshot(stack), strict=True, assign=True)
         with torch.no_grad():
             wanted, found = self._run(stack, self._x()), self._run(fresh, self._x())
@@ -345,7 +345,7 @@ class ExaminedLayer(Examination):
             stack.train(training)
             with seeded(18), torch.no_grad():
                 aux: Aux = {}
-                given = Stack(list(stack)[: len(self.before)])(self._x(rows=32), aux).flatten(1)
+                given = LayerSequence(list(stack)[: len(self.before)])(self._x(rows=32), aux).flatten(1)
                 out = self._run(stack, self._x(rows=32)).flatten(1)
             mode = "training" if training else "evaluation"
             counts = (out != 0).sum(1)
@@ -374,7 +374,7 @@ class ExaminedLayer(Examination):
             ("inputs in [0, 1]", self._x().sigmoid(), (0.0, 1.0)),
             ("any input", self._x() * 20, UNBOUNDED),
         ):
-            low, high = reach(layers) if given is UNBOUNDED else self._bounds_for(layers, given)
+            low, high = output_bounds(layers) if given is UNBOUNDED else self._bounds_for(layers, given)
             with torch.no_grad():
                 out = self._run(self._trained().eval(), x)
             least, most = float(out.min()), float(out.max())
@@ -385,7 +385,7 @@ class ExaminedLayer(Examination):
     @staticmethod
     def _bounds_for(layers: tuple[LayerSpec, ...], given: tuple[float, float]) -> tuple[float, float]:
         for layer in layers:
-            given = layer.reach(given)
+            given = layer.output_bounds(given)
         return given
 
     def _hostile_shapes(self) -> str | None:
@@ -394,7 +394,7 @@ class ExaminedLayer(Examination):
         for shape in SHAPES:
             try:
                 with seeded(23):
-                    stack = Stack.build((self.spec,), shape, "encoder").eval()
+                    stack = LayerSequence.build((self.spec,), shape, "encoder").eval()
             except AezooError:
                 continue
             x = torch.randn((2, *shape), generator=torch.Generator().manual_seed(24))
@@ -408,7 +408,7 @@ class ExaminedLayer(Examination):
         return None
 
 
-def _after_step(stack: Stack) -> None:
+def _after_step(stack: LayerSequence) -> None:
     for module in stack.modules():
         restore = getattr(module, "after_step", None)
         if callable(restore):

@@ -7,15 +7,16 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor, nn
 
-from aezoo.autoencoder import Autoencoder, Batch, Output
-from aezoo.builder import build, skeleton
-from aezoo.specs import AutoencoderSpec, LossSpec
+from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.build import build, build_on_meta
+from aezoo.specs.components import LossSpec
+from aezoo.specs.variant import AutoencoderSpec
+from aezoo.testing.determinism import changed, random_states, same, seeded, snapshot, whose_moved
 from aezoo.testing.report import Checks, Examination, Report
 from aezoo.testing.specs import check_spec
-from aezoo.testing.surroundings import changed, random_states, same, seeded, snapshot, whose_moved
 
 ROWS = 6
-Term = Callable[[Output, Batch, Autoencoder], Tensor]
+Term = Callable[[Output, StepContext, Autoencoder], Tensor]
 
 
 def _network(*encoder: dict[str, Any]) -> AutoencoderSpec:
@@ -44,7 +45,7 @@ def check_loss(spec: LossSpec, *, network: AutoencoderSpec | None = None) -> Rep
     Args:
         spec: the loss.
         network: an autoencoder that it goes with; by default the first of a few small ones to which it has no
-            objection.
+            incompatibility.
 
     Returns:
         What was checked.
@@ -59,7 +60,7 @@ class ExaminedLoss(Examination):
     """One loss under examination, on one network."""
 
     CHECKS = {
-        "objection": "an objection that is a reason or None",
+        "incompatibility": "an incompatibility that is a reason or None",
         "scalar": "one finite number",
         "rows-averaged": "the same when the batch is repeated",
         "unweighted": "an unweighted term, which the trainer weighs",
@@ -70,13 +71,13 @@ class ExaminedLoss(Examination):
         "repeatable": "the same value for the same batch and state",
         "state-round-trip": "the state to hold all that decides a value",
     }  # fmt: skip
-    FIRST = frozenset({"objection"})
+    FIRST = frozenset({"incompatibility"})
 
     def __init__(self, spec: LossSpec, network: AutoencoderSpec | None) -> None:
         self.spec = spec
         own = [_network(*type(spec).example_encoder)] if type(spec).example_encoder else networks()
         self.candidates = own if network is None else [network]
-        self.checks = Checks(f"loss {spec.declared_kind}", type(spec).exempt)
+        self.checks = Checks(f"loss {spec.kind_name}", type(spec).exempt)
         self.network = self.candidates[0]
 
     def report(self) -> Report:
@@ -89,12 +90,12 @@ class ExaminedLoss(Examination):
     def _ae(self) -> Autoencoder:
         return build(self.network, seed=0)
 
-    def _batch(self, rows: int = ROWS, seed: int = 1) -> Batch:
+    def _batch(self, rows: int = ROWS, seed: int = 1) -> StepContext:
         x = torch.rand((rows, *self.network.input.shape), generator=Generator().manual_seed(seed))
         labels = torch.arange(rows) % 3
-        return Batch(x, x.clone(), labels, 5.0, 100, Generator().manual_seed(2))
+        return StepContext(x, x.clone(), labels, 5.0, 100, Generator().manual_seed(2))
 
-    def _value(self, term: Term, ae: Autoencoder, batch: Batch) -> Tensor:
+    def _value(self, term: Term, ae: Autoencoder, batch: StepContext) -> Tensor:
         ae.eval()
         return term(ae(batch.input), batch, ae)
 
@@ -116,10 +117,10 @@ class ExaminedLoss(Examination):
 
     # -- checks -----------------------------------------------------------------------------------
 
-    def _objection(self) -> str | None:
+    def _incompatibility(self) -> str | None:
         reasons: list[str] = []
         for number, candidate in enumerate(self.candidates):
-            found: Any = self.spec.objection(skeleton(candidate))
+            found: Any = self.spec.incompatibility(build_on_meta(candidate))
             if found is None:
                 self.network = self.candidates[number]
                 return None

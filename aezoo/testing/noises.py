@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from aezoo.specs import NoiseSpec, TensorSpec
+from aezoo.specs.components import NoiseSpec
+from aezoo.specs.tensor import TensorSpec
+from aezoo.testing.determinism import random_states, same, seeded, whose_moved
 from aezoo.testing.report import Checks, Examination, Report
 from aezoo.testing.specs import check_spec
-from aezoo.testing.surroundings import random_states, same, seeded, whose_moved
 
 ROWS = 6
 SHAPES: tuple[tuple[int, ...], ...] = ((1, 8, 8), (3, 8, 8), (16,), (2, 16))
@@ -20,7 +21,7 @@ def check_noise(spec: NoiseSpec, *, shape: tuple[int, ...] | None = None) -> Rep
 
     Args:
         spec: the noise.
-        shape: of one sample that it takes; by default the first of a few to which it has no objection.
+        shape: of one sample that it takes; by default the first of a few to which it has no incompatibility.
 
     Returns:
         What was checked.
@@ -35,7 +36,7 @@ class ExaminedNoise(Examination):
     """One noise under examination."""
 
     CHECKS = {
-        "objection": "an objection that is a reason or None",
+        "incompatibility": "an incompatibility that is a reason or None",
         "same-shape": "the batch's own shape and precision",
         "finite": "finite values",
         "batch-intact": "the clean batch to be left as it was",
@@ -43,13 +44,13 @@ class ExaminedNoise(Examination):
         "generator-goes-on": "the generator to go on from where it is",
         "repeatable": "the same noise from the same generator",
     }  # fmt: skip
-    FIRST = frozenset({"objection"})
+    FIRST = frozenset({"incompatibility"})
 
     def __init__(self, spec: NoiseSpec, shape: tuple[int, ...] | None) -> None:
         self.spec = spec
         self.shapes = SHAPES if shape is None else (shape,)
         self.shape = self.shapes[0]
-        self.checks = Checks(f"noise {spec.declared_kind}", type(spec).exempt)
+        self.checks = Checks(f"noise {spec.kind_name}", type(spec).exempt)
 
     def report(self) -> Report:
         """Runs every check."""
@@ -62,11 +63,11 @@ class ExaminedNoise(Examination):
     def _noisy(self, seed: int = 2, spec: NoiseSpec | None = None) -> Tensor:
         return (spec or copy.deepcopy(self.spec))(self._x(), Generator().manual_seed(seed))
 
-    def _objection(self) -> str | None:
+    def _incompatibility(self) -> str | None:
         reasons: list[str] = []
         for bounds in ((0.0, 1.0), None):
             for shape in self.shapes:
-                found: Any = self.spec.objection(TensorSpec(shape=shape, range=bounds))
+                found: Any = self.spec.incompatibility(TensorSpec(shape=shape, range=bounds))
                 if found is None:
                     self.shape = shape
                     return None

@@ -6,8 +6,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from aezoo.errors import RegistryError
-from aezoo.registry import GROUP, Contributor, registry, same_name
-from aezoo.specs import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
+from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
+from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
 from aezoo.testing.callbacks import check_callback
 from aezoo.testing.datasets import check_dataset
 from aezoo.testing.layers import check_layer
@@ -16,7 +16,7 @@ from aezoo.testing.noises import check_noise
 from aezoo.testing.report import GUIDE, Checks, ContractError, Finding, Report
 from aezoo.testing.specs import check_spec
 from aezoo.testing.variants import check_variant
-from aezoo.zoo import variants_of
+from aezoo.zoo.index import variants_of
 
 CHECKS: dict[str, str] = {
     "loads": "a plugin that loads",
@@ -41,11 +41,11 @@ def reports_of(distribution: str) -> list[Report]:
         if point.name == distribution or (point.dist and same_name(point.dist.metadata["Name"], distribution))
     ]  # fmt: skip
     if not points:
-        installed = ", ".join(sorted(str(c) for c in registry.contributors() if c.name != "aezoo")) or "none"
+        installed = ", ".join(sorted(str(c) for c in registry.list_plugins() if c.name != "aezoo")) or "none"
         raise RegistryError(f"no installed plugin is called {distribution!r}; there are: {installed}")
     found: list[Report] = []
     for point in points:
-        contributor = next((c for c in registry.contributors() if c.name == point.name), None)
+        contributor = next((c for c in registry.list_plugins() if c.name == point.name), None)
         if contributor is None:
             raise RegistryError(
                 f"AEZOO_PLUGINS leaves the plugin {point.name!r} out, so it cannot be checked"
@@ -81,7 +81,7 @@ def check_plugin(distribution: str) -> list[Report]:
     return reports
 
 
-def _plugin(contributor: Contributor) -> Report:
+def _plugin(contributor: PluginInfo) -> Report:
     found = {
         "loads": contributor.error,
         "brings": None if contributor.kinds or contributor.error else "none",
@@ -94,7 +94,7 @@ def _plugin(contributor: Contributor) -> Report:
 
 def reports_of_kind(cls: type[Any]) -> list[Report]:
     """A report for each example of a kind; a class whose fields all have defaults needs none."""
-    return [_caught(partial(_checked, cls, {"kind": cls.declared_kind, **data})) for data in cls.examples]
+    return [_caught(partial(_checked, cls, {"kind": cls.kind_name, **data})) for data in cls.examples]
 
 
 def _checked(cls: type[Any], data: dict[str, Any]) -> Report:
@@ -113,7 +113,7 @@ def _checked(cls: type[Any], data: dict[str, Any]) -> Report:
 
 
 def _spec_alone(spec: Any) -> Report:
-    checks = Checks(f"{spec.family} {spec.declared_kind}", {})
+    checks = Checks(f"{spec.family} {spec.kind_name}", {})
     check_spec(checks, spec)
     return checks.report
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, get_args
 
 from aezoo.errors import RegistryError, SpecError
-from aezoo.families import FamilySpec
-from aezoo.registry import registry
+from aezoo.plugins.registry import registry
+from aezoo.specs.base import RegisteredSpec
 from aezoo.testing.report import Checks
 
 HOSTILE: tuple[object, ...] = (-1, 0, -0.5, math.nan, math.inf, True, "text")
@@ -23,17 +23,17 @@ CHECKS: dict[str, str] = {
 }
 
 
-def check_spec(checks: Checks, spec: FamilySpec) -> None:
+def check_spec(checks: Checks, spec: RegisteredSpec) -> None:
     """Runs `CHECKS`, which every spec must pass, whatever its family."""
     for name, look in zip(CHECKS, (_round_trip, _pickling, _schema, _defaults, _docstring), strict=True):
         checks.run(name, CHECKS[name], partial(look, spec))
 
 
-def _docstring(spec: FamilySpec) -> str | None:
+def _docstring(spec: RegisteredSpec) -> str | None:
     return None if type(spec).__doc__ else "none"
 
 
-def _round_trip(spec: FamilySpec) -> str | None:
+def _round_trip(spec: RegisteredSpec) -> str | None:
     written = json.loads(spec.model_dump_json())
     again = type(spec).model_validate(written)
     if again != spec:
@@ -41,7 +41,7 @@ def _round_trip(spec: FamilySpec) -> str | None:
     if json.loads(again.model_dump_json()) != written:
         return "another document the second time"
     try:
-        known = registry.get(spec.family, str(spec.declared_kind))
+        known = registry.get(spec.family, str(spec.kind_name))
     except RegistryError:
         return None
     if known is type(spec) and _base(spec).model_validate(written) != spec:
@@ -49,21 +49,21 @@ def _round_trip(spec: FamilySpec) -> str | None:
     return None
 
 
-def _base(spec: FamilySpec) -> Any:
+def _base(spec: RegisteredSpec) -> Any:
     return next(cls for cls in type(spec).__mro__[::-1] if getattr(cls, "family", None) == spec.family)
 
 
-def _pickling(spec: FamilySpec) -> str | None:
+def _pickling(spec: RegisteredSpec) -> str | None:
     return None if pickle.loads(pickle.dumps(spec)) == spec else "another spec"  # noqa: S301 - our own bytes
 
 
-def _schema(spec: FamilySpec) -> str | None:
+def _schema(spec: RegisteredSpec) -> str | None:
     schema = type(spec).model_json_schema()
     json.dumps(schema)
     return None if "kind" in schema.get("properties", {}) else "no kind in it"
 
 
-def _defaults(spec: FamilySpec) -> str | None:
+def _defaults(spec: RegisteredSpec) -> str | None:
     required = {
         name: value
         for name, value in json.loads(spec.model_dump_json()).items()
@@ -73,9 +73,9 @@ def _defaults(spec: FamilySpec) -> str | None:
     return None if first == second else f"{first}, then {second}"
 
 
-def hostile_changes(spec: FamilySpec) -> list[tuple[str, object, FamilySpec]]:
+def hostile_changes(spec: RegisteredSpec) -> list[tuple[str, object, RegisteredSpec]]:
     """Specs with one number replaced by a hostile value, as far as the spec's own bounds let it pass."""
-    passed: list[tuple[str, object, FamilySpec]] = []
+    passed: list[tuple[str, object, RegisteredSpec]] = []
     data = spec.model_dump(mode="json")
     for name, field in type(spec).model_fields.items():
         if not _is_number(field.annotation):

@@ -8,17 +8,17 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-import aezoo.checkpoint as checkpoint
-from aezoo.autoencoder import Autoencoder
-from aezoo.documents import read_spec
 from aezoo.errors import DataError
-from aezoo.evaluation import Metric, evaluate_again
-from aezoo.protocols import PROTOCOLS
-from aezoo.specs import VariantSpec
-from aezoo.stack import Exact
+from aezoo.evaluation.evaluate import Metric, evaluate_again
+from aezoo.evaluation.protocols import PROTOCOLS
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.sequential import Exact
+from aezoo.specs.variant import VariantSpec
+from aezoo.specs.yaml import read_spec
+from aezoo.testing.determinism import random_states, same, whose_moved
 from aezoo.testing.report import Checks, Examination, Report
-from aezoo.testing.surroundings import random_states, same, whose_moved
-from aezoo.zoo import is_folder, load, place_of
+from aezoo.zoo.load import folder_of, is_folder, load
+from aezoo.zoo.schema import METRICS, SPEC
 
 ROWS = 6
 KEYS = set(get_type_hints(Metric))
@@ -59,7 +59,7 @@ class ExaminedVariant(Examination):
     def __init__(self, name: str | Path) -> None:
         self.name = name
         folder = isinstance(name, Path) or is_folder(name)
-        self.folder = Path(name).expanduser() if folder else place_of(str(name))
+        self.folder = Path(name).expanduser() if folder else folder_of(str(name))
         self.checks = Checks(f"variant {name}", {})
 
     def report(self) -> Report:
@@ -85,7 +85,7 @@ class ExaminedVariant(Examination):
         ae = self._ae()
         if not isinstance(ae.spec, VariantSpec):
             return "an architecture without a name and a recipe"
-        by_hand = read_spec(self.folder / checkpoint.SPEC).resolved()
+        by_hand = read_spec(self.folder / SPEC).resolved()
         if by_hand == ae.spec:
             return None
         written, trained = by_hand.model_dump(mode="json"), ae.spec.model_dump(mode="json")
@@ -127,7 +127,7 @@ class ExaminedVariant(Examination):
         return f"{', '.join(left)} on the meta device" if left else None
 
     def _metrics(self) -> str | None:
-        metrics: dict[str, dict[str, Any]] = json.loads((self.folder / checkpoint.METRICS).read_text("utf-8"))
+        metrics: dict[str, dict[str, Any]] = json.loads((self.folder / METRICS).read_text("utf-8"))
         for name, entry in metrics.items():
             if set(entry) != KEYS:
                 return f"{name} with {', '.join(sorted(entry))}"

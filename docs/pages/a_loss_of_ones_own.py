@@ -58,7 +58,7 @@ x = ae.transforms()(digits.inputs)
 generator = torch.Generator().manual_seed(0)
 for step in range(60):
     rows = x[torch.randperm(len(x), generator=generator)[:64]]
-    loss, terms = spec.recipe.objective(ae, aezoo.Batch(rows, rows, None, 0.0, step, generator))
+    loss, terms = aezoo.Objective(spec.recipe)(ae, aezoo.StepContext(rows, rows, None, 0.0, step, generator))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

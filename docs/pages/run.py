@@ -46,7 +46,7 @@ def run(script: Path, folder: Path) -> str:
             with contextlib.redirect_stdout(printed), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 # Advice is part of what a reader sees.
-                warnings.simplefilter("default", aezoo.AdviceWarning)
+                warnings.simplefilter("default", aezoo.DiagnosticWarning)
                 warnings.showwarning = lambda message, category, *_: print(f"{category.__name__}: {message}")
                 exec(compile(text, str(script), "exec"), names)  # noqa: S102 - our own pages
             if printed.getvalue():

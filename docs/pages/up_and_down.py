@@ -15,7 +15,7 @@ names = ("conv-strided", "conv-unpool-nearest", "conv-upsample", "conv-unpool-ma
 networks = {name: aezoo.load(name) for name in names}
 for name, ae in networks.items():
     mse, checkerboard = (ae.metrics[key]["value"] for key in ("mse", "checkerboard"))
-    print(f"{name:20} {ae.parameters_total:,} parameters  MSE {mse:.5f}  checkerboard {checkerboard:.3f}")
+    print(f"{name:20} {ae.num_parameters:,} parameters  MSE {mse:.5f}  checkerboard {checkerboard:.3f}")
 
 # %%
 x = networks["conv-strided"].transforms()(aezoo.sample_digits().inputs[:12])
@@ -31,7 +31,7 @@ plots.images(rows, columns=12, title="the input, and what each gives back").save
 # %%
 from matplotlib.figure import Figure
 
-from aezoo.metrics.spectrum import error_power
+from aezoo.evaluation.metrics.checkerboard import error_power
 
 digits = networks["conv-strided"].transforms()(aezoo.sample_digits().inputs)
 figure = Figure(figsize=(10, 2.8), dpi=120)

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import aezoo
-from aezoo.autoencoder import Batch
-from aezoo.datasets.named import data_root, torchvision_datasets
-from aezoo.zoo import zoo_root
+from aezoo.data.datasets.torchvision import data_root, torchvision_datasets
+from aezoo.model.autoencoder import StepContext
+from aezoo.zoo.index import zoo_root
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from hub_server import HubServer
@@ -77,14 +77,16 @@ def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
     spec = aezoo.get_spec("fc-64").replace({"recipe.threads": torch.get_num_threads()})
     ae = aezoo.build(spec)
     optimizer = torch.optim.Adam(ae.parameters(), lr=1e-3, fused=True)
-    samples = aezoo.Samples(images).fitted_to(spec)
+    samples = aezoo.Samples(images).validated_for(spec)
     generator = torch.Generator().manual_seed(0)
 
     def epoch() -> None:
         order = torch.randperm(len(samples), generator=generator)
         for start in range(0, len(samples), 512):
             rows = samples.rows(order[start : start + 512], spec)
-            loss, _ = spec.recipe.objective(ae, Batch(rows.input, rows.target, None, 0.0, 0, generator))
+            loss, _ = aezoo.Objective(spec.recipe)(
+                ae, StepContext(rows.input, rows.target, None, 0.0, 0, generator)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -27,7 +27,7 @@ class _Restored(aezoo.Meter):
         self.generator = Generator().manual_seed(SEED)
         self.total, self.elements = 0.0, 0
 
-    def update(self, output: aezoo.Output, rows: aezoo.Rows) -> None:
+    def update(self, output: aezoo.Output, rows: aezoo.Batch) -> None:
         x_hat = self.ae(self.noise(rows.input, self.generator)).x_hat
         self.total += float((x_hat.double() - rows.target.double()).square().sum())
         self.elements += rows.target.numel()

@@ -27,12 +27,12 @@ def draw(shape: tuple[int, ...], like: Tensor, generator: Generator, normal: boo
 class _ImageNoise(aezoo.NoiseSpec):
     """A noise of images in [0, 1]."""
 
-    def objection(self, given: aezoo.TensorSpec) -> str | None:
+    def incompatibility(self, given: aezoo.TensorSpec) -> str | None:
         """Anything but images in [0, 1]."""
         if len(given.shape) != 3:
-            return f"{self.declared_kind} takes images (channels, height, width), not {given.shape}"
+            return f"{self.kind_name} takes images (channels, height, width), not {given.shape}"
         if given.range is not None and tuple(given.range) != (0, 1):
-            return f"{self.declared_kind} takes values in [0, 1], not in {list(given.range)}"
+            return f"{self.kind_name} takes values in [0, 1], not in {list(given.range)}"
         return None
 
     @abstractmethod
@@ -174,12 +174,12 @@ class MixtureSpec(_ImageNoise):
 
     examples = ({}, {"of": ["corruptions.shot", "corruptions.blur"]})
 
-    def objection(self, given: aezoo.TensorSpec) -> str | None:
+    def incompatibility(self, given: aezoo.TensorSpec) -> str | None:
         """No noises at all, or what one of them objects to."""
         if not self.of:
             return "a mixture of no noises"
-        return super().objection(given) or next(
-            (reason for noise in self.of if (reason := noise.objection(given))), None
+        return super().incompatibility(given) or next(
+            (reason for noise in self.of if (reason := noise.incompatibility(given))), None
         )
 
     def __call__(self, x: Images, generator: Generator) -> Images:

@@ -15,9 +15,9 @@ from aezoo_corruptions import (
 from torch import Generator, Tensor
 
 import aezoo
-from aezoo import zoo
-from aezoo.card import card
 from aezoo.testing import check_plugin
+from aezoo.zoo.load import folder_of
+from aezoo.zoo.model_card import card
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -129,9 +129,11 @@ def test_a_mixture_gives_each_image_one_of_its_noises() -> None:
 )
 def test_anything_but_images_in_the_unit_range_is_refused(kind: str) -> None:
     noise = aezoo.NoiseSpec.model_validate({"kind": f"corruptions.{kind}"})
-    assert "takes images" in str(noise.objection(aezoo.TensorSpec(shape=(16,), range=(0.0, 1.0))))
-    assert "values in [0, 1]" in str(noise.objection(aezoo.TensorSpec(shape=(1, 8, 8), range=(-1.0, 1.0))))
-    assert noise.objection(aezoo.TensorSpec(shape=(1, 8, 8), range=(0.0, 1.0))) is None
+    assert "takes images" in str(noise.incompatibility(aezoo.TensorSpec(shape=(16,), range=(0.0, 1.0))))
+    assert "values in [0, 1]" in str(
+        noise.incompatibility(aezoo.TensorSpec(shape=(1, 8, 8), range=(-1.0, 1.0)))
+    )
+    assert noise.incompatibility(aezoo.TensorSpec(shape=(1, 8, 8), range=(0.0, 1.0))) is None
 
 
 def test_the_denoiser_was_measured_on_each() -> None:
@@ -143,5 +145,5 @@ def test_the_denoiser_was_measured_on_each() -> None:
 
 @pytest.mark.parametrize("name", ["denoise-mixture"])
 def test_the_card_is_of_the_folder(name: str) -> None:
-    folder = zoo.place_of(name)
+    folder = folder_of(name)
     assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")

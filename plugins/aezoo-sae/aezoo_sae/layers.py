@@ -57,7 +57,7 @@ class BatchTopKSpec(aezoo.LayerSpec):
     """The largest latents of a batch, k for each sample on average (Bussmann et al., arXiv:2412.06410)."""
 
     kind: Literal["sae.batch_topk"] = "sae.batch_topk"
-    constrains = True
+    limits_information = True
     k: Count
     """Latents kept, mean over samples."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
@@ -66,7 +66,7 @@ class BatchTopKSpec(aezoo.LayerSpec):
     examples = ({"k": 3}, {"k": 8, "decay": 0.9})
     example_shape = (32,)
 
-    def reach(self, given: tuple[float, float]) -> tuple[float, float]:
+    def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
         """Bounds of its output."""
         return 0.0, max(given[1], 0.0)
 
@@ -145,7 +145,7 @@ class JumpReLUSpec(aezoo.LayerSpec):
     """A learnt threshold for each latent (Rajamanoharan et al., arXiv:2407.14435, section 4)."""
 
     kind: Literal["sae.jumprelu"] = "sae.jumprelu"
-    constrains = True
+    limits_information = True
     surrogate_gradient = True
     threshold: Positive = 0.1
     """At which each latent begins, in units of the latents."""
@@ -155,7 +155,7 @@ class JumpReLUSpec(aezoo.LayerSpec):
     examples = ({}, {"threshold": 0.5, "bandwidth": 2.0})
     example_shape = (32,)
 
-    def reach(self, given: tuple[float, float]) -> tuple[float, float]:
+    def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
         """Bounds of its output."""
         return 0.0, max(given[1], 0.0)
 
@@ -194,13 +194,13 @@ class GatedLinearSpec(aezoo.LayerSpec):
     """
 
     kind: Literal["sae.gated_linear"] = "sae.gated_linear"
-    constrains = True
+    limits_information = True
     out_features: Count
 
     examples = ({"out_features": 12},)
     exempt = {"gradient-reaches": "the gate's bias learns by the loss sae.gated alone"}
 
-    def reach(self, given: tuple[float, float]) -> tuple[float, float]:
+    def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
         """Bounds of its output."""
         return 0.0, math.inf
 

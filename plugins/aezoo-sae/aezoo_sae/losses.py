@@ -29,13 +29,15 @@ class L0Spec(aezoo.LossSpec):
     examples = ({"target": 3.0},)
     example_encoder = ({"kind": "linear", "out_features": 12}, {"kind": "sae.jumprelu"})
 
-    def objection(self, ae: aezoo.Autoencoder) -> str | None:
+    def incompatibility(self, ae: aezoo.Autoencoder) -> str | None:
         """An encoder without thresholds."""
         if {"sae.pre_acts", "sae.threshold"} <= set(ae.encoder.emits):
             return None
         return "sae.l0 counts what passes thresholds; end the encoder in sae.jumprelu"
 
-    def __call__(self, output: aezoo.Output, batch: aezoo.Batch, ae: aezoo.Autoencoder) -> Float[Tensor, ""]:
+    def __call__(
+        self, output: aezoo.Output, batch: aezoo.StepContext, ae: aezoo.Autoencoder
+    ) -> Float[Tensor, ""]:
         """A scalar, at least 0."""
         pre_acts, threshold = output.aux["sae.pre_acts"].flatten(1), output.aux["sae.threshold"][0].flatten()
         active = step(pre_acts.detach(), threshold, self.bandwidth).sum(1).mean()
@@ -56,13 +58,15 @@ class GatedLossSpec(aezoo.LossSpec):
     examples = ({"sparsity": 0.01},)
     example_encoder = ({"kind": "sae.gated_linear", "out_features": 12},)
 
-    def objection(self, ae: aezoo.Autoencoder) -> str | None:
+    def incompatibility(self, ae: aezoo.Autoencoder) -> str | None:
         """An encoder without a gate, or a decoder that needs more than latents."""
         if "sae.gate" not in ae.encoder.emits:
             return "sae.gated teaches a gate; end the encoder in sae.gated_linear"
         return "sae.gated decodes latents alone, but this decoder needs more" if ae.decoder.needs else None
 
-    def __call__(self, output: aezoo.Output, batch: aezoo.Batch, ae: aezoo.Autoencoder) -> Float[Tensor, ""]:
+    def __call__(
+        self, output: aezoo.Output, batch: aezoo.StepContext, ae: aezoo.Autoencoder
+    ) -> Float[Tensor, ""]:
         """A scalar, at least 0."""
         gate = F.relu(output.aux["sae.gate"])
         frozen = {name: p.detach() for name, p in ae.decoder.named_parameters()}
@@ -83,19 +87,22 @@ class MatryoshkaSpec(aezoo.LossSpec):
 
     examples = ({"prefixes": [2, 4]},)
 
-    def objection(self, ae: aezoo.Autoencoder) -> str | None:
+    def incompatibility(self, ae: aezoo.Autoencoder) -> str | None:
         """Prefixes that do not ascend to fewer than all latents, or latents that are no vector."""
         if len(ae.latent_shape) != 1:
             return f"sae.matryoshka needs latents that are a vector, not {ae.latent_shape}"
-        if list(self.prefixes) != sorted(set(self.prefixes)) or max(self.prefixes, default=0) >= ae.latents:
-            return (
-                f"prefixes must ascend to fewer than the {ae.latents:,} latents, found {list(self.prefixes)}"
-            )
+        if (
+            list(self.prefixes) != sorted(set(self.prefixes))
+            or max(self.prefixes, default=0) >= ae.num_latents
+        ):
+            return f"prefixes must ascend to fewer than the {ae.num_latents:,} latents, found {list(self.prefixes)}"
         return (
             "sae.matryoshka decodes latents alone, but this decoder needs more" if ae.decoder.needs else None
         )
 
-    def __call__(self, output: aezoo.Output, batch: aezoo.Batch, ae: aezoo.Autoencoder) -> Float[Tensor, ""]:
+    def __call__(
+        self, output: aezoo.Output, batch: aezoo.StepContext, ae: aezoo.Autoencoder
+    ) -> Float[Tensor, ""]:
         """A scalar, at least 0."""
         total = (output.x_hat - batch.target).square().mean()
         place = torch.arange(output.latents.shape[1], device=output.latents.device)

@@ -18,9 +18,9 @@ from aezoo_sae.layers import step
 from torch import Generator, Tensor
 
 import aezoo
-from aezoo import zoo
-from aezoo.card import card
 from aezoo.testing import check_plugin
+from aezoo.zoo.load import folder_of
+from aezoo.zoo.model_card import card
 
 
 def network(*encoder: Any, recipe: dict[str, Any] | None = None) -> aezoo.VariantSpec:
@@ -34,8 +34,8 @@ def network(*encoder: Any, recipe: dict[str, Any] | None = None) -> aezoo.Varian
     })  # fmt: skip
 
 
-def batch(x: Tensor) -> aezoo.Batch:
-    return aezoo.Batch(x, x, None, 0.0, 0, Generator())
+def batch(x: Tensor) -> aezoo.StepContext:
+    return aezoo.StepContext(x, x, None, 0.0, 0, Generator())
 
 
 def test_the_installed_plugin_keeps_the_contract() -> None:
@@ -124,7 +124,7 @@ def test_l0_is_counted_against_its_target() -> None:
 )
 def test_a_loss_says_which_encoder_it_needs(loss: aezoo.LossSpec, wanted: str) -> None:
     ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
-    assert wanted in str(loss.objection(ae))
+    assert wanted in str(loss.incompatibility(ae))
 
 
 # -- gated --------------------------------------------------------------------------------------------
@@ -177,7 +177,9 @@ def test_prefixes_each_reconstruct() -> None:
 @pytest.mark.parametrize("prefixes", [(4, 2), (2, 2), (6,), (9,)])
 def test_prefixes_must_ascend_to_fewer_than_all(prefixes: tuple[int, ...]) -> None:
     ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
-    assert "prefixes must ascend to fewer than the 6" in str(MatryoshkaSpec(prefixes=prefixes).objection(ae))
+    assert "prefixes must ascend to fewer than the 6" in str(
+        MatryoshkaSpec(prefixes=prefixes).incompatibility(ae)
+    )
 
 
 def test_the_geometric_median_of_a_triangle_sees_its_sides_at_equal_angles() -> None:
@@ -249,8 +251,8 @@ def test_every_variant_is_there() -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_does_what_was_measured(name: str) -> None:
     ae = aezoo.load(name)
-    assert ae.source.vouched
-    assert ae.latents == 1024
+    assert ae.source.index_verified
+    assert ae.num_latents == 1024
     x = ae.transforms()(aezoo.sample_digits().inputs)
     with torch.no_grad():
         latents = ae.encode(x)
@@ -259,10 +261,10 @@ def test_a_variant_does_what_was_measured(name: str) -> None:
     assert mse == pytest.approx(ae.metrics["mse"]["value"], rel=0.1)
     assert l0 == pytest.approx(ae.metrics["l0"]["value"], rel=0.1)
     assert ae.metrics["l0"]["value"] == pytest.approx(32, rel=0.1)
-    assert ae.metrics["dead_latents"]["value"] <= 0.05 * ae.latents
+    assert ae.metrics["dead_latents"]["value"] <= 0.05 * ae.num_latents
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_card_is_of_the_folder(name: str) -> None:
-    folder = zoo.place_of(name)
+    folder = folder_of(name)
     assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")

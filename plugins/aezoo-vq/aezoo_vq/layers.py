@@ -87,7 +87,7 @@ class QuantizeSpec(aezoo.LayerSpec):
     """
 
     kind: Literal["vq.quantize"] = "vq.quantize"
-    constrains = True
+    limits_information = True
     surrogate_gradient = True
     codes: Annotated[int, Field(ge=2, le=MAX_CODES)]
     """Vectors in the codebook."""
@@ -136,7 +136,7 @@ class FsqSpec(aezoo.LayerSpec):
     """Finite scalar quantisation (Mentzer et al., arXiv:2309.15505, section 3): no codebook is learnt."""
 
     kind: Literal["vq.fsq"] = "vq.fsq"
-    constrains = True
+    limits_information = True
     surrogate_gradient = True
     levels: Annotated[tuple[Annotated[int, Field(ge=2, le=1024)], ...], Field(min_length=1, max_length=64)]
     """Values that each channel can take; their product is the number of codes."""
@@ -144,7 +144,7 @@ class FsqSpec(aezoo.LayerSpec):
     examples = ({"levels": [8, 5, 5]}, {"levels": [3, 2, 4]})
     example_shape = (3, 4, 4)
 
-    def reach(self, given: tuple[float, float]) -> tuple[float, float]:
+    def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
         """Bounds of its output."""
         return -1.0, 1.0
 

@@ -15,12 +15,14 @@ class CommitmentSpec(aezoo.LossSpec):
 
     example_encoder = ({"kind": "linear", "out_features": 12}, {"kind": "vq.quantize", "codes": 5})
 
-    def objection(self, ae: aezoo.Autoencoder) -> str | None:
+    def incompatibility(self, ae: aezoo.Autoencoder) -> str | None:
         """An encoder without a codebook."""
         if "vq.error" in ae.encoder.emits:
             return None
         return "vq.commitment keeps vectors near their codes; end the encoder in vq.quantize"
 
-    def __call__(self, output: aezoo.Output, batch: aezoo.Batch, ae: aezoo.Autoencoder) -> Float[Tensor, ""]:
+    def __call__(
+        self, output: aezoo.Output, batch: aezoo.StepContext, ae: aezoo.Autoencoder
+    ) -> Float[Tensor, ""]:
         """A scalar, at least 0."""
         return output.aux["vq.error"].square().mean()

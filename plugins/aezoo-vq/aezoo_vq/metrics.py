@@ -15,7 +15,7 @@ class _Codes(aezoo.Meter):
         sizes = [int(module.codes) for module in ae.encoder.modules() if hasattr(module, "codes")]
         self.counts = torch.zeros(sizes[-1], dtype=torch.float64)
 
-    def update(self, output: aezoo.Output, rows: aezoo.Rows) -> None:
+    def update(self, output: aezoo.Output, rows: aezoo.Batch) -> None:
         found = output.aux["vq.codes"].flatten().cpu()
         self.counts += torch.bincount(found, minlength=len(self.counts)).double()
 

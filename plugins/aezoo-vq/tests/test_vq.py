@@ -12,9 +12,9 @@ from aezoo_vq import CommitmentSpec, FsqSpec, QuantizeSpec
 from torch import Generator, Tensor
 
 import aezoo
-from aezoo import zoo
-from aezoo.card import card
 from aezoo.testing import check_plugin
+from aezoo.zoo.load import folder_of
+from aezoo.zoo.model_card import card
 
 
 def quantizer(**fields: Any) -> Any:
@@ -106,13 +106,13 @@ def test_commitment_is_the_distance_from_the_codes() -> None:
     ae = aezoo.build(spec).eval()
     x = torch.randn(5, 2, generator=Generator().manual_seed(0))
     out = ae(x)
-    batch = aezoo.Batch(x, x, None, 0.0, 0, Generator())
+    batch = aezoo.StepContext(x, x, None, 0.0, 0, Generator())
     value = CommitmentSpec()(out, batch, ae)
     assert float(value) == pytest.approx(float((x - out.latents).square().mean()), rel=1e-5)
 
 
 def test_an_encoder_without_a_codebook_is_objected_to() -> None:
-    assert "end the encoder in vq.quantize" in str(CommitmentSpec().objection(aezoo.load("fc-64")))
+    assert "end the encoder in vq.quantize" in str(CommitmentSpec().incompatibility(aezoo.load("fc-64")))
 
 
 @pytest.mark.parametrize("levels", [(2,), (3,), (8, 5, 5), (4, 2)])
@@ -163,5 +163,5 @@ def test_a_variant_is_there_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vq", "fsq"])
 def test_the_card_is_of_the_folder(name: str) -> None:
-    folder = zoo.place_of(name)
+    folder = folder_of(name)
     assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")

@@ -1,0 +1,101 @@
+"""What a recipe asks of a network, checked on the meta device before anything is trained."""
+
+import os
+from collections.abc import Iterator
+
+from aezoo.errors import Problem, SpecError
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.build import build_on_meta
+from aezoo.specs.recipe import RecipeSpec
+from aezoo.specs.stages import FitStage, GreedyStage, PcaStage
+from aezoo.specs.tensor import TensorSpec
+from aezoo.specs.variant import VariantSpec
+from aezoo.specs.yaml import Document
+from aezoo.training.diagnostics import lint_spec
+from aezoo.training.stages import at_paths, linear_pair, pairs_of
+from aezoo.training.weight_tying import mirrored
+
+
+def validate(path: str | os.PathLike[str]) -> VariantSpec:
+    """Reads a `spec.yaml` and proves on the meta device that it can be built and trained.
+
+    What can be trained but will probably not come out as hoped is said as an `DiagnosticWarning`.
+
+    Raises:
+        SpecError: every mistake with file, line and path.
+    """
+    document = Document.read(path)
+    spec = document.as_spec(VariantSpec)
+    try:
+        ae = build_on_meta(spec)
+        check_recipe(ae, spec)
+    except SpecError as error:
+        raise error.locate(document.source, document.lines) from error
+    for advice in lint_spec(spec, ae.shapes):
+        advice.give()
+    return spec
+
+
+def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
+    """Refuses a recipe that would fail hours later.
+
+    Args:
+        ae: the spec's network, on the meta device.
+        spec: the variant.
+
+    Raises:
+        SpecError: everything that does not fit, by path.
+    """
+    recipe = spec.recipe
+    problems = [*_noises(recipe, spec.input), *_losses(recipe, ae)]
+    if ae.num_parameters == 0:
+        problems.append(Problem("recipe.stages", "there are no weights to train"))
+    for index, stage in enumerate(recipe.stages):
+        where = f"recipe.stages.{index}"
+        try:
+            if isinstance(stage, PcaStage):
+                linear_pair(ae, where)
+            elif isinstance(stage, GreedyStage):
+                _check_greedy(ae, recipe, stage, where)
+            elif isinstance(stage, FitStage):
+                _check_fit(ae, stage, where)
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+
+
+def _noises(recipe: RecipeSpec, given: TensorSpec) -> Iterator[Problem]:
+    for index, noise in enumerate(recipe.noises):
+        if text := noise.incompatibility(given):
+            yield Problem(f"recipe.noises.{index}", text)
+
+
+def _losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:
+    if text := recipe.reconstruction.incompatibility(ae):
+        yield Problem("recipe.reconstruction", text)
+    for index, penalty in enumerate(recipe.penalties):
+        if text := penalty.incompatibility(ae):
+            yield Problem(f"recipe.penalties.{index}", text)
+
+
+def _check_greedy(ae: Autoencoder, recipe: RecipeSpec, stage: GreedyStage, where: str) -> None:
+    for number, pair in enumerate(pairs_of(ae, stage.reconstruct == "own_input", where), 1):
+        if stage.tie:
+            mirrored(pair.ae, f"{where}.tie")
+        for problem in (*_noises(recipe, pair.ae.spec.input), *_losses(recipe, pair.ae)):
+            raise SpecError([Problem(where, f"pair {number}: {problem.path}: {problem.message}")])
+
+
+def _check_fit(ae: Autoencoder, stage: FitStage, where: str) -> None:
+    pairs = mirrored(ae, f"{where}.tie") if stage.tie else []
+    if not stage.freeze:
+        return
+    held = at_paths(ae, stage.freeze, f"{where}.freeze")
+    for index, layer in enumerate(held):
+        if any(module in pair for pair in pairs for module in layer.modules()):
+            text = f"{stage.freeze[index]} is tied in this stage, so that it cannot stay as it is"
+            raise SpecError([Problem(f"{where}.freeze", text)])
+    left = set(ae.parameters()) - {p for module in held for p in module.parameters()}
+    if not left:
+        raise SpecError([Problem(f"{where}.freeze", "freezes everything, so that nothing is left to train")])

@@ -1,0 +1,160 @@
+"""Advice: what will probably not work as hoped, said before it is trained and while it is.
+
+Each piece is a warning (`DiagnosticWarning`) whose text begins with a code that stays the same.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from aezoo.errors import warn_diagnostic
+from aezoo.model.sequential import LayerShape
+from aezoo.specs.components import ActivationSpec, LayerSpec, output_bounds
+from aezoo.specs.variant import AutoencoderSpec, VariantSpec
+
+DEAD_SHARE = 0.2
+"""Share of dead latents above which something should be done."""
+FIRST_EPOCHS = 3
+"""Epochs in which a loss should fall."""
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One piece of advice.
+
+    Attributes:
+        code: what it is about, the same in every version.
+        path: dotted path in the spec.
+        message: one line.
+    """
+
+    code: str
+    path: str
+    message: str
+
+    def give(self) -> None:
+        """Warns."""
+        warn_diagnostic(self.code, f"{self.path}: {self.message}")
+
+
+def lint_spec(spec: AutoencoderSpec, shapes: Mapping[str, LayerShape]) -> list[Diagnostic]:
+    """What a spec that can be built had better not do.
+
+    Args:
+        spec: an architecture, or a variant with its recipe.
+        shapes: of every layer, as the builder found them.
+    """
+    return [*_identity_risk(spec, shapes), *_output_range(spec)]
+
+
+def _identity_risk(spec: AutoencoderSpec, shapes: Mapping[str, LayerShape]) -> Iterator[Diagnostic]:
+    values = math.prod(spec.input.shape)
+    narrowest = min(math.prod(shape.output) for shape in shapes.values())
+    if spec.output.shape != spec.input.shape or narrowest < values:
+        return
+    if isinstance(spec, VariantSpec) and (spec.recipe.noises or spec.recipe.penalties):
+        return
+    if any(layer.limits_information or getattr(layer, "dropout", 0) for layer in _all_layers(spec.encoder)):
+        return
+    latents = math.prod(shapes[f"encoder.{len(spec.resolved().encoder) - 1}"].output)
+    yield Diagnostic(
+        "identity-risk",
+        "encoder",
+        f"{latents:,} latents for {values:,} input values and nothing that limits_information them, so copying the "
+        "input is a solution; use fewer latents, or add sparsity, noise or a penalty",
+    )
+
+
+def _all_layers(layers: tuple[LayerSpec, ...]) -> Iterator[LayerSpec]:
+    for layer in layers:
+        yield layer
+        for name in type(layer).model_fields:
+            value: object = getattr(layer, name)
+            if isinstance(value, tuple):
+                items = cast(tuple[object, ...], value)
+                yield from _all_layers(tuple(item for item in items if isinstance(item, LayerSpec)))
+
+
+def _output_range(spec: AutoencoderSpec) -> Iterator[Diagnostic]:
+    low, high = output_bounds(spec.decoder)
+    wanted = spec.output.range or (-math.inf, math.inf)
+    if low <= wanted[0] and wanted[1] <= high:
+        return
+    ending = [
+        (f"decoder.{index}.activation", activation)
+        for index, layer in enumerate(spec.decoder)
+        if isinstance(activation := getattr(layer, "activation", None), ActivationSpec)
+    ]
+    path, what = (ending[-1][0], ending[-1][1].kind_name) if ending else ("decoder", "it")
+    data = "unbounded values" if spec.output.range is None else f"values in {list(wanted)}"
+    yield Diagnostic(
+        "output-range",
+        path,
+        f"{what} gives {low:g} to {high:g} and cannot reach the data's {data}; "
+        "declare the range that the data have, or end in another activation or in none",
+    )
+
+
+# -- while training -----------------------------------------------------------------------------------
+
+
+def warn_dead_latents(dead: float | None, latents: int) -> None:
+    """Warns of dead latents, when they are many.
+
+    Args:
+        dead: how many, None where that was not measured.
+        latents: how many there are.
+    """
+    if many_dead(dead, latents):
+        warn_diagnostic(
+            "dead-latents",
+            f"{dead:.0f} of {latents} latents are zero for every training sample; a first stage with "
+            "`tie: true`, a lower learning rate or a larger k usually helps",
+        )
+
+
+def many_dead(dead: float | None, latents: int) -> bool:
+    """Whether more latents are dead than should be."""
+    return dead is not None and dead > DEAD_SHARE * latents
+
+
+def warn_loss_rising(history: list[dict[str, Any]], term: str) -> None:
+    """Warns when the data term is higher after a stage's first epochs than in the first of them.
+
+    Args:
+        history: a record for each epoch of the round so far.
+        term: the data term's name.
+    """
+    last = history[-1]
+    if last["epoch"] != FIRST_EPOCHS:
+        return
+    losses = [record["train"][term] for record in history[-FIRST_EPOCHS:]]
+    if losses[-1] > losses[0]:
+        words = " -> ".join(f"{loss:.3g}" for loss in losses)
+        warn_diagnostic(
+            "loss-rising",
+            f"stage {last['stage']}: {term} rose over the first {FIRST_EPOCHS} epochs ({words}); lower the "
+            "learning rate",
+        )
+
+
+def warn_identical_targets(inputs: Tensor, targets: Tensor | None, noises: bool) -> None:
+    """Warns of targets that are no different from the inputs.
+
+    Args:
+        inputs: (n, *shape).
+        targets: the same, or None where the input is its own target.
+        noises: whether a recipe corrupts the input.
+    """
+    if noises or targets is None or targets.shape != inputs.shape or targets.dtype != inputs.dtype:
+        return
+    if torch.equal(inputs, targets):
+        warn_diagnostic(
+            "noisy-target",
+            "every target is equal to its input; if the inputs are corrupted, give the clean samples as "
+            "targets, otherwise leave the targets out",
+        )

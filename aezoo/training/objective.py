@@ -1,0 +1,71 @@
+"""The training objective: the weighted sum of a recipe's loss terms."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from aezoo.errors import warn_diagnostic
+from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.specs.recipe import RecipeSpec
+
+
+class Objective(nn.Module):
+    """The weighted sum of a recipe's data term and penalties, also for training loops of your own.
+
+        objective = aezoo.Objective(spec.recipe)
+        loss, terms = objective(ae, aezoo.StepContext(x, x, None, epoch, step, generator))
+
+    A loss may have parameters or keep counts, so create one objective and use it for the whole training.
+    As a module it holds the losses' own parameters and buffers.
+
+    Args:
+        recipe: its `reconstruction`, `penalties` and `autocast` are used.
+    """
+
+    def __init__(self, recipe: RecipeSpec) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.losses = (recipe.reconstruction, *recipe.penalties)
+        self.terms = [loss.build() for loss in self.losses]
+        self.modules_of_losses = nn.ModuleList(term for term in self.terms if isinstance(term, nn.Module))
+
+    def forward(
+        self, ae: Autoencoder, context: StepContext, forward: Callable[[Tensor], Output] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Runs the autoencoder on `context.input` and computes every term.
+
+        Args:
+            ae: in the mode (train or eval) in which it should run.
+            context: on the autoencoder's device.
+            forward: runs the network on a batch; `ae` itself by default.
+
+        Returns:
+            The weighted sum, to be differentiated, and every term by its kind, unweighted and detached. All
+            are scalars.
+        """
+        output = self._output(forward or ae, context.input)
+        if self.recipe.noises and context.target is context.input:
+            warn_diagnostic(
+                "noisy-target", "the batch's target is its noisy input; give the clean samples as target"
+            )
+        values: dict[str, Tensor] = {}
+        total: Tensor | None = None
+        for loss, term in zip(self.losses, self.terms, strict=True):
+            value = term(output, context, ae)
+            name = str(loss.kind_name)
+            # "loss" is what the sum is called in a history.
+            values[f"{name}.{len(values)}" if name in (*values, "loss") else name] = value.detach()
+            weighted = value * loss.weight_at(context.epoch)
+            total = weighted if total is None else total + weighted
+        assert total is not None
+        return total, values
+
+    def _output(self, forward: Callable[[Tensor], Output], x: Tensor) -> Output:
+        if self.recipe.autocast is None:
+            return forward(x)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            output = forward(x)
+        # Losses sum many small numbers, for which eight bits of mantissa are too few.
+        aux = {name: t.float() if t.is_floating_point() else t for name, t in output.aux.items()}
+        return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float(), aux=aux)

@@ -1,0 +1,10 @@
+"""`pytest.raises` for the errors that carry a code."""
+
+import pytest
+
+from aezoo.errors import CheckpointError, HubError
+
+
+def raises(code: str, match: str | None = None) -> "pytest.RaisesExc[CheckpointError | HubError]":
+    """Expects a `CheckpointError` or `HubError` with this code, and a message that matches."""
+    return pytest.raises((CheckpointError, HubError), match=match, check=lambda error: error.code == code)
