@@ -1845,8 +1845,8 @@ def test_fewer_rows_than_a_batch_are_one_batch() -> None:
 
     class Count(aezoo.Callback):
         def after_step(self, state: aezoo.TrainingState) -> None:
-            assert state.batch is not None
-            steps.append(len(state.batch.input))
+            assert state.context is not None
+            steps.append(len(state.context.input))
 
     ae = aezoo.train(
         variant((3,), (0.0, 1.0), batch_size=1000),
