@@ -459,7 +459,7 @@ def test_ctrl_c_leaves_a_folder_that_resume_finishes(
     assert ae.training_record["unfinished"] == "the training was interrupted"
     interrupted(0)
     code, _, err = run("train", spec, "--out", target)
-    assert (code, err) == (1, f"{kept} found from an interrupted run; pass --resume, delete it to start over\n")  # fmt: skip
+    assert (code, err) == (1, f"{kept} found from an interrupted run; pass --resume (resume=True) to continue, or delete it to start over\n")  # fmt: skip
     assert run("train", spec, "--out", target, "--resume")[0] == 0
     assert not kept.exists()
     assert sha256(target) == sha256(whole)
