@@ -1,0 +1,142 @@
+"""Optimizers, learning-rate schedules and early stopping."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+import aezoo
+from aezoo.data.inputs import prepare_splits
+from tests.training.networks import DENSE, IMAGES, adam, changed, spec_of, stage, state_of, train
+from tests.training.probes import DataTerm, on, on_validation
+
+# -- optimizers ---------------------------------------------------------------------------------------
+
+Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+OPTIMIZERS: dict[str, tuple[dict[str, Any], Make]] = {
+    "adamw": (
+        {"kind": "adamw", "lr": 0.01, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.1},
+        lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, fused=True),
+    ),
+    "adamw defaults": (
+        {"kind": "adamw"},
+        lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.01, fused=True),
+    ),
+    "sgd": ({"kind": "sgd", "lr": 0.5}, lambda p: torch.optim.SGD(p, lr=0.5, fused=True)),
+    "momentum": (
+        {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01, fused=True),
+    ),
+    "nesterov": (
+        {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, fused=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "make"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_optimizers_give_the_weights_of_a_loop_by_hand(optimizer: dict[str, Any], make: Make) -> None:
+    spec = spec_of(stages=[stage(3, optimizer=optimizer)])
+    by_hand, x = aezoo.build(spec, seed=0).train(), prepare_splits(IMAGES, spec, 0).train.inputs
+    generator, torch_optimizer = Generator().manual_seed(0), make(by_hand.parameters())
+    for _ in range(3):
+        for rows in torch.randperm(len(x), generator=generator).split(16):
+            torch_optimizer.zero_grad()
+            (by_hand(x[rows]).x_hat - x[rows]).square().mean().backward()
+            torch_optimizer.step()
+    assert changed(state_of(by_hand), state_of(train(spec))) == set()
+
+
+def test_nesterov_needs_a_momentum() -> None:
+    with pytest.raises(ValueError, match="nesterov needs a momentum above 0"):
+        spec_of(stages=[stage(optimizer={"kind": "sgd", "lr": 0.1, "nesterov": True})])
+
+
+# -- learning-rate schedules --------------------------------------------------------------------------
+
+
+def lrs_of(spec: aezoo.VariantSpec) -> tuple[list[float], aezoo.Autoencoder]:
+    """The learning rate of every step, and the trained autoencoder."""
+    lrs: list[float] = []
+    ae = train(spec, on("after_step", lambda state: lrs.append(state.optimizer.param_groups[0]["lr"])))
+    return lrs, ae
+
+
+def test_plateau_reduces_the_rate_after_patience_epochs_without_improvement() -> None:
+    # With a relative threshold of 0.1, losses improve below 9 and then below 7.2; 7.9 and 7.5 do not.
+    losses = [10.0, 8.0, 7.9, 7.5, 7.5, 7.5, 1.0, 2.0, 2.0, 2.0, 2.0]
+    plateau = {"kind": "plateau", "factor": 0.5, "patience": 1, "threshold": 0.1, "min_lr": 0.02}
+    expected = [0.08] * 4 + [0.04] * 2 + [0.02] * 5
+    stages = [stage(len(losses), schedule=plateau, optimizer=adam(0.08))]
+    lrs, ae = lrs_of(spec_of(reconstruction=on_validation(DataTerm, *losses), stages=stages))
+    assert [record["validation"]["loss"] for record in ae.history] == pytest.approx(losses)
+    assert [record["lr"] for record in ae.history] == expected
+    assert lrs == [lr for lr in expected for _ in range(4)]
+
+
+def test_plateau_compares_negative_losses() -> None:
+    """Log-likelihoods and entropies can be below zero."""
+    plateau = {"kind": "plateau", "factor": 0.5, "patience": 0, "threshold": 0.1}
+    losses = on_validation(DataTerm, -1.0, -1.0, -1.05, -1.2, -1.2)
+    stages = [stage(5, schedule=plateau, optimizer=adam(0.08))]
+    _, ae = lrs_of(spec_of(reconstruction=losses, stages=stages))
+    assert [record["lr"] for record in ae.history] == [0.08, 0.08, 0.04, 0.02, 0.02]
+
+
+def test_cosine_warms_up_and_decays_step_by_step_in_each_stage() -> None:
+    cosine = {"kind": "cosine", "final": 0.1, "warmup_steps": 3}
+    lrs, ae = lrs_of(spec_of(stages=[stage(2, schedule=cosine, optimizer=adam(0.02))] * 2))
+    warmup = [0.02 * step / 3 for step in (1, 2, 3)]
+    decay = [0.02 * (0.1 + 0.9 * (1 + math.cos(math.pi * step / 5)) / 2) for step in range(5)]
+    assert lrs == pytest.approx((warmup + decay) * 2, rel=1e-12)
+    assert [record["lr"] for record in ae.history] == [lrs[i] for i in (3, 7, 11, 15)]
+
+
+# -- early stopping -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("losses", "options", "epochs", "best"),
+    [
+        ([5.0, 4.0, 4.5, 4.0, 1.0], {"patience": 2}, 4, 2),
+        ([5.0, 4.0, 4.5, 3.9, 4.0], {"patience": 2}, 5, 4),
+        ([5.0, 4.0, 3.9, 3.8, 1.0], {"patience": 2, "min_delta": 0.5}, 4, 2),
+        ([5.0, 4.0, 3.0, 2.0, 1.0], {"patience": 1}, 5, 5),
+        ([1.0, 2.0, 0.5], {"patience": 1}, 2, 1),
+    ],
+    ids=["equal is not better", "an improvement resets patience", "min_delta", "never", "at once"],
+)
+def test_early_stopping_restores_the_best_epoch(
+    losses: list[float], options: dict[str, Any], epochs: int, best: int
+) -> None:
+    states: list[dict[str, Tensor]] = []
+    ae = train(
+        spec_of(
+            encoder=["flatten", DENSE | {"norm": "batch_norm"}],  # buffers are restored, too
+            reconstruction=on_validation(DataTerm, *losses),
+            stages=[stage(len(losses), early_stop=options)],
+        ),
+        on("on_epoch_end", lambda state: states.append(state_of(state.ae))),
+    )
+    assert [record["validation"]["loss"] for record in ae.history] == pytest.approx(losses[:epochs])
+    assert ae.training_record["epochs"] == [best]
+    matches = [changed(state, state_of(ae)) == set() for state in states]
+    assert matches == [epoch == best for epoch in range(1, epochs + 1)]
+
+
+def test_the_next_stage_starts_from_the_best_epoch() -> None:
+    starts: list[dict[str, Tensor]] = []
+    ends: list[dict[str, Tensor]] = []
+    train(
+        spec_of(
+            reconstruction=on_validation(DataTerm, 1.0, 2.0, 3.0),
+            stages=[stage(3, early_stop={"patience": 2}), stage(1)],
+        ),
+        on("on_fit_start", lambda state: starts.append(state_of(state.ae))),
+        on("on_epoch_end", lambda state: ends.append(state_of(state.ae))),
+    )
+    assert changed(starts[1], ends[0]) == set()
+    assert changed(starts[1], ends[2]) != set()
