@@ -47,8 +47,8 @@ CLAIMS: tuple[Claim, ...] = (
         tuple(
             product(
                 (
-                    "fc-64", "sparse-kl-weak", "sparse-kl-strong", "sparse-l1", "sparse-topk16", "sparse-topk5",
-                    "sparse-lifetime25", "sparse-lifetime5",
+                    "fc-64", "sparse-kl-weak", "sparse-kl-strong", "sparse-l1", "sparse-topk16",
+                    "sparse-topk5", "sparse-lifetime25", "sparse-lifetime5",
                 ),
                 ("active_latents", "hoyer"),
             )
@@ -57,8 +57,8 @@ CLAIMS: tuple[Claim, ...] = (
             n(strong, "active_latents") < n(weak, "active_latents") and n(strong, "hoyer") > n(weak, "hoyer")
             for weak, strong in (*WEAK_AND_STRONG.values(), ("fc-64", "sparse-l1"))
         ),
-        "All have 64 latents. A sigmoid is never exactly 0, so few latents of the KL variants are below 1 % of "
-        "their largest value; Hoyer's sparseness still separates these variants.",
+        "All have 64 latents. A sigmoid is never exactly 0, so few latents of the KL variants are below "
+        "1 % of their largest value; Hoyer's sparseness still separates these variants.",
     ),
     *(
         Claim(
@@ -77,7 +77,9 @@ CLAIMS: tuple[Claim, ...] = (
             ("fc-64", "active_latents"), ("fc-64", "hoyer"), ("sparse-topk16", "hoyer"),
             ("sparse-lifetime5", "hoyer"),
         ),
-        lambda n: n("fc-64", "active_latents") > 60 and n("fc-64", "hoyer") < 0.5 * n("sparse-topk16", "hoyer"),
+        lambda n: (
+            n("fc-64", "active_latents") > 60 and n("fc-64", "hoyer") < 0.5 * n("sparse-topk16", "hoyer")
+        ),
         "All have 64 latents. The Hoyer sparseness of normally distributed latents would be about 0.23.",
     ),
     Claim(
@@ -121,8 +123,8 @@ CLAIMS: tuple[Claim, ...] = (
               for name in ("fc-64", "deep-64", "denoise-gaussian", "vae-16", "deep-2", "pca-32")),
         ),
         lambda n: n("fc-64", "probe_accuracy") > n("fc-64", "probe_accuracy.input"),
-        "Accuracy of logistic regression on the latents of 10,000 training samples; `probe_accuracy.input` is "
-        "its accuracy on the 784 pixels.",
+        "Accuracy of logistic regression on the latents of 10,000 training samples; "
+        "`probe_accuracy.input` is its accuracy on the 784 pixels.",
     ),
     Claim(
         "A bottleneck removes noise.",

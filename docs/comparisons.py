@@ -1,4 +1,4 @@
-"""The tables of docs/zoo.md below the first one, and the published figures that the variants are compared with."""
+"""The comparisons of docs/zoo.md, and published figures to compare the variants with."""
 
 from dataclasses import dataclass
 
@@ -114,8 +114,9 @@ COMPARISONS = (
     ),
     Comparison(
         "Classification with few labels",
-        "Accuracy after fine-tuning on 100 and 1,000 balanced labels, mean and standard deviation over ten "
-        "draws, starting from the variant's weights and from random weights (`scratch`) (`--protocol few-label`).",
+        "Accuracy after fine-tuning on 100 and 1,000 balanced labels, mean and standard deviation over "
+        "ten draws, starting from the variant's weights and from random weights (`scratch`) (`--protocol "
+        "few-label`).",
         ("fc-64", "denoise-gaussian", "conv-fc", "vae-16"),
         (
             "few_label.100", "few_label.100.std", "few_label.100.scratch", "few_label.100.scratch.std",
