@@ -24,7 +24,7 @@ def rows() -> list[tuple[str, str, Tensor]]:
     sparse, denoiser, vae = (aezoo.load(name) for name in ("sparse-topk16", "denoise-gaussian", "vae-16"))
     x = sparse.transforms()(aezoo.sample_digits().inputs[:10])
     latents = sparse.encode(x)
-    (noise,) = denoiser.spec.recipe.noises
+    (noise,) = aezoo.get_spec("denoise-gaussian").recipe.noises
     noisy = noise(x, generator)
     return [
         ("sparse-topk16", "input", x),
@@ -63,9 +63,9 @@ def draw() -> Figure:
 
 def _show(axes: Axes, values: Tensor, signed: bool) -> None:
     if signed:
-        axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        axes.imshow(values.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     else:
-        axes.imshow(values.clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(values.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -21,7 +21,9 @@ for name in ("denoise-gaussian", "denoise-mask"):
     rows += [noisy, ae(noisy).x_hat.detach()]
     numbers = aezoo.get_entry(name)["metrics"]
     print(name, *(f"{key} {numbers[key]:.4f} " for key in ("noisy_input_mse", "denoised_mse", "mse")))
-plots.images(torch.cat(rows), columns=12, title="corrupted images and their reconstructions").savefig("denoised.png")
+plots.images(torch.cat(rows), columns=12, title="corrupted images and their reconstructions").savefig(
+    "denoised.png"
+)
 
 # %% [markdown]
 # `noisy_input_mse` is the error of the corrupted image, `denoised_mse` the error of its reconstruction, and `mse` the

@@ -48,7 +48,9 @@ spec = aezoo.get_spec("sparse-topk16").replace(
         "encoder.2.k": 8,
         "recipe.batch_size": 32,
         "recipe.refit": False,
-        "recipe.stages": [{"kind": "fit", "tie": True, "epochs": 30, "optimizer": {"kind": "adam", "lr": 3e-3}}],
+        "recipe.stages": [
+            {"kind": "fit", "tie": True, "epochs": 30, "optimizer": {"kind": "adam", "lr": 3e-3}}
+        ],
     }
 )
 mine = aezoo.train(spec, data=digits)

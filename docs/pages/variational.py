@@ -19,7 +19,9 @@ for ae in (vae, plain):
 
 # %%
 generator = torch.Generator().manual_seed(0)
-plots.images(vae.sample(48, generator), columns=16, title="vae-16: samples from the prior").savefig("prior.png")
+plots.images(vae.sample(48, generator), columns=16, title="vae-16: samples from the prior").savefig(
+    "prior.png"
+)
 
 # %% [markdown]
 # The plain autoencoder has as many latents and a smaller error, but no prior, so it refuses to sample. Normally
