@@ -226,7 +226,7 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     """
     ae = state.ae
     encoder, decoder = _around_latents(ae)
-    rows = state.samples.rows(slice(0, LOOKED_AT), ae.spec)
+    rows = state.samples.batch(slice(0, LOOKED_AT), ae.spec)
     x = rows.input.to(encoder.weight)
     loss = (ae(x).x_hat - rows.target.to(encoder.weight)).flatten(1).square().sum(1)
     chances = loss.cpu().double().square().clamp(min=1e-30)

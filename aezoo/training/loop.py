@@ -308,7 +308,7 @@ class Run:
         sums: dict[str, Tensor] = {}
         first_bad: dict[str, Tensor] = {}
         for number, start in enumerate(range(0, n, self.recipe.batch_size), 1):
-            rows = self.samples.rows(order[start : start + self.recipe.batch_size], self.spec)
+            rows = self.samples.batch(order[start : start + self.recipe.batch_size], self.spec)
             batch = self._batch(rows, state.epoch + start / n, state.step, self.generator, part)
             state.batch = batch
             for callback in self.callbacks:

@@ -281,7 +281,7 @@ class _Training:
             "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
             | {"python": platform.python_version()},
             "platform": f"{platform.system()} {platform.machine()}",
-            "data": {"name": splits.name, **data, "held_out": splits.held_out},
+            "data": {"name": splits.name, **data, "held_out": splits.validation_note},
             "epochs": plan.epochs,
             "refit": recipe.refit,
             "history": self.ae.history,
@@ -403,5 +403,5 @@ def preview_inputs(spec: VariantSpec, n: int = 12) -> Tensor:
     """
     if spec.recipe.dataset is None:
         raise DataError("the recipe names no dataset to draw a preview of")
-    x = spec.recipe.dataset.load("validation").validated_for(spec).rows(slice(0, n), spec).input
+    x = spec.recipe.dataset.load("validation").validated_for(spec).batch(slice(0, n), spec).input
     return corrupted(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
