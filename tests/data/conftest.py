@@ -9,9 +9,10 @@ from aezoo.data.datasets import images
 
 @pytest.fixture(autouse=True)
 def decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder of decoded images; empty at the start of every test."""
+    """Runs the test in an empty folder, with an empty cache; returns the folder of decoded images."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(images, "_in_use", {})
+    monkeypatch.setattr(images, "in_use", {})
     return tmp_path / "cache" / "aezoo" / "decoded"
 
 

@@ -1,5 +1,7 @@
 """Arrays, images and files made for tests of data."""
 
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,26 +42,29 @@ def picture(height: int, width: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels(height, width, 3, seed=seed))
 
 
-def image_folder(path: Path, n: int, height: int = 6, width: int = 8, labelled: bool = False) -> Path:
+def image_folder(
+    n: int, height: int = 6, width: int = 8, labelled: bool = False, path: str = "photos"
+) -> Path:
     """A folder of different images; if labelled, each in its own subfolder."""
     for index in range(n):
-        file = path / f"{index:03}" / "it.png" if labelled else path / f"{index:03}.png"
+        file = Path(path, f"{index:03}", "it.png") if labelled else Path(path, f"{index:03}.png")
         file.parent.mkdir(parents=True, exist_ok=True)
         picture(height, width, seed=index).save(file)
-    return path
+    return Path(path)
 
 
-def array_file(path: Path, **arrays: NDArray[Any]) -> Path:
+def array_file(path: str, **arrays: NDArray[Any]) -> str:
     """A file of arrays in the format of its suffix."""
-    if path.suffix == ".npy":
-        np.save(path, *arrays.values())
-    elif path.suffix == ".npz":
+    if path.endswith(".npy"):
+        (array,) = arrays.values()
+        np.save(path, array)
+    elif path.endswith(".npz"):
         np.savez_compressed(path, **cast(Any, arrays))
     else:
         safetensors.torch.save_file({k: torch.from_numpy(v) for k, v in arrays.items()}, path)
     return path
 
 
-def parquet_file(path: Path, **columns: Any) -> Path:
+def parquet_file(path: str, **columns: Any) -> str:
     pyarrow.parquet.write_table(pa.table(columns), path)
     return path

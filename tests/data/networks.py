@@ -52,5 +52,5 @@ def train_quietly(spec: aezoo.VariantSpec, data: object = None, **options: Any) 
     return aezoo.train(spec, data=data, progress=False, **options)
 
 
-def saved_and_loaded(ae: aezoo.Autoencoder, folder: Path) -> aezoo.Autoencoder:
+def saved_and_loaded(ae: aezoo.Autoencoder, folder: Path = Path("trained")) -> aezoo.Autoencoder:
     return aezoo.load(aezoo.save(ae, folder))

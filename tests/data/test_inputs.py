@@ -27,7 +27,7 @@ def both_splits(data: Splits) -> Samples:
 
 
 def sorted_values(x: torch.Tensor) -> list[float]:
-    return sorted(x.flatten(1)[:, 0].tolist())
+    return [float(value) for value in x.flatten(1)[:, 0].sort().values]
 
 
 class Pictures(Dataset[Any]):
@@ -198,8 +198,8 @@ def test_training_rejects_invalid_values() -> None:
             train_quietly(tiny_variant((3,), (0.0, 1.0)), data)
 
 
-def test_training_rejects_a_range_for_standardized_data(tmp_path: Path) -> None:
-    dataset = ArraySpec(path=str(array_file(tmp_path / "x.npy", x=numbers(30, 3))), scale="standard")
+def test_training_rejects_a_range_for_standardized_data() -> None:
+    dataset = ArraySpec(path=array_file("x.npy", x=numbers(30, 3)), scale="standard")
     with data_error("`scale: standard` gives unbounded values, remove `input.range`: "):
         train_quietly(tiny_variant((3,), (0.0, 1.0)), dataset)
 
@@ -278,7 +278,7 @@ def test_splits_of_a_dataset_are_validated() -> None:
 def share_memory(a: object, b: object) -> bool:
     if isinstance(a, Image.Image):
         return a is b
-    return np.may_share_memory(*(np.asarray(part) for part in (a, b)))
+    return np.may_share_memory(np.asarray(a), np.asarray(b))
 
 
 def identity(x: Any) -> Any:

@@ -27,9 +27,7 @@ def test_tensors_of_different_length_are_rejected(part: str) -> None:
 
 
 @pytest.mark.parametrize("index", [slice(2, 5), torch.tensor([4, 0, 4])])
-def test_indexing_selects_the_same_rows_of_every_tensor(
-    index: slice | torch.Tensor, complete: Samples
-) -> None:
+def test_indexing_selects_rows_of_every_tensor(index: slice | torch.Tensor, complete: Samples) -> None:
     part = complete[index]
     assert len(part) == 3
     assert part.targets is not None

@@ -1,3 +1,6 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +27,7 @@ from tests.data.splits import inputs_of, labels_of
 from tests.raising import raises
 
 
-def table(path: Path, **options: Any) -> TableSpec:
-    return TableSpec(path=str(path), **options)
-
-
-def plants(tmp_path: Path, suffix: str = ".csv") -> Path:
+def plants(suffix: str = ".csv") -> str:
     """A table of floats, integers, booleans and text."""
     columns = {
         "width": [round(float(value), 3) for value in numbers(20)],
@@ -37,22 +36,20 @@ def plants(tmp_path: Path, suffix: str = ".csv") -> Path:
         "name": ["oak" if i % 2 else "elm" for i in range(20)],
     }
     if suffix == ".parquet":
-        return parquet_file(tmp_path / "plants.parquet", **columns)
-    pyarrow.csv.write_csv(pa.table(columns), tmp_path / "plants.csv")
-    return tmp_path / "plants.csv"
+        return parquet_file("plants.parquet", **columns)
+    pyarrow.csv.write_csv(pa.table(columns), "plants.csv")
+    return "plants.csv"
 
 
-def test_csv_and_parquet_give_the_same_samples(tmp_path: Path) -> None:
-    first, second = (
-        table(plants(tmp_path, suffix), label="name").load("train") for suffix in (".csv", ".parquet")
-    )
+def test_csv_and_parquet_give_the_same_samples() -> None:
+    first, second = (TableSpec(path=plants(s), label="name").load("train") for s in (".csv", ".parquet"))
     assert first.columns == second.columns == ("width", "leaves", "alive")
     assert first.sha256() == second.sha256()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_columns_are_selected_in_the_given_order(suffix: str, tmp_path: Path) -> None:
-    samples = table(plants(tmp_path, suffix), columns=("leaves", "alive"), scale="none").read()
+def test_columns_are_selected_in_the_given_order(suffix: str) -> None:
+    samples = TableSpec(path=plants(suffix), columns=("leaves", "alive"), scale="none").read()
     assert samples.columns == ("leaves", "alive")
     assert samples.inputs[:, 0].tolist() == list(range(20))
     assert samples.inputs[:, 1].tolist() == [float(i % 3 == 0) for i in range(20)]
@@ -67,28 +64,28 @@ def test_columns_are_selected_in_the_given_order(suffix: str, tmp_path: Path) ->
         ("alive", [int(i % 3 == 0) for i in range(20)]),
     ],
 )
-def test_label_column_may_be_text_integer_or_boolean(label: str, values: list[int], tmp_path: Path) -> None:
-    samples = table(plants(tmp_path), columns=("width",), label=label).read()
+def test_label_column_may_be_text_integer_or_boolean(label: str, values: list[int]) -> None:
+    samples = TableSpec(path=plants(), columns=("width",), label=label).read()
     assert samples.columns == ("width",)
     assert labels_of(samples).tolist() == values
 
 
-def test_column_may_be_both_input_and_label(tmp_path: Path) -> None:
-    samples = table(plants(tmp_path), columns=("leaves", "width"), label="leaves", scale="none").read()
+def test_column_may_be_both_input_and_label() -> None:
+    samples = TableSpec(path=plants(), columns=("leaves", "width"), label="leaves", scale="none").read()
     assert torch.equal(samples.inputs[:, 0].long(), labels_of(samples))
 
 
-def test_dictionary_encoded_text_is_a_label(tmp_path: Path) -> None:
+def test_dictionary_encoded_text_is_a_label() -> None:
     # pandas writes categories in this way.
     names = pa.array(["oak", "elm", "oak", "ash"] * 5).dictionary_encode()
-    path = parquet_file(tmp_path / "t.parquet", a=numbers(20), name=names)
-    assert labels_of(table(path, label="name").read()).tolist() == [2, 1, 2, 0] * 5
+    path = parquet_file("t.parquet", a=numbers(20), name=names)
+    assert labels_of(TableSpec(path=path, label="name").read()).tolist() == [2, 1, 2, 0] * 5
 
 
-def test_table_is_standardized_by_its_training_rows(tmp_path: Path) -> None:
+def test_table_is_standardized_by_its_training_rows() -> None:
     values = numbers(40, 2).astype(np.float64)
-    path = parquet_file(tmp_path / "t.parquet", a=values[:, 0], b=1e6 * values[:, 1], row=np.arange(40))
-    dataset = table(path, label="row", validation=0.3)
+    path = parquet_file("t.parquet", a=values[:, 0], b=1e6 * values[:, 1], row=np.arange(40))
+    dataset = TableSpec(path=path, label="row", validation=0.3)
     train, validation = dataset.load("train"), dataset.load("validation")
     torch.testing.assert_close(inputs_of(train).mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(inputs_of(train).std(0, correction=0), torch.ones(2), atol=1e-5, rtol=0)
@@ -97,11 +94,11 @@ def test_table_is_standardized_by_its_training_rows(tmp_path: Path) -> None:
     np.testing.assert_allclose(inputs_of(validation), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_small_differences_between_large_numbers_survive_scaling(tmp_path: Path) -> None:
+def test_small_differences_between_large_numbers_survive_scaling() -> None:
     # Seconds since 1970, which float32 resolves in steps of 128.
     seconds = 1_700_000_000 + np.arange(100)
-    path = parquet_file(tmp_path / "t.parquet", a=numbers(100), seconds=seconds, row=seconds)
-    samples = table(path, label="row").load("train")
+    path = parquet_file("t.parquet", a=numbers(100), seconds=seconds, row=seconds)
+    samples = TableSpec(path=path, label="row").load("train")
     seen = labels_of(samples).double()
     expected = (seen - seen.mean()) / seen.std(correction=0)
     scaled = inputs_of(samples)[:, 1].double()
@@ -141,11 +138,11 @@ INVALID: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_invalid_table_is_rejected(name: str, tmp_path: Path) -> None:
+def test_invalid_table_is_rejected(name: str) -> None:
     text, options, words = INVALID[name]
-    (tmp_path / "data.csv").write_text(text, "utf-8")
+    Path("data.csv").write_text(text, "utf-8")
     with data_error(words):
-        table(tmp_path / "data.csv", **options).load("train")
+        TableSpec(path="data.csv", **options).load("train")
 
 
 @pytest.mark.parametrize(
@@ -160,17 +157,15 @@ def test_invalid_table_is_rejected(name: str, tmp_path: Path) -> None:
     ],
     ids=["latin-1 names", "latin-1 text", "utf-16", "csv as parquet", "empty parquet", "xlsx"],
 )  # fmt: skip
-def test_other_encodings_and_formats_are_rejected(
-    name: str, content: bytes, words: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    with data_error("", start=f"{tmp_path / name}{words}"):
-        table(tmp_path / name).load("train")
+def test_other_encodings_and_formats_are_rejected(name: str, content: bytes, words: str) -> None:
+    Path(name).write_bytes(content)
+    with data_error("", start=f"{name}{words}"):
+        TableSpec(path=name).load("train")
 
 
-def test_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_bytes("a,b\n1,2\n3,5\n4,6\n".encode("utf-8-sig"))
-    assert table(tmp_path / "data.csv").load("train").columns == ("a", "b")
+def test_byte_order_mark_is_not_part_of_the_first_name() -> None:
+    Path("data.csv").write_bytes("a,b\n1,2\n3,5\n4,6\n".encode("utf-8-sig"))
+    assert TableSpec(path="data.csv").load("train").columns == ("a", "b")
 
 
 # -- columns and scaler of a trained network ----------------------------------------------------------
@@ -206,7 +201,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     tmp_path = tmp_path_factory.mktemp("table")
     a, b, c = numbers(3, 40).astype(np.float64)
     columns = {"a": a, "b": 1000 + 100 * b, "c": np.round(c)}
-    dataset = table(parquet_file(tmp_path / "t.parquet", **columns, row=np.arange(40)), label="row")
+    dataset = TableSpec(path=parquet_file(f"{tmp_path}/t.parquet", **columns, row=np.arange(40)), label="row")
     ae = train_quietly(tiny_variant((3,), dataset=dataset))
     samples = dataset.load("train")
     rows = labels_of(samples).numpy()
@@ -218,7 +213,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     )
 
 
-def test_scaler_is_part_of_the_hashed_weights(trained: Trained, tmp_path: Path) -> None:
+def test_scaler_is_part_of_the_hashed_weights(trained: Trained) -> None:
     scaler = trained.samples.scaler
     assert scaler is not None
     assert trained.ae.scaler is not None
@@ -227,7 +222,7 @@ def test_scaler_is_part_of_the_hashed_weights(trained: Trained, tmp_path: Path) 
     weights = safetensors.torch.load_file(trained.folder / "model.safetensors")
     assert torch.equal(weights["input_shift"], scaler.shift)
     assert torch.equal(weights["input_scale"], scaler.scale)
-    changed = shutil.copytree(trained.folder, tmp_path / "changed") / "model.safetensors"
+    changed = shutil.copytree(trained.folder, Path("changed")) / "model.safetensors"
     raw = changed.read_bytes()
     offset = raw.index(scaler.shift.numpy().tobytes())
     changed.write_bytes(raw[:offset] + bytes([raw[offset] ^ 1]) + raw[offset + 1 :])
@@ -240,11 +235,11 @@ def test_columns_are_saved_with_the_network(trained: Trained) -> None:
     assert '"columns": ["a", "b", "c"]' in (trained.folder / "config.json").read_text("utf-8")
 
 
-def test_network_without_scaler_saves_none(tmp_path: Path) -> None:
+def test_network_without_scaler_saves_none() -> None:
     ae = train_quietly(tiny_variant((3,), (0.0, 1.0)), pixels(20, 3))
-    loaded = saved_and_loaded(ae, tmp_path / "trained")
+    loaded = saved_and_loaded(ae)
     assert (loaded.scaler, loaded.columns) == (None, ())
-    weights = safetensors.torch.load_file(tmp_path / "trained" / "model.safetensors")
+    weights = safetensors.torch.load_file("trained/model.safetensors")
     assert not {"input_shift", "input_scale"} & set(weights)
 
 
@@ -314,9 +309,9 @@ def test_mapping_is_rejected_if_the_training_data_were_not_a_table() -> None:
         ae.transforms()({"a": [1.0], "b": [2.0], "c": [3.0]})
 
 
-def test_table_that_was_not_scaled_accepts_integers(tmp_path: Path) -> None:
-    path = parquet_file(tmp_path / "t.parquet", a=np.arange(20), b=np.arange(20) % 3)
-    ae = train_quietly(tiny_variant((2,)), table(path, scale="none"))
+def test_table_that_was_not_scaled_accepts_integers() -> None:
+    path = parquet_file("t.parquet", a=np.arange(20), b=np.arange(20) % 3)
+    ae = train_quietly(tiny_variant((2,)), TableSpec(path=path, scale="none"))
     rows = np.array([[1, 2], [3, 0]])
     x = ae.transforms()({"a": rows[:, 0], "b": rows[:, 1]})
     assert x.tolist() == rows.tolist()

@@ -68,7 +68,7 @@ def test_splits_equal_the_files(kind: str, name: str) -> None:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """An empty data folder, and downloads that fail; returns the requested addresses."""
     requested: list[str] = []
 
@@ -76,7 +76,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         requested.append(url)
         raise URLError("no network here")
 
-    monkeypatch.setenv("AEZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("AEZOO_DATA", "data")
     monkeypatch.setattr(torchvision_datasets().mnist, "download_and_extract_archive", download)
     return requested
 
@@ -87,21 +87,19 @@ named = pytest.mark.parametrize("data", NAMED, ids=lambda data: data["kind"])
 
 @named
 @pytest.mark.usefixtures("no_network")
-def test_failed_download_names_the_folder(data: dict[str, str], tmp_path: Path) -> None:
+def test_failed_download_names_the_folder(data: dict[str, str]) -> None:
     name = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "torchvision": "KMNIST"}[data["kind"]]
     with data_error(
         "no network here",
-        f"{name} is not under {tmp_path / 'data'} and could not be downloaded (",
+        f"{name} is not under data and could not be downloaded (",
         "; set AEZOO_DATA to a folder that contains it in torchvision's layout",
     ):
         dataset_of(**data).load("train")
 
 
-def test_data_folder_that_cannot_be_created_is_named(no_network: list[str], tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file")
-    with data_error(
-        "; set AEZOO_DATA", f"MNIST is not under {tmp_path / 'data'} and could not be downloaded"
-    ):
+def test_data_folder_that_cannot_be_created_is_named(no_network: list[str]) -> None:
+    Path("data").write_text("a file")
+    with data_error("; set AEZOO_DATA", "MNIST is not under data and could not be downloaded"):
         dataset_of(kind="mnist").load("train")
     assert no_network == []
 
@@ -113,7 +111,7 @@ def idx(array: torch.Tensor) -> bytes:
 
 
 @pytest.fixture
-def downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A missing data folder and downloads of 12 training and 4 test images; returns the requested files."""
     requested: list[str] = []
 
@@ -123,7 +121,7 @@ def downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         content = byte_tensor(n, 28, 28) if "images" in filename else torch.arange(n, dtype=torch.uint8)
         (Path(download_root) / filename.removesuffix(".gz")).write_bytes(idx(content))
 
-    monkeypatch.setenv("AEZOO_DATA", str(tmp_path / "not" / "there" / "yet"))
+    monkeypatch.setenv("AEZOO_DATA", "not/there/yet")
     monkeypatch.setattr(torchvision_datasets().mnist, "download_and_extract_archive", download)
     return requested
 
@@ -151,13 +149,11 @@ def test_holdout_must_leave_training_samples(holdout: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["MINST", "mnist", "__name__", ""])
-def test_unknown_dataset_is_rejected_before_any_download(
-    name: str, no_network: list[str], tmp_path: Path
-) -> None:
+def test_unknown_dataset_is_rejected_before_any_download(name: str, no_network: list[str]) -> None:
     with data_error("", f"torchvision has no dataset '{name}'"):
         TorchvisionSpec(name=name).load("train")
     assert no_network == []
-    assert not (tmp_path / "data").exists()
+    assert not Path("data").exists()
 
 
 # -- interfaces of other torchvision datasets ---------------------------------------------------------
@@ -323,16 +319,14 @@ def test_invalid_classes_are_rejected(data: dict[str, Any], classes: object, pro
 
 @named
 @pytest.mark.parametrize("classes", [None, (3,), (8, 0)])
-def test_classes_survive_json_and_yaml(
-    data: dict[str, Any], classes: tuple[int, ...] | None, tmp_path: Path
-) -> None:
+def test_classes_survive_json_and_yaml(data: dict[str, Any], classes: tuple[int, ...] | None) -> None:
     spec = SPEC.replace({"recipe.dataset": data | {"classes": classes}})
     assert cast(Any, spec.recipe.dataset).classes == classes
     assert (spec == SPEC.replace({"recipe.dataset": data})) == (classes is None)
     assert aezoo.VariantSpec.model_validate_json(spec.model_dump_json()) == spec
-    (tmp_path / "spec.yaml").write_text(aezoo.to_yaml(spec))
-    assert aezoo.read_spec(tmp_path / "spec.yaml") == spec
-    assert ("classes" in (tmp_path / "spec.yaml").read_text()) == (classes is not None)
+    Path("spec.yaml").write_text(aezoo.to_yaml(spec))
+    assert aezoo.read_spec("spec.yaml") == spec
+    assert ("classes" in Path("spec.yaml").read_text()) == (classes is not None)
 
 
 # -- torchvision with a CPU build of torch ------------------------------------------------------------

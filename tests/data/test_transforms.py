@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from aezoo.data.transforms import Scaler, Transforms, scale_bytes
+from aezoo.data.transforms import ResizeMode, Scaler, Transforms, scale_bytes
 from aezoo.specs.tensor import TensorSpec
-from tests.data.generated import numbers
+from tests.data.generated import numbers, picture
 from tests.data.raising import data_error
 
 RED = (255, 0, 0)
@@ -19,8 +19,10 @@ RED_AS_GRAY = 76  # 0.299 of 255, ITU-R BT.601
 MIDDLE = (100, 100, 100)
 
 
-def transforms(*shape: int, range: tuple[float, float] | None = (0.0, 1.0)) -> Transforms:
-    return Transforms(TensorSpec(shape=shape, range=range))
+def transforms(
+    *shape: int, range: tuple[float, float] | None = (0.0, 1.0), resize_mode: ResizeMode = "stretch"
+) -> Transforms:
+    return Transforms(TensorSpec(shape=shape, range=range), resize_mode=resize_mode)
 
 
 def assert_is_batch(x: torch.Tensor, shape: tuple[int, ...]) -> None:
@@ -53,9 +55,7 @@ def image(mode: str, colour: Any) -> Image.Image:
         ("I;16", 100 * 257, 100, MIDDLE),
     ],
 )
-def test_image_of_any_mode_is_converted_to_gray_or_rgb(
-    mode: str, colour: Any, gray: int, rgb: tuple[int, int, int]
-) -> None:
+def test_images_of_any_mode_become_gray_or_rgb(mode: str, colour: Any, gray: int, rgb: Any) -> None:
     x = transforms(1, 4, 5)(image(mode, colour))
     assert_is_batch(x, (1, 4, 5))
     assert torch.equal(x, torch.full((1, 1, 4, 5), gray / 255))
@@ -77,19 +77,42 @@ def test_image_with_undefined_white_level_is_rejected(mode: str) -> None:
 
 
 def test_pixels_keep_their_position() -> None:
-    picture = Image.new("L", (5, 4))
-    picture.putpixel((3, 1), 255)
-    assert transforms(1, 4, 5)(picture).nonzero().tolist() == [[0, 0, 1, 3]]
-    assert picture.getpixel((3, 1)) == 255
+    dot = Image.new("L", (5, 4))
+    dot.putpixel((3, 1), 255)
+    assert transforms(1, 4, 5)(dot).nonzero().tolist() == [[0, 0, 1, 3]]
+    assert dot.getpixel((3, 1)) == 255
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-@pytest.mark.parametrize("size", [(10, 8), (3, 3), (4, 5)])
-def test_image_of_another_size_is_resized(channels: int, mode: str, size: tuple[int, int]) -> None:
-    picture = Image.new(mode, size, (51,) * channels if channels > 1 else 51)
-    x = transforms(channels, 4, 5)(picture)
-    assert_is_batch(x, (channels, 4, 5))
-    assert torch.equal(x, torch.full((1, channels, 4, 5), 0.2))
+def to_bytes(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).movedim(-1, 0)[None]
+
+
+@pytest.mark.parametrize("size", [(6, 8), (16, 8), (5, 20), (3, 3)])
+@pytest.mark.parametrize("original", [(12, 16), (9, 30), (31, 7), (3, 3)])
+def test_stretch_scales_axes_independently(original: tuple[int, int], size: tuple[int, int]) -> None:
+    expected = picture(*original).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    assert torch.equal(transforms(3, *size)(picture(*original)), to_bytes(expected) / 255)
+
+
+@pytest.mark.parametrize(
+    ("original", "size", "box"),
+    [
+        ((12, 16), (6, 8), (0, 0, 16, 12)),
+        ((12, 20), (6, 8), (2, 0, 18, 12)),
+        ((20, 16), (6, 8), (0, 4, 16, 16)),
+        ((4, 10), (8, 8), (3, 0, 7, 4)),
+        ((6, 8), (6, 8), (0, 0, 8, 6)),
+    ],
+)
+def test_crop_keeps_the_largest_centered_box(original: Any, size: tuple[int, int], box: Any) -> None:
+    expected = picture(*original).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
+    assert torch.equal(transforms(3, *size, resize_mode="crop")(picture(*original)), to_bytes(expected) / 255)
+
+
+def test_crop_of_the_right_height_does_not_resample() -> None:
+    image = picture(6, 20)
+    x = transforms(3, 6, 8, resize_mode="crop")(image)
+    assert torch.equal(x, to_bytes(image.crop((6, 0, 14, 6))) / 255)
 
 
 def test_resizing_antialiases() -> None:
@@ -114,7 +137,7 @@ COLOUR = (3, 4, 5)
 VECTOR = (6,)
 
 
-def values(n: int, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+def values(n: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     drawn = np.random.default_rng(0).integers(0, 256, (n, *shape))
     return drawn.astype(dtype) if dtype is np.uint8 else (drawn / 255).astype(dtype)
 
@@ -124,35 +147,29 @@ def channels_last(array: NDArray[Any]) -> NDArray[Any]:
 
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
-LAYOUTS: list[tuple[str, tuple[int, ...], int, Change]] = [
-    ("HW", GRAY, 1, lambda a: a[0, 0]),
-    ("CHW", GRAY, 1, lambda a: a[0]),
-    ("NHW", GRAY, 2, lambda a: a[:, 0]),
-    ("NCHW", GRAY, 2, lambda a: a),
-    ("CHW", COLOUR, 1, lambda a: a[0]),
-    ("NCHW", COLOUR, 2, lambda a: a),
-    ("F", VECTOR, 1, lambda a: a[0]),
-    ("NF", VECTOR, 2, lambda a: a),
-]
-CHANNELS_LAST: list[tuple[str, tuple[int, ...], int, Change]] = [
-    ("HWC", GRAY, 1, lambda a: channels_last(a[0])),
-    ("NHWC", GRAY, 2, channels_last),
-    ("HWC", COLOUR, 1, lambda a: channels_last(a[0])),
-    ("NHWC", COLOUR, 2, channels_last),
-]
-
-
-def named(cases: list[tuple[str, tuple[int, ...], int, Change]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        ("shape", "n", "layout"),
-        [case[1:] for case in cases],
-        ids=[f"{name}-{'x'.join(map(str, shape))}" for name, shape, *_ in cases],
-    )
+LAYOUTS: dict[str, tuple[tuple[int, ...], int, Change]] = {
+    "HW gray": (GRAY, 1, lambda a: a[0, 0]),
+    "CHW gray": (GRAY, 1, lambda a: a[0]),
+    "NHW gray": (GRAY, 2, lambda a: a[:, 0]),
+    "NCHW gray": (GRAY, 2, lambda a: a),
+    "CHW colour": (COLOUR, 1, lambda a: a[0]),
+    "NCHW colour": (COLOUR, 2, lambda a: a),
+    "F": (VECTOR, 1, lambda a: a[0]),
+    "NF": (VECTOR, 2, lambda a: a),
+}
+CHANNELS_LAST: dict[str, tuple[tuple[int, ...], int, Change]] = {
+    "HWC gray": (GRAY, 1, lambda a: channels_last(a[0])),
+    "NHWC gray": (GRAY, 2, channels_last),
+    "HWC colour": (COLOUR, 1, lambda a: channels_last(a[0])),
+    "NHWC colour": (COLOUR, 2, channels_last),
+}
+"""Name -> shape of a sample, number of samples, conversion from (n, *shape)."""
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
-@named(LAYOUTS + CHANNELS_LAST)
-def test_layouts_of_arrays(shape: tuple[int, ...], n: int, layout: Change, dtype: type) -> None:
+@pytest.mark.parametrize("name", LAYOUTS | CHANNELS_LAST)
+def test_layouts_of_arrays(name: str, dtype: type) -> None:
+    shape, n, layout = (LAYOUTS | CHANNELS_LAST)[name]
     array = values(n, shape, dtype)
     given_array = layout(array).copy()
     x = transforms(*shape)(given_array)
@@ -163,8 +180,9 @@ def test_layouts_of_arrays(shape: tuple[int, ...], n: int, layout: Change, dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@named(LAYOUTS)
-def test_layouts_of_tensors(shape: tuple[int, ...], n: int, layout: Change, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_of_tensors(name: str, dtype: torch.dtype) -> None:
+    shape, n, layout = LAYOUTS[name]
     kind = np.uint8 if dtype == torch.uint8 else np.float32
     given_tensor = torch.from_numpy(layout(values(n, shape, kind))).to(dtype)
     before = given_tensor.clone()
@@ -195,12 +213,6 @@ def test_memory_layout_of_an_array_does_not_matter(kind: str) -> None:
     x = transforms(*GRAY)(array)
     assert_is_batch(x, GRAY)
     assert np.array_equal(x.numpy(), array)
-
-
-@pytest.mark.usefixtures("every_warning")
-def test_array_of_an_image_equals_the_image() -> None:
-    picture = image("RGB", RED)
-    assert torch.equal(transforms(*COLOUR)(np.asarray(picture)), transforms(*COLOUR)(picture))
 
 
 @pytest.mark.usefixtures("every_warning")
@@ -282,15 +294,10 @@ def test_bytes_need_a_range() -> None:
         transforms(2, range=None)(torch.zeros(2, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(
-    ("range", "text"),
-    [
-        ((-1.0, 1.0), "Transforms(-> float32 (batch, 3, 32, 32), values in [-1.0, 1.0])"),
-        (None, "Transforms(-> float32 (batch, 3, 32, 32), any value)"),
-    ],
-)
-def test_repr(range: tuple[float, float] | None, text: str) -> None:
-    assert repr(transforms(3, 32, 32, range=range)) == text
+def test_repr() -> None:
+    text = "Transforms(-> float32 (batch, 3, 32, 32), {})"
+    assert repr(transforms(3, 32, 32, range=(-1.0, 1.0))) == text.format("values in [-1.0, 1.0]")
+    assert repr(transforms(3, 32, 32, range=None)) == text.format("any value")
 
 
 # -- scaling ------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """`WindowsSpec` of aezoo/data/datasets/arrays.py."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,20 +13,16 @@ from tests.data.raising import data_error
 from tests.data.splits import inputs_of
 
 
-def windows(path: Path, **options: Any) -> WindowsSpec:
-    return WindowsSpec(path=str(path), **options)
-
-
-def steps(tmp_path: Path, n: int, **options: Any) -> WindowsSpec:
+def steps(n: int, **options: Any) -> WindowsSpec:
     """Windows of a series whose value is the number of the step."""
-    path = array_file(tmp_path / "steps.npy", x=np.arange(n, dtype=np.float32))
-    return windows(path, **{"scale": "none", **options})
+    path = array_file("steps.npy", x=np.arange(n, dtype=np.float32))
+    return WindowsSpec.model_validate({"path": path, "scale": "none", **options})
 
 
 @pytest.mark.parametrize("stride", [1, 2, 7])
 @pytest.mark.parametrize("length", [1, 4])
-def test_windows_stay_within_the_steps_of_their_split(stride: int, length: int, tmp_path: Path) -> None:
-    dataset = steps(tmp_path, 100, length=length, stride=stride, validation=0.2, test=0.1)
+def test_windows_stay_within_the_steps_of_their_split(stride: int, length: int) -> None:
+    dataset = steps(100, length=length, stride=stride, validation=0.2, test=0.1)
     for split, start, end in (("train", 0, 70), ("validation", 70, 90), ("test", 90, 100)):
         expected = [list(range(i, i + length)) for i in range(start, end - length + 1, stride)]
         samples = dataset.load(cast(Split, split))
@@ -35,22 +30,22 @@ def test_windows_stay_within_the_steps_of_their_split(stride: int, length: int, 
         assert inputs_of(samples)[:, 0].tolist() == expected
 
 
-def test_channels_come_first(tmp_path: Path) -> None:
+def test_channels_come_first() -> None:
     series = numbers(30, 3)
-    samples = windows(array_file(tmp_path / "series.npy", x=series), length=4, scale="none").load("train")
+    samples = WindowsSpec(path=array_file("series.npy", x=series), length=4, scale="none").load("train")
     assert inputs_of(samples).shape == (24, 3, 4)
     assert np.array_equal(inputs_of(samples)[5], series[5:9].T)
 
 
-def test_windows_share_the_memory_of_the_series(tmp_path: Path) -> None:
-    samples = steps(tmp_path, 5000, length=500).load("train")
+def test_windows_share_the_memory_of_the_series() -> None:
+    samples = steps(5000, length=500).load("train")
     assert samples.inputs.untyped_storage().nbytes() <= 5000 * 4
 
 
-def test_series_is_standardized_by_the_training_steps(tmp_path: Path) -> None:
+def test_series_is_standardized_by_the_training_steps() -> None:
     series = numbers(100, 2)
     series[90:] += 1000
-    dataset = windows(array_file(tmp_path / "series.npy", x=series), length=3)
+    dataset = WindowsSpec(path=array_file("series.npy", x=series), length=3)
     scaler = dataset.load("train").scaler
     assert scaler is not None
     assert scaler.shift.shape == (2, 3)
@@ -71,19 +66,17 @@ def test_series_is_standardized_by_the_training_steps(tmp_path: Path) -> None:
         ({"length": 6, "test": 0.05}, "test", "longer than the test split, which has 5 of 100 steps"),
     ],
 )
-def test_window_longer_than_its_split_is_rejected(
-    options: dict[str, Any], split: Split, words: str, tmp_path: Path
-) -> None:
-    with data_error(words, start=str(tmp_path / "steps.npy")):
-        steps(tmp_path, 100, **options).load(split)
+def test_window_longer_than_its_split_is_rejected(options: dict[str, Any], split: Split, words: str) -> None:
+    with data_error(words, start="steps.npy"):
+        steps(100, **options).load(split)
 
 
-def test_columns_of_a_table_give_the_same_windows_as_an_array(tmp_path: Path) -> None:
+def test_columns_of_a_table_give_the_same_windows_as_an_array() -> None:
     a, b = numbers(2, 40)
-    array = array_file(tmp_path / "array.npy", x=np.stack([b, a], 1))
-    table = parquet_file(tmp_path / "table.parquet", a=a, time=np.arange(40), b=b)
-    of_table = windows(table, columns=("b", "a"), length=3, stride=2).load("train")
-    of_array = windows(array, length=3, stride=2).load("train")
+    array = array_file("array.npy", x=np.stack([b, a], 1))
+    table = parquet_file("table.parquet", a=a, time=np.arange(40), b=b)
+    of_table = WindowsSpec(path=table, columns=("b", "a"), length=3, stride=2).load("train")
+    of_array = WindowsSpec(path=array, length=3, stride=2).load("train")
     assert of_table.sha256() == of_array.sha256()
 
 
@@ -96,8 +89,6 @@ def test_columns_of_a_table_give_the_same_windows_as_an_array(tmp_path: Path) ->
         (np.zeros(1), {}, "1 samples are too few"),
     ],
 )  # fmt: skip
-def test_invalid_series_is_rejected(
-    array: NDArray[Any], options: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_invalid_series_is_rejected(array: NDArray[Any], options: dict[str, Any], words: str) -> None:
     with data_error(words):
-        windows(array_file(tmp_path / "series.npy", x=array), length=1, **options).load("train")
+        WindowsSpec(path=array_file("series.npy", x=array), length=1, **options).load("train")

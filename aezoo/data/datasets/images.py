@@ -30,7 +30,7 @@ DECODER_VERSION = 1
 AHEAD = 64
 """Number of images decoded ahead of the one being written; bounds the memory used for decoding."""
 
-_in_use: dict[str, tuple["weakref.ref[Tensor]", list[int]]] = {}
+in_use: dict[str, tuple["weakref.ref[Tensor]", list[int]]] = {}
 """Cache key -> decoded images and the numbers of corrupt files. Weak references, so that the splits of one
 training run share the images and the memory is freed afterwards."""
 
@@ -68,11 +68,11 @@ class ImagesSpec(ShuffledSpec):
         files = _image_files(folder)
         key = self._key(folder, files)
         mapped = len(files) * math.prod(self._shape) > self.memory_mib * 2**20
-        reference, corrupt = _in_use.get(key, (None, list[int]()))
+        reference, corrupt = in_use.get(key, (None, list[int]()))
         images = None if reference is None else reference()
         if images is None:
             images, corrupt = self._decode_to_file(files, key) if mapped else self._decode_to_memory(files)
-            _in_use[key] = weakref.ref(images), corrupt
+            in_use[key] = weakref.ref(images), corrupt
         if len(corrupt) == len(files):
             raise DataError(f"none of the {len(files)} images in {folder} can be decoded")
         samples = Samples(images, None, _labels(folder, files), mapped=mapped)
