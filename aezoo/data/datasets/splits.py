@@ -20,12 +20,9 @@ TestShare = Annotated[float, Field(ge=0, lt=1)]
 
 
 def split_slices(n: int, validation: float, test: float) -> dict[Split, slice]:
-    """Divides `n` samples into training, validation and test split, in this order.
+    """Divides `n` samples, in order, into training, validation and test split.
 
-    Args:
-        n: number of samples.
-        validation: share of the validation split, which has at least one sample.
-        test: share of the test split, which has at least one sample; 0 for an empty one.
+    Validation has at least one sample, and so has test unless its share is 0.
 
     Raises:
         DataError: no samples are left for training.

@@ -50,13 +50,9 @@ _libraries: list[torch.library.Library] = []
 
 
 def _read_torchvision(name: str, train: bool, root: Path, shown_root: Path) -> Samples:
-    """Reads the training or test split of a torchvision dataset; downloads it if it is missing.
+    """Reads the training or test split of a dataset from `root`, downloading it if it is missing.
 
-    Args:
-        name: name of the class in `torchvision.datasets`.
-        train: the training split instead of the test split.
-        root: the folder to read from and download to.
-        shown_root: the folder to name in errors.
+    Errors name `shown_root` as the folder.
     """
     datasets = torchvision_datasets()
     if not inspect.isclass(getattr(datasets, name, None)):
@@ -98,16 +94,13 @@ def _as_samples(dataset: Any) -> Samples:
 
 
 class TorchvisionSplits(DatasetSpec):
-    """Base class of torchvision datasets.
-
-    The validation split is the last training images, the test split torchvision's.
+    """Base class of torchvision datasets; the validation split is the last training samples.
 
     Attributes:
         dataset_name: name of the class in `torchvision.datasets`.
     """
 
     dataset_name: ClassVar[str]
-
     classes: tuple[NonNegativeInt, ...] | None = None
     """Labels to keep, in every split; None for all. A single label gives data for one-class detection."""
 
