@@ -51,7 +51,7 @@ class _Component(pytest.Item):
         self.report = report
 
     def runtest(self) -> None:
-        self.report.settled()
+        self.report.raise_on_failure()
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         return str(excinfo.value)

@@ -20,8 +20,8 @@ _python_seeds = itertools.count()
 def seeded(seed: int) -> Generator[None]:
     """Seed PyTorch's global CPU random state inside the context; restore all random states afterwards.
 
-    Python's random state gets a different seed each time, because a component must not depend on it. It cannot
-    be compared like the others: runtime type checkers draw from it.
+    Python's random state gets a different seed each time: a component must not depend on it. It cannot be
+    compared like the others, because runtime type checkers draw from it.
     """
     python, numpy = random.getstate(), cast(Any, np.random.get_state())
     with torch.random.fork_rng(devices=[]):

@@ -270,8 +270,8 @@ def gradient_correct(layer: LayerFixture) -> str | None:
     """A network with a wrong backward pass still trains, to a worse result.
 
     Failure: `Jacobian mismatch for output 0 with respect to input 0`
-    Fix: correct the backward pass. Set `surrogate_gradient = True` if it is not meant to be the derivative, as
-        in a straight-through estimator.
+    Fix: correct the backward pass. If it is deliberately not the derivative, as in a straight-through
+        estimator, set `surrogate_gradient = True`.
     """
     if type(layer.spec).surrogate_gradient:
         return None

@@ -58,7 +58,7 @@ def round_trip(spec: RegisteredSpec) -> str | None:
 
 @SPEC_CHECKS.add("spec-pickling", "a spec that can be pickled")
 def pickling(spec: RegisteredSpec) -> str | None:
-    """Processes that load data or train together exchange specs by pickle.
+    """Data-loading workers and other processes receive specs by pickle.
 
     Failure: `PicklingError: Can't pickle ... it's not found as ...`
     Fix: define the class at the top level of a module, under its own name.
