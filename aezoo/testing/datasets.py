@@ -74,7 +74,7 @@ def splits(spec: DatasetSpec) -> str | None:
 
 @DATASET_CHECKS.add("absent-split", "a DataError for a split that does not exist")
 def absent_split(spec: DatasetSpec) -> str | None:
-    """`aezoo evaluate` reports it as one line.
+    """`aezoo evaluate` reports a DataError as one line, other exceptions as a traceback.
 
     Failure: `KeyError: 'test'`
     Fix: raise `aezoo.DataError` in `load` for splits that `has` denies.

@@ -74,7 +74,7 @@ def build(layer: LayerFixture) -> str | None:
     """Without a module that runs in training and in evaluation, nothing else can be checked.
 
     Failure: `SpecError: encoder.0: Centre.mean is a plain tensor; make it a parameter or a persistent buffer`
-    Fix: the message is that of the error. Keep tensors in parameters and persistent buffers only.
+    Fix: correct the error in the message. Keep tensors in parameters and persistent buffers only.
     """
     for training in MODES.values():
         forward(layer.build(), layer.x(), training=training)

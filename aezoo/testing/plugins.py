@@ -87,7 +87,7 @@ def loads(plugin: PluginInfo) -> str | None:
     """A plugin that raises, misspells a hook or breaks the naming rules is left out as a whole.
 
     Failure: `RegistryError: layer 'same' must be called 'faulty.same' in this plugin`
-    Fix: the message is that of the error; `aezoo plugins` shows it too.
+    Fix: correct the error in the message; `aezoo plugins` shows it, too.
     """
     return plugin.error
 

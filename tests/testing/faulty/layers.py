@@ -128,10 +128,7 @@ class InitByNumpy(Centre):
         self.weight = nn.Parameter(0.5 + drawn)
 
 
-IN_PLACE = ("eval-deterministic", "gradient-reaches", "gradient-correct")
-
-
-@plant_layer(CentreSpec, "writes-its-input", "input-intact", also=IN_PLACE)
+@plant_layer(CentreSpec, "writes-its-input", "input-intact", also=("gradient-reaches", "gradient-correct"))
 class WritesItsInput(Centre):
     def forward(self, h: Tensor) -> Tensor:
         self.update(h)
@@ -145,7 +142,7 @@ class WritesItsInputInTraining(Centre):
         return self.weight * (h.sub_(self.mean) if self.training else h - self.mean)
 
 
-@plant_layer(CentreSpec, "writes-its-input in evaluation", "input-intact", also=IN_PLACE)
+@plant_layer(CentreSpec, "writes-its-input in evaluation", "input-intact", also=("gradient-correct",))
 class WritesItsInputInEval(Centre):
     def forward(self, h: Tensor) -> Tensor:
         self.update(h)
