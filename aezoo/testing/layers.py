@@ -48,7 +48,7 @@ def check_layer(spec: LayerSpec, in_shape: tuple[int, ...], *, before: Sequence[
 # -- the build ----------------------------------------------------------------------------------------
 
 
-@LAYER_CHECKS.add("bounds", "bounds on its numbers that reject whatever cannot be built")
+@LAYER_CHECKS.add("bounds", "bounds on its numbers that reject every value that cannot be built")
 def bounds(layer: LayerFixture) -> str | None:
     """A mistyped number must be reported with its path in the file, not as an exception from inside PyTorch.
 

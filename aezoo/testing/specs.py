@@ -1,4 +1,4 @@
-"""Contract checks of every spec, whatever its family."""
+"""Contract checks for the specs of all families."""
 
 import json
 import math
