@@ -173,10 +173,9 @@ class LayerBuilder:
                 try:
                     layer, shape = self._layer(spec, shape, path, given)
                 except SpecError as error:
-                    problems = [
-                        replace(problem, path=f"{name}.{index}.{problem.path}".rstrip("."))
-                        for problem in error.problems
-                    ]
+                    # Completed to the path in the document by each container around it.
+                    here = f"{name}.{index}"
+                    problems = (replace(p, path=f"{here}.{p.path}".rstrip(".")) for p in error.problems)
                     raise SpecError(problems) from error
                 built.append(layer)
                 given = f"{name}.{index} gives"
@@ -198,7 +197,7 @@ class LayerBuilder:
             raise _problem(f"{spec.kind_name} cannot be built on {in_shape}: {_first_line(error)}") from error
         if self.known is None:
             _check_tensors(layer)
-            out_shape = infer_output_shape(layer, in_shape, self.aux, str(spec.kind_name), given)
+            out_shape = self._output_shape(layer, in_shape, str(spec.kind_name), given)
         elif path in self.known and self.known[path].input == in_shape:
             out_shape = self.known[path].output
         else:
@@ -215,58 +214,41 @@ class LayerBuilder:
                 nested[name].builder = replace(self, prefix=prefix)
         return nested
 
+    def _output_shape(
+        self, layer: nn.Module, in_shape: tuple[int, ...], kind: str, given: str
+    ) -> tuple[int, ...]:
+        """The shape after a layer, found by running it on two samples in evaluation mode."""
+        emits, needs = declared(layer)
+        for name in needs:
+            if name not in self.aux:
+                raise _problem(f"{kind} needs {name!r}, which no earlier layer emits")
+        for name in emits:
+            if name in self.aux:
+                raise _problem(f"{kind} emits {name!r}, which an earlier layer emits too")
+        was_training = layer.training
+        try:
+            with torch.no_grad():
+                out = run_layer(layer.eval(), torch.empty((2, *in_shape), device="meta"), self.aux)
+        except Exception as error:
+            text = f"{kind} does not take the shape {in_shape} that {given}: {_first_line(error)}"
+            raise _problem(text) from error
+        finally:
+            layer.train(was_training)
+        if out.shape[0] != 2 or out.ndim < 2 or 0 in out.shape:
+            text = f"{kind} gives {tuple(out.shape)} for a batch of 2 x {in_shape}"
+            raise _problem(f"{text}; a layer keeps the batch axis and gives at least one value")
+        if (values := math.prod(out.shape[1:])) > MAX_VALUES:
+            raise _problem(f"{kind} gives {values:,} values for one sample, more than {MAX_VALUES:,}")
+        for name in emits:
+            if name not in self.aux:
+                raise _problem(f"{kind} declares that it emits {name!r} but does not")
+        return tuple(out.shape[1:])
+
 
 class NestedLayers(tuple[LayerSpec, ...]):
     """The layers of a container that is being built, with the builder of the network around it."""
 
     builder: LayerBuilder
-
-
-def infer_output_shape(
-    layer: nn.Module, in_shape: tuple[int, ...], aux: Aux, kind: str, given: str
-) -> tuple[int, ...]:
-    """Runs a layer once on the meta device, in evaluation mode, on a batch of two samples.
-
-    Args:
-        layer: on the meta device.
-        in_shape: shape of one sample.
-        aux: what earlier layers emit, on the meta device; receives what this one emits.
-        kind: the layer's kind, for errors.
-        given: where the input comes from, for errors.
-
-    Returns:
-        The shape of one sample after the layer.
-
-    Raises:
-        SpecError: the layer does not run, or does not follow the contract. The path is empty.
-    """
-    emits, needs = declared(layer)
-    for name in needs:
-        if name not in aux:
-            raise _problem(f"{kind} needs {name!r}, which no earlier layer emits")
-    for name in emits:
-        if name in aux:
-            raise _problem(f"{kind} emits {name!r}, which an earlier layer emits too")
-    was_training = layer.training
-    try:
-        with torch.no_grad():
-            out = run_layer(layer.eval(), torch.empty((2, *in_shape), device="meta"), aux)
-    except Exception as error:
-        text = f"{kind} does not take the shape {in_shape} that {given}: {_first_line(error)}"
-        raise _problem(text) from error
-    finally:
-        layer.train(was_training)
-    if out.shape[0] != 2 or out.ndim < 2 or 0 in out.shape:
-        raise _problem(
-            f"{kind} gives {tuple(out.shape)} for a batch of 2 x {in_shape}; a layer keeps the batch axis "
-            "and gives at least one value"
-        )
-    if (values := math.prod(out.shape[1:])) > MAX_VALUES:
-        raise _problem(f"{kind} gives {values:,} values for one sample, more than {MAX_VALUES:,}")
-    for name in emits:
-        if name not in aux:
-            raise _problem(f"{kind} declares that it emits {name!r} but does not")
-    return tuple(out.shape[1:])
 
 
 def _check_tensors(layer: nn.Module) -> None:
