@@ -64,13 +64,15 @@ class LayerError(AezooError, ValueError):
 
     The stack adds the layer's path and where the input comes from. Write the message so that it ends
     with the input: `LayerError("k", "80 is more than the 64 features")` reads in the end
-    `encoder.2.k: 80 is more than the 64 features that encoder.1 gives`.
+    `encoder.2.k: 80 is more than the 64 features that encoder.1 gives`. Pass `about_input=False`
+    for a message that does not end with the input: nothing is added to it.
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, about_input: bool = True) -> None:
         self.field = field
         self.message = message
-        super().__init__(field, message)
+        self.about_input = about_input
+        super().__init__(field, message, about_input)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"

@@ -1,1 +1,1 @@
-"""losses."""
+"""Losses: reconstruction terms and penalties."""

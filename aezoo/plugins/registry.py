@@ -32,6 +32,7 @@ BUILTINS = (
     "aezoo.model.layers",
     "aezoo.losses.reconstruction",
     "aezoo.losses.penalties",
+    "aezoo.losses.auxk",
     "aezoo.data.noises",
     "aezoo.data.datasets",
     "aezoo.evaluation.metrics",

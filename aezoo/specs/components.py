@@ -139,7 +139,7 @@ def layer_count(layers: tuple[LayerSpec, ...]) -> int:
 class LossSpec(RegisteredSpec):
     """A term of the training objective.
 
-    The spec is the function: `loss(output, batch, ae) -> scalar`, unweighted; the trainer applies
+    The spec is the function: `loss(output, context, ae) -> scalar`, unweighted; the trainer applies
     `weight` and warm-up. Rows are always averaged, so that repeating a batch changes nothing. A loss
     with parameters of its own defines `build` and is the module that it returns.
 
@@ -158,7 +158,7 @@ class LossSpec(RegisteredSpec):
     warmup_epochs: NonNegativeFloat = 0.0
     """Epochs over which the weight grows linearly from 0 to its full value."""
 
-    def __call__(self, output: "Output", batch: "StepContext", ae: "Autoencoder") -> "Tensor":
+    def __call__(self, output: "Output", context: "StepContext", ae: "Autoencoder") -> "Tensor":
         """The unweighted term, a scalar."""
         raise TypeError(f"{type(self).__qualname__} defines neither __call__ nor build")
 

@@ -1,46 +1,14 @@
-"""aezoo's own layers, losses, noises, callbacks, datasets and variants pass the contract checks."""
+"""aezoo's own callbacks, datasets and variants pass the contract checks.
+
+Those of layers, losses and noises are in the tests of their modules.
+"""
 
 from typing import Any
 
 import pytest
 
 import aezoo
-from aezoo.testing import (
-    check_callback,
-    check_dataset,
-    check_layer,
-    check_loss,
-    check_noise,
-    check_variant,
-)
-from tests.examples import LAYER_CASES, LOSSES, NOISES
-
-
-def examples(family: dict[str, list[dict[str, Any]]]) -> list[Any]:
-    return [
-        pytest.param({"kind": kind, **options}, id=f"{kind}-{number}")
-        for kind, cases in family.items()
-        for number, options in enumerate(cases)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("layers", "in_shape"),
-    LAYER_CASES,
-    ids=[f"{layers[-1].kind_name}-{i}" for i, (layers, _) in enumerate(LAYER_CASES)],
-)
-def test_layers(layers: tuple[aezoo.LayerSpec, ...], in_shape: tuple[int, ...]) -> None:
-    assert check_layer(layers[-1], in_shape, before=layers[:-1]).passed
-
-
-@pytest.mark.parametrize("data", examples(LOSSES))
-def test_losses(data: dict[str, Any]) -> None:
-    assert check_loss(aezoo.LossSpec.model_validate(data)).passed
-
-
-@pytest.mark.parametrize("data", examples(NOISES))
-def test_noises(data: dict[str, Any]) -> None:
-    assert check_noise(aezoo.NoiseSpec.model_validate(data)).passed
+from aezoo.testing import check_callback, check_dataset, check_variant
 
 
 @pytest.mark.parametrize("every", [1, 3])
