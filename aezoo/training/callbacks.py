@@ -275,7 +275,7 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     """
     ae = state.ae
     encoder, decoder = _linear_layers_around_latents(ae)
-    batch = state.samples.rows(slice(0, RESAMPLE_FROM), ae.spec)
+    batch = state.samples.batch(slice(0, RESAMPLE_FROM), ae.spec)
     x = batch.input.to(encoder.weight)
     loss = (ae(x).x_hat - batch.target.to(encoder.weight)).flatten(1).square().sum(1)
     chances = loss.cpu().double().square().clamp(min=1e-30)

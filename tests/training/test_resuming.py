@@ -450,7 +450,10 @@ def test_ctrl_c_leaves_a_folder_that_resume_finishes(
     interrupted(3)
     code, out, err = run("train", spec, "--out", target)
     assert (code, out) == (130, "")
-    assert f"{target} holds the weights so far, not measured; pass --resume to continue from the last finished epoch" in err
+    assert (
+        f"{target} holds the weights so far, not measured; pass --resume to continue from the last finished epoch"
+        in err
+    )
     assert "Traceback" not in err
     assert kept.exists()
     ae = aezoo.load(str(target))

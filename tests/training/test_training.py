@@ -863,7 +863,9 @@ def test_while_tied_each_decoder_weight_is_its_encoders_transposed(layers: dict[
     spec = spec_of(**layers, stages=[stage(tie=True)])
     ae = train(spec, Calls(look))
     assert set(apart) == {0.0}
-    for (trained, _), (before, _) in zip(mirrored_weights(ae), mirrored_weights(aezoo.build(spec)), strict=True):
+    for (trained, _), (before, _) in zip(
+        mirrored_weights(ae), mirrored_weights(aezoo.build(spec)), strict=True
+    ):
         assert not torch.equal(trained.weight, before.weight)
 
 
@@ -911,7 +913,10 @@ def test_an_early_stop_of_a_tied_stage_goes_back_with_both_sides() -> None:
             reconstruction=on_validation(DataTerm, 1.0, 2.0, 3.0),
             stages=[stage(3, tie=True, early_stop={"patience": 2})],
         ),
-        on("on_epoch_end", lambda state: kept.append(mirrored_weights(state.ae)[0][0].weight.detach().clone())),
+        on(
+            "on_epoch_end",
+            lambda state: kept.append(mirrored_weights(state.ae)[0][0].weight.detach().clone()),
+        ),
     )
     ((encoder, decoder),) = mirrored_weights(ae)
     assert torch.equal(encoder.weight, kept[0])
