@@ -81,6 +81,13 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def unknown_kind(family: str, kind: str, known: Iterable[str]) -> RegistryError:
+    """The error for a kind that is not registered, with the nearest kind and all kinds of the family."""
+    known = tuple(known)
+    text = f"unknown {family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
+    return RegistryError(text)
+
+
 class Registry:
     """Every kind of every family.
 
@@ -114,10 +121,7 @@ class Registry:
         self.load()
         claims = self._claims.get((family, kind), [])
         if not claims:
-            known = self.names(family)
-            raise RegistryError(
-                f"unknown {family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
-            )
+            raise unknown_kind(family, kind, self.names(family))
         if len(claims) > 1:
             who = " and ".join(claim.contributor for claim in claims)
             raise RegistryError(f"{family} {kind!r} is claimed by {who}; AEZOO_PLUGINS can leave one out")

@@ -26,8 +26,11 @@ MAX_KEY = 100
 
 S = TypeVar("S", bound=Spec)
 
-NULLS = ("", "~", "null", "Null", "NULL")
-BOOLS = ("true", "True", "TRUE", "false", "False", "FALSE")
+WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 INT = re.compile(r"[-+]?[0-9]+")
 FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -179,10 +182,8 @@ def _scalar(text: str) -> object:
     Raises:
         ValueError: an integer of more digits than Python converts.
     """
-    if text in NULLS:
-        return None
-    if text in BOOLS:
-        return text.lower() == "true"
+    if text in WORDS:
+        return WORDS[text]
     if INT.fullmatch(text):
         return int(text)
     if FLOAT.fullmatch(text):
@@ -217,7 +218,7 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         # PyYAML quotes for YAML 1.1, where `1e3` is text. It writes line breaks outside ASCII as spaces.
-        plain = data.isprintable() and data not in (*NULLS, *BOOLS) and not FLOAT.fullmatch(data)
+        plain = data.isprintable() and data not in WORDS and not FLOAT.fullmatch(data)
         return cast(Any, self).represent_scalar("tag:yaml.org,2002:str", data, style=None if plain else '"')
 
 

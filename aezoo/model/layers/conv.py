@@ -7,25 +7,22 @@ A sample of shape (channels, length) is a series, (channels, height, width) an i
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from aezoo.errors import LayerError
 from aezoo.model.layers.linear import WeightedSpec
 from aezoo.model.sequential import Aux
-from aezoo.specs.base import Count, NonNegativeInt, PositiveFloat, entries
+from aezoo.specs.base import ByType, Count, NonNegativeInt, PositiveFloat
 from aezoo.specs.components import Bounds, LayerSpec, include_zero
 
-_AXES = Field(json_schema_extra={"minItems": 1, "maxItems": 3})
-
-
-def _few(value: tuple[int, ...]) -> tuple[int, ...]:
-    return entries(value, 3)
-
-
-Sizes = Count | Annotated[tuple[Count, ...], AfterValidator(_few), _AXES]
-"""One number for every axis, or one for each."""
-Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AfterValidator(_few), _AXES]
+AXES = Field(min_length=1, max_length=3)
+Sizes = Annotated[Count | Annotated[tuple[Count, ...], AXES], ByType()]
+"""One size for every axis, or a list with one for each axis."""
+Paddings = Annotated[NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AXES], ByType()]
+PaddingsOrSame = Annotated[
+    NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AXES] | Literal["same"], ByType()
+]
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -86,7 +83,7 @@ class ConvSpec(_ConvSpec):
     """A convolution, PyTorch's `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`."""
 
     kind: Literal["conv"] = "conv"
-    padding: Paddings | Literal["same"] = 0
+    padding: PaddingsOrSame = 0
     """Positions added at each end; `same` keeps the size (stride 1 only)."""
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
 
