@@ -556,7 +556,7 @@ def metrics_page() -> str:
     rows = [
         [f"`{spec.kind_name}`", spec.definition, "" if spec.better == "neither" else spec.better]
         for spec in specs
-        if registry.contributor("metric", spec.kind_name).name == "aezoo"
+        if registry.plugin_of("metric", spec.kind_name).name == "aezoo"
     ]
     protocols = [
         [f"`{name}`", protocol.summary, ", ".join(f"`{key}`" for key in protocol.gives)]

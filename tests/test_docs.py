@@ -13,7 +13,8 @@ import torch
 import aezoo
 from aezoo import cli, errors
 from aezoo.plugins.hookspecs import HOOKS
-from aezoo.plugins.registry import BUILTINS, registry
+from aezoo.plugins.builtin import BUILTINS
+from aezoo.plugins.registry import registry
 from aezoo.specs.yaml import Document
 from aezoo.testing import EXAMINATIONS
 from tests.hub_server import HubServer

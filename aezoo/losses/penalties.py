@@ -8,9 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aezoo.errors import DataError
-from aezoo.losses.auxk import AuxKSpec, row_mixing
+from aezoo.losses.auxk import row_mixing
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext, get_layer
-from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import NonNegativeFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
@@ -183,10 +182,3 @@ class WeightDecaySpec(LossSpec):
 def _weights(ae: Autoencoder, path: str) -> list[Tensor]:
     found = get_layer(ae, path)
     return [] if found is None else [p for p in found.parameters() if p.ndim > 1]
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers every built-in penalty."""
-    for spec in (L1LatentsSpec, KlSparsitySpec, VaeKlSpec, ContractiveSpec, WeightDecaySpec, AuxKSpec):
-        register(spec)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from aezoo.errors import DataError
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
-from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import PositiveFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
@@ -102,10 +101,3 @@ class HuberSpec(LossSpec):
         """A scalar, at least 0."""
         elements = F.huber_loss(output.x_hat, batch.target, reduction="none", delta=self.delta)
         return reduce_rows(elements, self.reduction)
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers every built-in loss."""
-    for spec in (MseSpec, BceSpec, L1Spec, HuberSpec):
-        register(spec)

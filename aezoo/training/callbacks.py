@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from aezoo.errors import TrainingError, optional
 from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
@@ -275,6 +276,5 @@ def _reaching(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:
 
 @hookimpl
 def register_callbacks(register: Register) -> None:
-    """Registers every built-in callback."""
-    for spec in (HistorySpec, LearningRateSpec, CheckpointSpec, ResampleDeadSpec, TensorBoardSpec):
-        register(spec)
+    """Registers the callbacks that this module defines."""
+    register_defined(__name__, "callback", register)

@@ -77,7 +77,7 @@ def test_a_file_may_have_the_hooks_of_a_plugin(tmp_path: Path) -> None:
     path = tmp_path / "layers.py"
     path.write_text(HOOK)
     assert aezoo.load_plugin_file(str(path)) == (("layer", "shift"),)
-    assert registry.contributor("layer", "shift").name == "register()"
+    assert registry.plugin_of("layer", "shift").name == "register()"
 
 
 def test_running_a_file_again_takes_its_latest_class(file: Path) -> None:
@@ -91,14 +91,14 @@ def test_running_a_file_again_takes_its_latest_class(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x = 1\n", "{path} registers nothing; mark each class with @aezoo.register"),
+        ("x = 1\n", "{path} registers nothing; decorate each class with @aezoo.register"),
         (LOSS + "\n1 / 0\n", "{path}:14: ZeroDivisionError: division by zero"),
         ("x = 1\ny = 1 / 0\n", "{path}:2: ZeroDivisionError: division by zero"),
         ("x = 1\nx ==\n", "{path}:2: SyntaxError: invalid syntax"),
         ("import not_there_at_all\n", "{path}:1: ModuleNotFoundError: No module named 'not_there_at_all'"),
         (
             LOSS.replace('"cubic"', '"mse"'),
-            "{path}:5: RegistryError: loss 'mse' is already taken by aezoo",
+            "{path}:5: RegistryError: loss 'mse' is already registered by aezoo",
         ),
         (
             LOSS.replace('kind: Literal["cubic"] = "cubic"', "x: int = 1"),

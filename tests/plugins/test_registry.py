@@ -23,8 +23,9 @@ from torch import nn
 import aezoo
 from aezoo.errors import Problem, RegistryError
 from aezoo.plugins import hookspecs
+from aezoo.plugins.builtin import BUILTINS
 from aezoo.plugins.hookspecs import HOOKS, PLUGIN_API, PROJECT
-from aezoo.plugins.registry import BUILTINS, GROUP, SESSION, PluginInfo, Registry, family_and_kind, registry
+from aezoo.plugins.registry import GROUP, SESSION, PluginInfo, Registry, family_and_kind, registry
 from aezoo.specs.base import RegisteredSpec
 from aezoo.specs.stages import FitStage, OptimizerSpec, ScheduleSpec, StageSpec
 from tests.examples import small
@@ -134,17 +135,17 @@ def test_a_plugin_is_shown_with_its_distribution_version_contract_and_kinds(site
     core, demo = found.list_plugins()
     assert demo == PluginInfo("demo", "aezoo-demo", "1.2.3", 1, (("layer", "demo.double"),))
     assert str(demo) == "demo (aezoo-demo 1.2.3)"
-    assert found.contributor("layer", "demo.double") == demo
+    assert found.plugin_of("layer", "demo.double") == demo
     assert found.get("layer", "demo.double") is sys.modules[module].Mine
     assert (core.name, core.distribution, core.version) == ("aezoo", "aezoo", aezoo.__version__)
-    assert found.contributor("layer", "topk") == core
+    assert found.plugin_of("layer", "topk") == core
 
 
 def test_built_ins_come_first_and_plugins_by_name(site: Site) -> None:
     for name in ("zeta", "alpha"):
         site.install(name, good(f"{name}.double"))
     found = Registry(find=lambda: sorted(site.find(), key=lambda point: point.name, reverse=True))
-    assert [contributor.name for contributor in found.list_plugins()] == ["aezoo", "alpha", "zeta"]
+    assert [plugin.name for plugin in found.list_plugins()] == ["aezoo", "alpha", "zeta"]
 
 
 def test_built_in_kinds_are_bare_and_come_through_the_hooks() -> None:
@@ -228,7 +229,7 @@ BROKEN: dict[str, tuple[str, tuple[str, ...]]] = {
     "is not Python": ("def", ("SyntaxError",)),
     "registers another class": (
         "class Stranger: ..." + hook("layer", "Stranger"),
-        ("RegistryError: Stranger belongs to no open family", "layer, loss, noise"),
+        ("RegistryError: Stranger does not belong to an open family", "layer, loss, noise"),
     ),
     "registers the family itself": (
         hook("layer", "aezoo.LayerSpec"),
@@ -352,7 +353,7 @@ def test_a_kind_claimed_twice_raises_where_it_is_used(site: Site, monkeypatch: p
     assert found.get("layer", "duo.own").kind_name == "duo.own"
     monkeypatch.setenv("AEZOO_PLUGINS", "duo")
     narrowed = site.registry()
-    assert narrowed.contributor("layer", "duo.sub.x").name == "duo"
+    assert narrowed.plugin_of("layer", "duo.sub.x").name == "duo"
 
 
 # -- when and what is loaded --------------------------------------------------------------------------
@@ -421,7 +422,7 @@ def test_an_interrupted_load_starts_over(site: Site, entry: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         found.load()
     flag.unlink()
-    assert found.contributor("layer", "topk").name == "aezoo"
+    assert found.plugin_of("layer", "topk").name == "aezoo"
     assert found.get("layer", "demo.double") is sys.modules[module].Mine
 
 
@@ -432,7 +433,7 @@ def test_a_warning_turned_into_an_error_leaves_nothing_half_loaded(site: Site) -
     with pytest.raises(aezoo.PluginWarning, match="plugin broken"):
         found.load()
     assert "zeta.double" in found.names("layer")
-    assert [contributor.name for contributor in found.list_plugins()] == ["aezoo", "broken", "zeta"]
+    assert [plugin.name for plugin in found.list_plugins()] == ["aezoo", "broken", "zeta"]
 
 
 def test_a_second_thread_waits_for_the_first_look_up(site: Site) -> None:
@@ -480,7 +481,7 @@ def test_the_environment_narrows_what_runs(
         monkeypatch.setenv("AEZOO_PLUGINS", narrowed)
     found = site.registry()
     assert messages(found.load) == []
-    assert [contributor.name for contributor in found.list_plugins()] == ["aezoo", *loaded]
+    assert [plugin.name for plugin in found.list_plugins()] == ["aezoo", *loaded]
     assert [name for name, module in modules.items() if module in sys.modules] == loaded
 
 
@@ -495,7 +496,7 @@ def test_an_unknown_name_in_the_environment_is_said(
     monkeypatch.setenv("AEZOO_PLUGINS", f"alpha,{word}")
     found = site.registry()
     assert messages(found.load) == [f"AEZOO_PLUGINS names {word!r}, which is not installed{near}"]
-    assert [contributor.name for contributor in found.list_plugins()] == ["aezoo", "alpha"]
+    assert [plugin.name for plugin in found.list_plugins()] == ["aezoo", "alpha"]
 
 
 # -- looking up ---------------------------------------------------------------------------------------
@@ -510,7 +511,7 @@ def test_an_unknown_kind_is_answered_with_the_nearest_and_all(site: Site, kind: 
     found = site.registry()
     text = f"unknown layer {kind!r}{near}; known are {', '.join(found.names('layer'))}"
     assert "demo.double" in text
-    for look_up in (found.get, found.contributor):
+    for look_up in (found.get, found.plugin_of):
         with pytest.raises(RegistryError, match=f"^{re.escape(text)}$"):
             look_up("layer", kind)
 
@@ -597,11 +598,11 @@ def test_registering_again_replaces() -> None:
 
 @pytest.mark.usefixtures("fresh_registry")
 def test_what_was_registered_here_is_shown_last() -> None:
-    assert SESSION not in [contributor.name for contributor in aezoo.list_plugins()]
+    assert SESSION not in [plugin.name for plugin in aezoo.list_plugins()]
     aezoo.register(halved(0.5))
     local = PluginInfo(SESSION, None, None, PLUGIN_API, (("loss", "halved"),))
     assert aezoo.list_plugins()[-1] == local
-    assert registry.contributor("loss", "halved") == local
+    assert registry.plugin_of("loss", "halved") == local
     assert str(local) == "register()"
 
 
@@ -611,7 +612,7 @@ def test_a_core_kind_cannot_be_registered() -> None:
         kind: Literal["mse"] = "mse"
 
     core = registry.get("loss", "mse")
-    with pytest.raises(RegistryError, match=r"^loss 'mse' is already taken by aezoo$"):
+    with pytest.raises(RegistryError, match=r"^loss 'mse' is already registered by aezoo$"):
         aezoo.register(Mse)
     assert registry.get("loss", "mse") is core
 
@@ -623,7 +624,7 @@ def test_a_plugins_kind_cannot_be_registered(site: Site) -> None:
         kind: Literal["demo.double"] = "demo.double"
 
     found = site.registry()
-    with pytest.raises(RegistryError, match=r"^layer 'demo\.double' is already taken by demo$"):
+    with pytest.raises(RegistryError, match=r"^layer 'demo\.double' is already registered by demo$"):
         found.register(Double)
     assert found.get("layer", "demo.double") is sys.modules[module].Mine
 
@@ -631,9 +632,9 @@ def test_a_plugins_kind_cannot_be_registered(site: Site) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (int, r"int belongs to no open family \(layer, loss, noise, dataset, callback, metric\)"),
-        (nn.Linear, "Linear belongs to no open family"),
-        (FitStage, "FitStage belongs to no open family"),
+        (int, r"int does not belong to an open family \(layer, loss, noise, dataset, callback, metric\)"),
+        (nn.Linear, "Linear does not belong to an open family"),
+        (FitStage, "FitStage does not belong to an open family"),
         (aezoo.LayerSpec, 'LayerSpec has no kind; give it `kind: Literal\\["name"\\] = "name"`'),
         ("mse", "register takes a class, found 'mse'"),
         (FitStage(epochs=1), r"register takes a class, found FitStage\("),
