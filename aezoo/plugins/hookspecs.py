@@ -13,8 +13,8 @@ written, and implements any of the hooks below:
 
 A hook calls its argument `register` once for each class. Kinds of a plugin begin with the name of its entry
 point and a dot (`sae.batch_topk`), so that they cannot clash with kinds that aezoo adds later. aezoo's own
-kinds have no prefix and are registered by the same hooks. Later versions may add arguments to a hook but never
-remove one; an implementation may omit arguments that it does not use.
+kinds have no prefix and are registered by the same hooks. Later versions may add arguments to a hook but
+never remove one; an implementation may omit arguments that it does not use.
 """
 
 from collections.abc import Callable

@@ -124,11 +124,11 @@ def written(data: Json) -> tuple[str, dict[Steps, int]]:
 
     def put(value: Json, steps: Steps, before: str, after: str) -> None:
         line_numbers[steps] = len(lines) + 1
-        if isinstance(value, dict | list) and value:
-            is_mapping = isinstance(value, dict)
+        if type(value) in (dict, list) and value:
+            is_mapping = type(value) is dict
             opening, closing = "{}" if is_mapping else "[]"
             lines.append(before + opening)
-            keys: Any = list(value) if is_mapping else range(len(cast(Json, value)))
+            keys = cast("dict[str, Json]", value) if is_mapping else range(len(value))
             for key in keys:
                 put(value[key], (*steps, key), f"{json.dumps(key)}: " if is_mapping else "", ",")
             lines.append(closing + after)
