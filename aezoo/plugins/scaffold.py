@@ -114,7 +114,7 @@ A plugin for aezoo, a declarative model zoo of autoencoders.
 
 | layer | fields | description |
 |---|---|---|
-| `{name}.soft_threshold` | `threshold` (0.1) | subtracts `threshold` from every magnitude; smaller values become 0 |
+| `{name}.soft_threshold` | `threshold` (0.1) | subtracts `threshold` from every magnitude, down to 0 |
 
 ```sh
 pip install aezoo-{dashed}
