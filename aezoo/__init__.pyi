@@ -50,11 +50,12 @@ from .specs.variant import AutoencoderSpec as AutoencoderSpec
 from .specs.variant import VariantSpec as VariantSpec
 from .specs.yaml import read_spec as read_spec
 from .specs.yaml import to_yaml as to_yaml
+from .training.callbacks import Callback as Callback
+from .training.callbacks import TrainingState as TrainingState
 from .training.checks import validate as validate
-from .training.loop import Callback as Callback
-from .training.loop import TrainingState as TrainingState
 from .training.objective import Objective as Objective
 from .training.train import train as train
+from .training.train import train_to_folder as train_to_folder
 from .zoo.demo import demo as demo
 from .zoo.demo import sample_digits as sample_digits
 from .zoo.index import get_entry as get_entry

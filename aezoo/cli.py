@@ -9,17 +9,14 @@ import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aezoo.errors import AezooError, DiagnosticWarning, HubError, TrainingError, TrainingInterrupted
-
-if TYPE_CHECKING:
-    from aezoo.model.autoencoder import Autoencoder
+from aezoo.errors import AezooError, DiagnosticWarning, HubError
 
 app = typer.Typer(
     name="aezoo",
@@ -37,7 +34,7 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds of your own."),
 ]
 INTERRUPTED = 130
-STRANGER = "you"
+PLACEHOLDER_USER = "you"
 Headline = ("mse", "fvu", "l0", "dead_latents")
 
 
@@ -190,7 +187,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Check specs without training: every mistake of every file, with line and path."""
-    _take_in(plugin)
+    _load_plugin_files(plugin)
     from aezoo.errors import SpecError
     from aezoo.model.build import build_on_meta
     from aezoo.training.checks import validate as validate_
@@ -221,7 +218,7 @@ def validate(
 @app.command()
 def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of a spec.yaml, for completion and checking in an editor."""
-    _take_in(plugin)
+    _load_plugin_files(plugin)
     from aezoo.specs.schema import json_schema
 
     _print_json(json_schema())
@@ -245,48 +242,18 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a spec, measure it once on the test set, and write its folder."""
-    _take_in(plugin)
-    from aezoo import plots
+    _load_plugin_files(plugin)
     from aezoo.specs.yaml import read_spec
     from aezoo.training.distributed import env_rank
-    from aezoo.training.train import preview_inputs
-    from aezoo.training.train import train as train_
+    from aezoo.training.train import train_to_folder
     from aezoo.zoo.load import get_spec
-    from aezoo.zoo.model_card import write_card
-    from aezoo.zoo.save import check_target, is_unfinished
-    from aezoo.zoo.save import save as save_
-    from aezoo.zoo.schema import PREVIEW
 
-    given = _spec_file(spec)
-    variant = get_spec(spec) if given is None else read_spec(given)
+    file = _spec_file(spec)
+    variant = get_spec(spec) if file is None else read_spec(file)
     if changes:
-        variant = variant.replace(dict(_change(text) for text in changes))
-    target = to or _own_folder(given, variant.name) or Path(variant.name)
-    kept = target.parent / f".{target.name}.resume"
-    if kept.exists() and not resume:
-        text = f"{kept} is left of a training that was cut off"
-        raise TrainingError(f"{text}; --resume goes on with it, delete it to begin anew")
-    overwrite = overwrite or (resume and is_unfinished(target))
-    check_target(target, overwrite=overwrite)
-
-    def save(ae: "Autoencoder") -> None:
-        files: dict[str, bytes] = {}
-        try:
-            inputs = preview_inputs(variant)
-            files[PREVIEW] = plots.png(plots.reconstructions(ae, inputs))
-        finally:
-            # Whatever becomes of the picture, what was learnt is kept.
-            save_(ae, target, overwrite=overwrite, files=files)
-            write_card(target)
-
-    try:
-        ae = train_(variant, device=device, resume=kept, save=save)
-    except (TrainingInterrupted, TrainingError) as error:
-        if error.ae is not None and env_rank() == 0:
-            folder = save_(error.ae, target, overwrite=overwrite)
-            print(f"{folder} holds what there is, not measured; --resume goes on from the last epoch's end",
-                  file=sys.stderr)  # fmt: skip
-        raise
+        variant = variant.replace(dict(_parse_override(text) for text in changes))
+    target = to or _own_folder(file, variant.name) or Path(variant.name)
+    ae = train_to_folder(variant, target, device=device, overwrite=overwrite, resume=resume)
     if env_rank() > 0:
         return
     if as_json:
@@ -296,7 +263,7 @@ def train(
     for metric, entry in ae.metrics.items():
         table.add_row(metric, _number(entry["value"]), str(entry["split"]), f"{entry['n']:,}")
     out.print(table)
-    out.print(escape(f"folder: {target}; load it with aezoo.load({_spelled(target)!r})"))
+    out.print(escape(f"folder: {target}; load it with aezoo.load({_as_load_argument(target)!r})"))
 
 
 @app.command()
@@ -314,7 +281,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
-    _take_in(plugin)
+    _load_plugin_files(plugin)
     from aezoo.evaluation.evaluate import evaluate_again
     from aezoo.evaluation.protocols import run_protocol
     from aezoo.zoo.load import is_folder, load
@@ -369,7 +336,7 @@ def protocols_(as_json: Json = False) -> None:
 @app.command()
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
     """Show who brought which kinds: distribution, version and contract."""
-    _take_in(plugin)
+    _load_plugin_files(plugin)
     from aezoo.plugins.registry import list_plugins
 
     found = list_plugins()
@@ -463,7 +430,7 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Publish a variant on the Hugging Face Hub, and compare all of it with what comes back."""
-    _take_in(plugin)
+    _load_plugin_files(plugin)
     from aezoo.zoo.index import own_variants
     from aezoo.zoo.push_pull import plan_push
     from aezoo.zoo.push_pull import push as push_
@@ -479,8 +446,10 @@ def push(
                 plan = plan_push(one, org=org, license=license_)
             except HubError as error:
                 # What would be uploaded can be looked at by someone who is not logged in, or offline.
-                print(f"{error}; shown as it would be for a user called {STRANGER!r}", file=sys.stderr)
-                org = STRANGER
+                print(
+                    f"{error}; shown as it would be for a user called {PLACEHOLDER_USER!r}", file=sys.stderr
+                )
+                org = PLACEHOLDER_USER
                 plan = plan_push(one, org=org, license=license_)
             if as_json:
                 sizes = {file: len(raw) for file, raw in plan.contents.items()}
@@ -547,14 +516,14 @@ def pull(
             folder = pull_(one, to)
             done.append(str(folder))
             if not as_json:
-                how = f"load it with aezoo.load({_spelled(folder)!r})"
+                how = f"load it with aezoo.load({_as_load_argument(folder)!r})"
                 how = how if one.startswith(HUB) else f"it is found there with AEZOO_ZOO={folder.parent}"
                 print(f"{folder}: verified; {how}")
     if as_json:
         _print_json(done)
 
 
-def _take_in(files: list[Path] | None) -> None:
+def _load_plugin_files(files: list[Path] | None) -> None:
     from aezoo.plugins.registry import load_plugin_file
 
     for file in files or []:
@@ -573,7 +542,7 @@ def _own_folder(file: Path | None, name: str) -> Path | None:
     return file.parent
 
 
-def _change(text: str) -> tuple[str, object]:
+def _parse_override(text: str) -> tuple[str, object]:
     from aezoo.specs.yaml import Document
 
     path, sign, value = text.partition("=")
@@ -582,7 +551,7 @@ def _change(text: str) -> tuple[str, object]:
     return path, Document(value, "--set").data
 
 
-def _spelled(folder: Path) -> str:
+def _as_load_argument(folder: Path) -> str:
     text = str(folder)
     return text if folder.is_absolute() or text.startswith(".") else f"./{text}"
 

@@ -1,4 +1,4 @@
-"""The progress bar of long work: on a terminal, and nowhere else."""
+"""Progress bar of a training, shown on a terminal only."""
 
 from types import TracebackType
 from typing import Any
@@ -8,9 +8,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class EpochBar:
-    """Shows epochs on standard error while it is open; silent where that is no terminal."""
+    """Context manager that shows epochs on standard error if that is a terminal.
 
-    def __init__(self, wanted: bool, title: str) -> None:
+    Args:
+        enabled: whether to show anything.
+        title: shown before the stage.
+    """
+
+    def __init__(self, enabled: bool, title: str) -> None:
         console = Console(stderr=True)
         self._title = title
         self._bar = Progress(
@@ -20,7 +25,7 @@ class EpochBar:
             TextColumn("{task.fields[losses]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not (wanted and console.file.isatty()),
+            disable=not (enabled and console.file.isatty()),
         )
         self._task: Any = None
         self._stage: object = None
@@ -35,14 +40,20 @@ class EpochBar:
         self._bar.stop()
 
     def show(self, record: dict[str, Any], epochs: int, samples: int) -> None:
-        """Takes in an epoch's record: losses by term, learning rate, samples a second."""
+        """Shows the record of an epoch: loss terms, learning rate, samples per second.
+
+        Args:
+            record: of the epoch.
+            epochs: of the stage.
+            samples: trained on in the epoch.
+        """
         stage = record["stage"], record.get("pair")
         if self._stage != stage:
             self._stage = stage
             pair = f", pair {record['pair']}" if "pair" in record else ""
             self._task = self._bar.add_task(f"{self._title}, stage {stage[0]}{pair}", total=epochs, losses="")
         values: dict[str, float] = record.get("validation") or record["train"]
-        # With one term, the sum says nothing more.
+        # With one term, the sum is redundant.
         names = [name for name in values if name != "loss" or len(values) > 2]
         text = "  ".join(f"{name} {values[name]:.5f}" for name in names)
         speed = f"{samples / max(record['seconds'], 1e-3):,.0f}/s"

@@ -36,7 +36,7 @@ install_import_hook(
 
 import torch  # noqa: E402
 
-from aezoo.data.datasets.torchvision import data_root  # noqa: E402
+from aezoo.data.datasets.files import data_root  # noqa: E402
 from aezoo.plugins.registry import registry  # noqa: E402
 from tests.hub_server import HubServer  # noqa: E402
 

@@ -189,7 +189,7 @@ def test_train_takes_a_variants_name(run: Any, tmp_path: Path, monkeypatch: pyte
         ),
         (["train", "fc-64", "--set", "recipe.batchsize=1"], 1, "unknown key (did you mean 'batch_size'?)"),
         (["train", "fc-64", "--set", "recipe.batch_size"], 2, "write PATH=VALUE"),
-        (["train", "fc-64", "--device", "quantum"], 1, "device quantum is not to be had"),
+        (["train", "fc-64", "--device", "quantum"], 1, "device quantum is not available"),
         (["evaluate", "fc-64", "--split", "tset"], 1, "no split 'tset'"),
         (["evaluate", "./nowhere"], 1, "nowhere is no folder"),
         (["demo", "nix"], 1, "no variant 'nix'"),
@@ -369,19 +369,19 @@ def clean(spec: aezoo.VariantSpec) -> torch.Tensor:
 
 def test_a_preview_shows_clean_inputs_where_the_recipe_has_no_noise(rolled: str) -> None:
     spec = with_noises(rolled)
-    assert torch.equal(preview_inputs(spec, 4), clean(spec)[:4])
+    assert torch.equal(preview_inputs(spec, n=4), clean(spec)[:4])
 
 
 def test_a_preview_shows_inputs_as_the_recipe_corrupts_them(rolled: str) -> None:
     spec = with_noises(rolled, {"kind": "masking", "share": 0.34, "value": 50.0})
     random_state = torch.get_rng_state()
-    shown = preview_inputs(spec, 6)
+    shown = preview_inputs(spec, n=6)
     assert torch.equal(torch.get_rng_state(), random_state)
     masked = shown == 50
     # A third of three values is one.
     assert masked.sum(1).tolist() == [1] * 6
     assert torch.equal(shown[~masked], clean(spec)[:6][~masked])
-    assert torch.equal(preview_inputs(spec, 6), shown)
+    assert torch.equal(preview_inputs(spec, n=6), shown)
 
 
 def test_a_preview_has_gone_through_every_noise_in_order(rolled: str) -> None:

@@ -16,7 +16,7 @@ from aezoo.specs.variant import VariantSpec
 from aezoo.testing.determinism import at_another_time, random_states, same, seeded, whose_moved
 from aezoo.testing.report import Checks, Examination, Report
 from aezoo.testing.specs import check_spec
-from aezoo.training.loop import Callback, TrainingState
+from aezoo.training.callbacks import Callback, TrainingState
 from aezoo.training.train import train
 
 EPOCHS = 8

@@ -1,6 +1,7 @@
-"""Callbacks that come with aezoo: records, checkpoints, and latents brought back to life."""
+"""`Callback`, the base class, and the built-in callbacks: loggers, checkpoints, dead-latent resampling."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,84 +9,143 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
+from typing_extensions import override
 
+from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError, optional
-from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.model.autoencoder import Autoencoder, StepContext, eval_mode
 from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
-from aezoo.training.loop import Callback, TrainingState
-from aezoo.training.stages import standing_alone
+from aezoo.specs.recipe import RecipeSpec
+from aezoo.training.weight_tying import untied_copy
 from aezoo.zoo.save import save
 
-LOOKED_AT = 8192
-"""Training samples among which badly reconstructed ones are looked for."""
+RESAMPLE_FROM = 8192
+"""Training samples from which replacements of dead latents are drawn."""
+
+
+@dataclass
+class TrainingState:
+    """The state of a stage in progress, as callbacks see and may change it.
+
+    Attributes:
+        ae: the whole autoencoder, in training mode.
+        recipe: is being followed.
+        samples: the training data, unscaled.
+        optimizer: of this stage.
+        stage: index of the stage in the recipe.
+        layer_pair: number of the pair in a greedy stage, from 1; 0 in other stages.
+        epoch: epochs of this stage that are finished.
+        step: steps of the whole round that are finished.
+        context: what the losses of the step in progress are given; None between epochs.
+        history: a record of each finished epoch.
+        stop: set it to True to end the stage after this epoch.
+        is_main: whether this process writes files, where several train together.
+    """
+
+    ae: Autoencoder
+    recipe: RecipeSpec
+    samples: Samples
+    optimizer: torch.optim.Optimizer
+    stage: int = 0
+    layer_pair: int = 0
+    epoch: int = 0
+    step: int = 0
+    context: StepContext | None = None
+    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    stop: bool = False
+    is_main: bool = True
+
+
+class Callback:
+    """Hooks around training; override those you need."""
+
+    def on_fit_start(self, state: TrainingState) -> None:
+        """Called before the first step of each stage."""
+
+    def before_step(self, state: TrainingState) -> None:
+        """Called before each forward pass; `state.context` holds the batch."""
+
+    def after_step(self, state: TrainingState) -> None:
+        """Called after each step of the optimizer and the layers' `after_step`."""
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """Called after each epoch; its record is the last of `state.history`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed training needs to continue as if it had not been interrupted."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a state that `state_dict` returned."""
 
 
 class _Lines(Callback):
-    """Writes JSON Lines; a training that goes on writes on from where it was kept."""
+    """Base of callbacks that write JSON Lines. A resumed training truncates the file and continues it."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        self.begun = False
+        self.started = False
 
     def write(self, record: dict[str, Any]) -> None:
-        """Adds a line."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a" if self.begun else "w", encoding="utf-8") as file:
+            with self.path.open("a" if self.started else "w", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise TrainingError(f"{self.path} could not be written: {error.strerror or error}") from error
-        self.begun = True
+        self.started = True
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """How long the file is."""
-        return {"bytes": self.path.stat().st_size if self.begun else 0}
+        return {"bytes": self.path.stat().st_size if self.started else 0}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cuts off what was written after the state was kept."""
-        self.begun = state["bytes"] > 0 and self.path.is_file()
-        if self.begun:
+        self.started = state["bytes"] > 0 and self.path.is_file()
+        if self.started:
             with self.path.open("r+b") as file:
                 file.truncate(state["bytes"])
 
 
 class _History(_Lines):
+    @override
     def on_epoch_end(self, state: TrainingState) -> None:
-        if state.writes:
+        if state.is_main:
             self.write(state.history[-1])
 
 
 class HistorySpec(CallbackSpec):
-    """Every epoch's record as a line of JSON."""
+    """Logs the record of every epoch as a line of JSON."""
 
     kind: Literal["history"] = "history"
     path: str
-    """The file, begun anew by each training; relative to the folder in which Python runs."""
+    """The file, overwritten by each training; relative to the current folder."""
 
+    @override
     def build(self) -> Callback:
-        """Makes the callback."""
         return _History(self.path)
 
 
 class _LearningRate(_Lines):
+    @override
     def after_step(self, state: TrainingState) -> None:
         rate = state.optimizer.param_groups[0]["lr"]
-        if state.writes:
-            self.write({"stage": state.stage, "pair": state.pair, "step": state.step, "lr": rate})
+        if state.is_main:
+            self.write({"stage": state.stage, "pair": state.layer_pair, "step": state.step, "lr": rate})
 
 
 class LearningRateSpec(CallbackSpec):
-    """Every step's learning rate as a line of JSON."""
+    """Logs the learning rate of every step as a line of JSON."""
 
     kind: Literal["learning_rate"] = "learning_rate"
     path: str
-    """The file, begun anew by each training; relative to the folder in which Python runs."""
+    """The file, overwritten by each training; relative to the current folder."""
 
+    @override
     def build(self) -> Callback:
-        """Makes the callback."""
         return _LearningRate(self.path)
 
 
@@ -93,59 +153,63 @@ class _Checkpoint(Callback):
     def __init__(self, folder: str, every: int) -> None:
         self.folder = Path(folder)
         self.every = every
-        self.seen = 0
+        self.epochs = 0
 
+    @override
     def on_epoch_end(self, state: TrainingState) -> None:
-        self.seen += 1
-        if self.seen % self.every or not state.writes:
+        self.epochs += 1
+        if self.epochs % self.every or not state.is_main:
             return
-        save(standing_alone(state.ae), self.folder / f"epoch-{self.seen:06}", overwrite=True)
+        save(untied_copy(state.ae), self.folder / f"epoch-{self.epochs:06}", overwrite=True)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        return {"seen": self.seen}
+        return {"epochs": self.epochs}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.seen = state["seen"]
+        self.epochs = state["epochs"]
 
 
 class CheckpointSpec(CallbackSpec):
-    """A folder of the autoencoder as it is, every so many epochs; loads as any other, not measured."""
+    """Saves the autoencoder every few epochs, as a folder that `aezoo.load` reads; not measured."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     folder: str
-    """Where the folders go, named by the epochs since the training began."""
+    """Parent of the folders, which are called `epoch-NNNNNN` by epochs since the start of training."""
     every: Count = 1
-    """Epochs from one to the next."""
+    """Epochs between two checkpoints."""
 
+    @override
     def build(self) -> Callback:
-        """Makes the callback."""
         return _Checkpoint(self.folder, self.every)
 
 
 class _ResampleDead(Callback):
-    """See `ResampleDeadSpec`."""
-
     def __init__(self, every: int, until: int) -> None:
         self.every, self.until = every, until
         self.epochs = 0
         self.fired: Tensor | None = None
 
+    @override
     def on_fit_start(self, state: TrainingState) -> None:
-        if state.pair:
+        if state.layer_pair:
             raise TrainingError(
-                "resample_dead works on the whole network, not on the pairs of a greedy stage"
+                "resample_dead applies to the whole network, not to the pairs of a greedy stage"
             )
-        _around_latents(state.ae)
+        _linear_layers_around_latents(state.ae)
         if state.step == 0:
-            # A refit repeats what the first round did.
+            # A refit repeats the first round.
             self.epochs, self.fired = 0, None
 
+    @override
     def after_step(self, state: TrainingState) -> None:
-        assert state.batch is not None
+        assert state.context is not None
         with torch.no_grad(), eval_mode(state.ae):
-            fired = (state.ae.encode(state.batch.input).flatten(1) != 0).any(0)
+            fired = (state.ae.encode(state.context.input).flatten(1) != 0).any(0)
         self.fired = fired if self.fired is None else self.fired | fired
 
+    @override
     def on_epoch_end(self, state: TrainingState) -> None:
         self.epochs += 1
         if self.epochs % self.every or self.epochs > self.until or self.fired is None:
@@ -157,41 +221,44 @@ class _ResampleDead(Callback):
             with eval_mode(state.ae):
                 resample(state, dead, generator)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "fired": self.fired}
 
+    @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epochs, self.fired = state["epochs"], state["fired"]
 
 
 class ResampleDeadSpec(CallbackSpec):
-    """Points latents that never fired at samples that are reconstructed badly.
+    """Dead-latent resampling: latents that never fired are re-initialized from badly reconstructed samples.
 
-    Bricken et al., Towards Monosemanticity (2023), appendix on neuron resampling. For an encoder whose
-    last weights, and a decoder whose first, are linear layers with one row or column for each latent.
+    Bricken et al., Towards Monosemanticity (2023), appendix on neuron resampling. Needs a linear layer at
+    the end of the encoder and one at the start of the decoder, with one row or column for each latent.
     """
 
     kind: Literal["resample_dead"] = "resample_dead"
     every: Count = 10
-    """Epochs from one look to the next; a latent is dead that did not fire in all that time."""
+    """Epochs between two resamplings; a latent is dead if it did not fire in this time."""
     until: Count = 1_000_000
-    """Epochs since the training began after which nothing is resampled any more."""
+    """Last epoch, since the start of training, after which latents are resampled."""
 
+    @override
     def build(self) -> Callback:
-        """Makes the callback."""
         return _ResampleDead(self.every, self.until)
 
 
 class _TensorBoard(Callback):
     def __init__(self, folder: str) -> None:
-        # TensorBoard's own package is what PyTorch's writer needs.
+        # PyTorch's writer needs TensorBoard's own package.
         optional("tensorboard", "tensorboard", "tensorboard")
         self.writer: Any = optional("torch.utils.tensorboard", "tensorboard", "tensorboard").SummaryWriter(
             folder
         )
 
+    @override
     def on_epoch_end(self, state: TrainingState) -> None:
-        if not state.writes:
+        if not state.is_main:
             return
         record = state.history[-1]
         for split in ("train", "validation"):
@@ -202,37 +269,37 @@ class _TensorBoard(Callback):
 
 
 class TensorBoardSpec(CallbackSpec):
-    """Losses by term and the learning rate for TensorBoard; needs `aezoo[tensorboard]`."""
+    """Logs loss terms and the learning rate to TensorBoard; needs `aezoo[tensorboard]`."""
 
     kind: Literal["tensorboard"] = "tensorboard"
     folder: Annotated[str, Field(min_length=1)]
-    """Where the event files go."""
+    """Folder of the event files."""
 
+    @override
     def build(self) -> Callback:
-        """Makes the callback."""
         return _TensorBoard(self.folder)
 
 
 @torch.no_grad()
 def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
-    """Gives dead latents new weights: a badly reconstructed sample each, drawn by its squared loss.
+    """Re-initializes dead latents, each from a badly reconstructed sample, drawn in proportion to its squared loss.
 
     Args:
-        state: of a training whose network has linear layers on both sides of the latents.
+        state: its network has linear layers on both sides of the latents.
         dead: indices of latents.
-        generator: on the CPU; of the draw.
+        generator: on the CPU.
 
     Raises:
-        TrainingError: no such layers.
+        TrainingError: the network has no such layers.
     """
     ae = state.ae
-    encoder, decoder = _around_latents(ae)
-    rows = state.samples.rows(slice(0, LOOKED_AT), ae.spec)
+    encoder, decoder = _linear_layers_around_latents(ae)
+    rows = state.samples.rows(slice(0, RESAMPLE_FROM), ae.spec)
     x = rows.input.to(encoder.weight)
     loss = (ae(x).x_hat - rows.target.to(encoder.weight)).flatten(1).square().sum(1)
     chances = loss.cpu().double().square().clamp(min=1e-30)
     picks = torch.multinomial(chances, len(dead), replacement=len(dead) > len(chances), generator=generator)
-    inputs = _reaching(ae, encoder, x[picks.to(x.device)])
+    inputs = _inputs_of(ae, encoder, x[picks.to(x.device)])
     directions = F.normalize(inputs, dim=1)
     lengths = encoder.weight.square().sum(1).sqrt()
     alive = torch.ones_like(lengths, dtype=torch.bool)
@@ -242,7 +309,7 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     if "bias" in dict(encoder.named_parameters()):
         encoder.bias[dead] = 0.0
     targets = rows.target[picks.to(rows.target.device)].flatten(1).to(decoder.weight)
-    # A tied decoder follows its encoder by itself.
+    # A tied decoder has no weights of its own.
     if targets.shape[1] == decoder.weight.shape[0] and "weight" not in vars(decoder):
         decoder.weight[:, dead] = F.normalize(targets, dim=1).T
     places = [(encoder.weight, (dead,)), (decoder.weight, (slice(None), dead)), (encoder.bias, (dead,))]
@@ -252,7 +319,7 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
                 value[index] = 0.0
 
 
-def _around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
+def _linear_layers_around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
     before = [m for m in ae.encoder.modules() if isinstance(m, nn.Linear)]
     behind = [m for m in ae.decoder.modules() if isinstance(m, nn.Linear)]
     sizes = [m[0] for m in ([b.out_features for b in before[-1:]], [b.in_features for b in behind[:1]]) if m]
@@ -263,8 +330,8 @@ def _around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
     return before[-1], behind[0]
 
 
-def _reaching(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:
-    """What reaches a layer for some inputs."""
+def _inputs_of(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:
+    """Inputs of a layer of the encoder, for inputs of the network."""
     seen: list[Tensor] = []
     handle = linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

@@ -1,4 +1,4 @@
-"""What a recipe asks of a network, checked on the meta device before anything is trained."""
+"""Pre-flight checks of a recipe against the model, on the meta device."""
 
 import os
 from collections.abc import Iterator
@@ -12,14 +12,22 @@ from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import Document
 from aezoo.training.diagnostics import lint_spec
-from aezoo.training.stages import at_paths, linear_pair, pairs_of
-from aezoo.training.weight_tying import mirrored
+from aezoo.training.greedy import layer_pairs
+from aezoo.training.pca import linear_layers
+from aezoo.training.stages import layers_at
+from aezoo.training.weight_tying import mirrored_weights
 
 
 def validate(path: str | os.PathLike[str]) -> VariantSpec:
-    """Reads a `spec.yaml` and proves on the meta device that it can be built and trained.
+    """Reads a `spec.yaml` and checks on the meta device that it can be built and trained.
 
-    What can be trained but will probably not come out as hoped is said as an `DiagnosticWarning`.
+    Warns with a `DiagnosticWarning` about what is valid but likely to give poor results.
+
+    Args:
+        path: of the YAML file.
+
+    Returns:
+        The spec.
 
     Raises:
         SpecError: every mistake with file, line and path.
@@ -37,14 +45,14 @@ def validate(path: str | os.PathLike[str]) -> VariantSpec:
 
 
 def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
-    """Refuses a recipe that would fail hours later.
+    """Checks that a recipe can train a network.
 
     Args:
         ae: the spec's network, on the meta device.
         spec: the variant.
 
     Raises:
-        SpecError: everything that does not fit, by path.
+        SpecError: every mismatch, by path.
     """
     recipe = spec.recipe
     problems = [*_noises(recipe, spec.input), *_losses(recipe, ae)]
@@ -54,7 +62,7 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
         where = f"recipe.stages.{index}"
         try:
             if isinstance(stage, PcaStage):
-                linear_pair(ae, where)
+                linear_layers(ae, where)
             elif isinstance(stage, GreedyStage):
                 _check_greedy(ae, recipe, stage, where)
             elif isinstance(stage, FitStage):
@@ -80,22 +88,22 @@ def _losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:
 
 
 def _check_greedy(ae: Autoencoder, recipe: RecipeSpec, stage: GreedyStage, where: str) -> None:
-    for number, pair in enumerate(pairs_of(ae, stage.reconstruct == "own_input", where), 1):
+    for number, pair in enumerate(layer_pairs(ae, stage.reconstruct == "own_input", where), 1):
         if stage.tie:
-            mirrored(pair.ae, f"{where}.tie")
+            mirrored_weights(pair.ae, f"{where}.tie")
         for problem in (*_noises(recipe, pair.ae.spec.input), *_losses(recipe, pair.ae)):
             raise SpecError([Problem(where, f"pair {number}: {problem.path}: {problem.message}")])
 
 
 def _check_fit(ae: Autoencoder, stage: FitStage, where: str) -> None:
-    pairs = mirrored(ae, f"{where}.tie") if stage.tie else []
+    pairs = mirrored_weights(ae, f"{where}.tie") if stage.tie else []
     if not stage.freeze:
         return
-    held = at_paths(ae, stage.freeze, f"{where}.freeze")
-    for index, layer in enumerate(held):
+    frozen = layers_at(ae, stage.freeze, f"{where}.freeze")
+    for index, layer in enumerate(frozen):
         if any(module in pair for pair in pairs for module in layer.modules()):
-            text = f"{stage.freeze[index]} is tied in this stage, so that it cannot stay as it is"
+            text = f"{stage.freeze[index]} is tied in this stage, so it cannot be frozen"
             raise SpecError([Problem(f"{where}.freeze", text)])
-    left = set(ae.parameters()) - {p for module in held for p in module.parameters()}
+    left = set(ae.parameters()) - {p for module in frozen for p in module.parameters()}
     if not left:
-        raise SpecError([Problem(f"{where}.freeze", "freezes everything, so that nothing is left to train")])
+        raise SpecError([Problem(f"{where}.freeze", "freezes all weights, so nothing is left to train")])

@@ -1,6 +1,6 @@
-"""Advice: what will probably not work as hoped, said before it is trained and while it is.
+"""Diagnostics: warnings about what is valid but likely to give poor results, before and during training.
 
-Each piece is a warning (`DiagnosticWarning`) whose text begins with a code that stays the same.
+Each is a `DiagnosticWarning` whose text begins with a code that does not change between versions.
 """
 
 import math
@@ -16,18 +16,18 @@ from aezoo.model.sequential import LayerShape
 from aezoo.specs.components import ActivationSpec, LayerSpec, output_bounds
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 
-DEAD_SHARE = 0.2
-"""Share of dead latents above which something should be done."""
+MAX_DEAD_SHARE = 0.2
+"""Share of dead latents above which a warning is issued."""
 FIRST_EPOCHS = 3
-"""Epochs in which a loss should fall."""
+"""Epochs within which the data term should fall."""
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One piece of advice.
+    """A warning about a spec.
 
     Attributes:
-        code: what it is about, the same in every version.
+        code: such as `identity-risk`.
         path: dotted path in the spec.
         message: one line.
     """
@@ -37,16 +37,16 @@ class Diagnostic:
     message: str
 
     def give(self) -> None:
-        """Warns."""
+        """Issues the warning."""
         warn_diagnostic(self.code, f"{self.path}: {self.message}")
 
 
 def lint_spec(spec: AutoencoderSpec, shapes: Mapping[str, LayerShape]) -> list[Diagnostic]:
-    """What a spec that can be built had better not do.
+    """Returns diagnostics of a spec that can be built.
 
     Args:
         spec: an architecture, or a variant with its recipe.
-        shapes: of every layer, as the builder found them.
+        shapes: of every layer, as `Autoencoder.shapes`.
     """
     return [*_identity_risk(spec, shapes), *_output_range(spec)]
 
@@ -64,7 +64,7 @@ def _identity_risk(spec: AutoencoderSpec, shapes: Mapping[str, LayerShape]) -> I
     yield Diagnostic(
         "identity-risk",
         "encoder",
-        f"{latents:,} latents for {values:,} input values and nothing that limits_information them, so copying the "
+        f"{latents:,} latents for {values:,} input values and nothing that constrains them, so copying the "
         "input is a solution; use fewer latents, or add sparsity, noise or a penalty",
     )
 
@@ -81,35 +81,35 @@ def _all_layers(layers: tuple[LayerSpec, ...]) -> Iterator[LayerSpec]:
 
 def _output_range(spec: AutoencoderSpec) -> Iterator[Diagnostic]:
     low, high = output_bounds(spec.decoder)
-    wanted = spec.output.range or (-math.inf, math.inf)
-    if low <= wanted[0] and wanted[1] <= high:
+    expected = spec.output.range or (-math.inf, math.inf)
+    if low <= expected[0] and expected[1] <= high:
         return
-    ending = [
+    activations = [
         (f"decoder.{index}.activation", activation)
         for index, layer in enumerate(spec.decoder)
         if isinstance(activation := getattr(layer, "activation", None), ActivationSpec)
     ]
-    path, what = (ending[-1][0], ending[-1][1].kind_name) if ending else ("decoder", "it")
-    data = "unbounded values" if spec.output.range is None else f"values in {list(wanted)}"
+    path, what = (activations[-1][0], activations[-1][1].kind_name) if activations else ("decoder", "it")
+    data = "unbounded values" if spec.output.range is None else f"values in {list(expected)}"
     yield Diagnostic(
         "output-range",
         path,
         f"{what} gives {low:g} to {high:g} and cannot reach the data's {data}; "
-        "declare the range that the data have, or end in another activation or in none",
+        "declare the range of the data, or end in another activation or in none",
     )
 
 
-# -- while training -----------------------------------------------------------------------------------
+# -- during training ----------------------------------------------------------------------------------
 
 
 def warn_dead_latents(dead: float | None, latents: int) -> None:
-    """Warns of dead latents, when they are many.
+    """Warns if many latents are dead.
 
     Args:
-        dead: how many, None where that was not measured.
-        latents: how many there are.
+        dead: number of dead latents; None if it was not measured.
+        latents: number of latents.
     """
-    if many_dead(dead, latents):
+    if many_dead_latents(dead, latents):
         warn_diagnostic(
             "dead-latents",
             f"{dead:.0f} of {latents} latents are zero for every training sample; a first stage with "
@@ -117,17 +117,17 @@ def warn_dead_latents(dead: float | None, latents: int) -> None:
         )
 
 
-def many_dead(dead: float | None, latents: int) -> bool:
-    """Whether more latents are dead than should be."""
-    return dead is not None and dead > DEAD_SHARE * latents
+def many_dead_latents(dead: float | None, latents: int) -> bool:
+    """Whether more latents are dead than `MAX_DEAD_SHARE` of all."""
+    return dead is not None and dead > MAX_DEAD_SHARE * latents
 
 
 def warn_loss_rising(history: list[dict[str, Any]], term: str) -> None:
-    """Warns when the data term is higher after a stage's first epochs than in the first of them.
+    """Warns if the data term is higher after the first epochs of a stage than after its first one.
 
     Args:
-        history: a record for each epoch of the round so far.
-        term: the data term's name.
+        history: a record of each epoch of the round so far.
+        term: name of the data term.
     """
     last = history[-1]
     if last["epoch"] != FIRST_EPOCHS:
@@ -143,12 +143,12 @@ def warn_loss_rising(history: list[dict[str, Any]], term: str) -> None:
 
 
 def warn_identical_targets(inputs: Tensor, targets: Tensor | None, noises: bool) -> None:
-    """Warns of targets that are no different from the inputs.
+    """Warns if targets were given that equal the inputs.
 
     Args:
         inputs: (n, *shape).
-        targets: the same, or None where the input is its own target.
-        noises: whether a recipe corrupts the input.
+        targets: (n, *shape); None if the input is its own target.
+        noises: whether the recipe corrupts the input.
     """
     if noises or targets is None or targets.shape != inputs.shape or targets.dtype != inputs.dtype:
         return

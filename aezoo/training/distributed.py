@@ -1,8 +1,8 @@
-"""Several processes, on one machine or many, that train one network on shares of every batch.
+"""Data-parallel training: several processes train one network on shards of every batch.
 
-Each process draws the same batches and the same noise, runs the network on its own rows, and is given
-everybody's outputs, so that the objective is computed on the whole batch wherever rows depend on one another.
-Started by `torchrun` or `accelerate launch`, which set the variables that are read here.
+Every process draws the same batches and the same noise, runs the network on its shard, and gathers the
+outputs of all, so that the objective is computed on the whole batch wherever rows depend on one another.
+Started by `torchrun` or `accelerate launch`, which set the environment variables that are read here.
 """
 
 import os
@@ -20,63 +20,64 @@ from aezoo.errors import TrainingError
 from aezoo.model.autoencoder import Autoencoder, Output
 
 TIMEOUT = 300
-"""Seconds that a process waits for the others, unless `AEZOO_TIMEOUT` says otherwise."""
+"""Seconds that a process waits for the others, unless `AEZOO_TIMEOUT` is set."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of a training, as one of them sees them.
+    """Rank and world size of this process, and the collective operations of a training.
 
     Attributes:
-        rank: this one's number, from 0, which is the one that writes.
-        size: how many there are.
+        rank: number of this process, from 0.
+        world_size: number of processes.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def bounds(self, rows: int, rank: int | None = None) -> tuple[int, int]:
-        """Which rows of a batch a process runs, by default this one."""
-        share = -(-rows // self.size)
-        rank = self.rank if rank is None else rank
-        return min(rank * share, rows), min((rank + 1) * share, rows)
+    def bounds(self, rows: int) -> tuple[int, int]:
+        """First and last + 1 row of a batch that this rank runs."""
+        share = -(-rows // self.world_size)
+        return min(self.rank * share, rows), min((self.rank + 1) * share, rows)
 
-    def mine(self, x: Tensor) -> Tensor:
-        """This process's rows; where there are too few for everyone, one that is thrown away again."""
+    def shard(self, x: Tensor) -> Tensor:
+        """This rank's shard (a dummy row if it is empty)."""
         low, high = self.bounds(len(x))
         return x[low:high] if high > low else x[:1]
 
     def forward(self, ae: Autoencoder, modules: Iterable[nn.Module] = ()) -> Callable[[Tensor], Output]:
-        """What runs the network on a whole batch, each process on its rows.
+        """Returns a function that runs the network on a whole batch, each rank on its shard.
 
         Args:
-            ae: the network, the same in every process.
-            modules: those of its layers whose rows depend on one another; they see the whole batch.
+            ae: the same in every process.
+            modules: layers whose rows depend on one another; they are given the whole batch.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return ae
 
         def run(x: Tensor) -> Output:
-            with self._spanning(modules, len(x)):
-                out = ae(self.mine(x))
-            aux = {name: self._gathered(value, len(x), False) for name, value in out.aux.items()}
-            x_hat, latents = (self._gathered(value, len(x), False) for value in (out.x_hat, out.latents))
+            with self._gather_inputs_of(modules, len(x)):
+                out = ae(self.shard(x))
+            aux = {name: self._all_gather_rows(value, len(x), False) for name, value in out.aux.items()}
+            x_hat, latents = (
+                self._all_gather_rows(value, len(x), False) for value in (out.x_hat, out.latents)
+            )
             return Output(x_hat, latents, aux)
 
         return run
 
     @contextmanager
-    def _spanning(self, modules: Iterable[nn.Module], rows: int) -> Generator[None]:
+    def _gather_inputs_of(self, modules: Iterable[nn.Module], rows: int) -> Generator[None]:
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (self._gathered(inputs[0], rows, True), *inputs[1:])
+            return (self._all_gather_rows(inputs[0], rows, True), *inputs[1:])
 
         def after(_: nn.Module, __: object, out: Tensor) -> Tensor:
-            return self.mine(out)
+            return self.shard(out)
 
         with ExitStack() as handles:
             for module in modules:
@@ -84,78 +85,77 @@ class ProcessGroup:
                 handles.callback(module.register_forward_hook(after).remove)
             yield
 
-    def _gathered(self, local: Tensor, rows: int, within: bool) -> Tensor:
-        return cast(Tensor, cast(Any, _Gather).apply(local, self, rows, within))
+    def _all_gather_rows(self, local: Tensor, rows: int, inside: bool) -> Tensor:
+        return cast(Tensor, cast(Any, _AllGatherRows).apply(local, self, rows, inside))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Makes every process's gradients those of the whole batch."""
-        if self.size == 1:
+        """Averages gradients over all ranks."""
+        if self.world_size == 1:
             return
         found = [p for p in parameters if p.grad is not None]
         grads = [cast(Tensor, p.grad) for p in found]
         # One message for all of them.
         flat = torch.cat([grad.flatten() for grad in grads])
         dist.all_reduce(flat)
-        flat.div_(self.size)
+        flat.div_(self.world_size)
         start = 0
         for grad in grads:
             grad.copy_(flat[start : start + grad.numel()].view_as(grad))
             start += grad.numel()
 
-    def agreed(self, value: Any) -> Any:
-        """What the first process has, in all of them."""
-        if self.size == 1:
+    def broadcast(self, value: Any) -> Any:
+        """Returns rank 0's value in every process."""
+        if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def everyones(self, value: Any) -> list[Any]:
-        """What each process has, by rank."""
-        if self.size == 1:
+    def all_gather(self, value: Any) -> list[Any]:
+        """Returns the values of all processes, by rank."""
+        if self.world_size == 1:
             return [value]
-        box: list[Any] = [None] * self.size
+        box: list[Any] = [None] * self.world_size
         dist.all_gather_object(box, value)
         return box
 
     @torch.no_grad()
-    def same_buffers(self, modules: Iterable[nn.Module]) -> None:
-        """Gives every process the first one's running statistics."""
-        if self.size > 1:
-            for module in modules:
-                for buffer in module.buffers():
-                    dist.broadcast(buffer, src=0)
+    def sync_buffers(self, module: nn.Module) -> None:
+        """Copies rank 0's buffers, such as running statistics, to every process."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
 
-class _Gather(torch.autograd.Function):
-    """Everybody's rows.
+class _AllGatherRows(torch.autograd.Function):
+    """Gathers the rows of all ranks, differentiably.
 
-    Behind the network, every process computes the whole objective, so that the gradient of its own rows is
-    all that it needs; it is scaled up, because gradients of weights are averaged in the end. Within the
-    network, a process's rows reach everybody's outputs, whose gradients are summed.
+    Outside the network every rank computes the whole objective, so the gradient of its own rows is complete;
+    it is scaled by the world size, because gradients of weights are averaged. Inside the network a rank's
+    rows reach the outputs of all, whose gradients are summed.
     """
 
     @staticmethod
-    def forward(ctx: Any, local: Tensor, crew: ProcessGroup, rows: int, within: bool) -> Tensor:
-        ctx.crew, ctx.rows, ctx.within, ctx.local = crew, rows, within, local.shape
-        share = -(-rows // crew.size)
+    def forward(ctx: Any, local: Tensor, group: ProcessGroup, rows: int, inside: bool) -> Tensor:
+        ctx.group, ctx.rows, ctx.inside, ctx.local = group, rows, inside, local.shape
+        share = -(-rows // group.world_size)
         padded = local.new_zeros((share, *local.shape[1:]))
-        low, high = crew.bounds(rows)
+        low, high = group.bounds(rows)
         padded[: high - low] = local[: high - low]
-        parts = [torch.empty_like(padded) for _ in range(crew.size)]
+        parts = [torch.empty_like(padded) for _ in range(group.world_size)]
         dist.all_gather(parts, padded)
         return torch.cat(parts)[:rows]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (whole,) = grads
-        crew: ProcessGroup = ctx.crew
-        if ctx.within:
+        group: ProcessGroup = ctx.group
+        if ctx.inside:
             whole = whole.contiguous()
             dist.all_reduce(whole)
         else:
-            whole = whole * crew.size
-        low, high = crew.bounds(ctx.rows)
+            whole = whole * group.world_size
+        low, high = group.bounds(ctx.rows)
         local = whole.new_zeros(ctx.local)
         local[: high - low] = whole[low:high]
         return local, None, None, None
@@ -163,10 +163,10 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def init_distributed(device: torch.device) -> Generator[ProcessGroup]:
-    """The crew that this process was started in; a crew of one where it was started alone.
+    """Context manager that joins the process group in which this process was started, if any.
 
     Raises:
-        TrainingError: another process of the crew died, or did not answer in time.
+        TrainingError: another rank failed, or did not answer in time.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 and not dist.is_initialized():
@@ -175,24 +175,24 @@ def init_distributed(device: torch.device) -> Generator[ProcessGroup]:
     own = not dist.is_initialized()
     try:
         if own:
-            wait = timedelta(seconds=int(os.environ.get("AEZOO_TIMEOUT", TIMEOUT)))
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=wait)
+            timeout = timedelta(seconds=int(os.environ.get("AEZOO_TIMEOUT", TIMEOUT)))
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     except (dist.DistError, RuntimeError) as error:
-        if isinstance(error, TrainingError) or not _is_of_the_crew(error):
+        if isinstance(error, TrainingError) or not _is_communication_error(error):
             raise
         reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"another process of this training died or fell silent: {reason}") from error
+        raise TrainingError(f"another rank failed or timed out: {reason}") from error
     finally:
         if own and dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _is_of_the_crew(error: Exception) -> bool:
+def _is_communication_error(error: Exception) -> bool:
     words = ("gloo", "NCCL", "Connection", "connection", "timed out", "Timed out", "Timeout", "peer")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def env_rank() -> int:
-    """This process's number, before anything was joined; 0 where it was started alone."""
+    """Returns this process's rank before the process group is joined; 0 if it was started alone."""
     return int(os.environ.get("RANK", "0"))

@@ -28,7 +28,12 @@ class Objective(nn.Module):
         self.recipe = recipe
         self.losses = (recipe.reconstruction, *recipe.penalties)
         self.terms = [loss.build() for loss in self.losses]
-        self.modules_of_losses = nn.ModuleList(term for term in self.terms if isinstance(term, nn.Module))
+        self.stateful_terms = nn.ModuleList(term for term in self.terms if isinstance(term, nn.Module))
+
+    @property
+    def data_term(self) -> str:
+        """Name of the data term in a history."""
+        return _term_name(self.recipe.reconstruction.kind_name, {})
 
     def forward(
         self, ae: Autoencoder, context: StepContext, forward: Callable[[Tensor], Output] | None = None
@@ -53,9 +58,7 @@ class Objective(nn.Module):
         total: Tensor | None = None
         for loss, term in zip(self.losses, self.terms, strict=True):
             value = term(output, context, ae)
-            name = str(loss.kind_name)
-            # "loss" is what the sum is called in a history.
-            values[f"{name}.{len(values)}" if name in (*values, "loss") else name] = value.detach()
+            values[_term_name(loss.kind_name, values)] = value.detach()
             weighted = value * loss.weight_at(context.epoch)
             total = weighted if total is None else total + weighted
         assert total is not None
@@ -69,3 +72,8 @@ class Objective(nn.Module):
         # Losses sum many small numbers, for which eight bits of mantissa are too few.
         aux = {name: t.float() if t.is_floating_point() else t for name, t in output.aux.items()}
         return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float(), aux=aux)
+
+
+def _term_name(kind: str | None, earlier: dict[str, Tensor]) -> str:
+    # "loss" is the name of the sum in a history.
+    return f"{kind}.{len(earlier)}" if kind in (*earlier, "loss") else str(kind)

@@ -1,4 +1,4 @@
-"""The file from which a training goes on after it was cut off. It is local, and never part of a folder."""
+"""The file from which an interrupted training is resumed. It is local, and never part of a variant's folder."""
 
 import io
 import pickle
@@ -11,15 +11,15 @@ import torch
 from aezoo.errors import TrainingError
 from aezoo.files import write_atomically
 
-FORMAT = 1
-"""Grows when an older file can no longer be gone on with."""
+FORMAT = 2
+"""Bump on incompatible changes."""
 
 
 class ResumeFile:
-    """Where a training left off.
+    """The state of a training after its last finished epoch.
 
     Args:
-        path: the file; need not be there.
+        path: the file; need not exist.
         identity: what must be the same for the weights to come out the same, by name.
     """
 
@@ -28,15 +28,15 @@ class ResumeFile:
         self.identity = {"format": str(FORMAT), **identity}
 
     def read(self) -> dict[str, Any] | None:
-        """What was last written; None where nothing was.
+        """Returns the state last written; None if the file does not exist.
 
         Raises:
-            TrainingError: the file is damaged, or another training's.
+            TrainingError: the file is damaged, or belongs to another training.
         """
         if not self.path.exists():
             return None
         try:
-            # Tensors and plain values alone: a pickle that holds anything else is not opened.
+            # Tensors and plain values only: a pickle that holds anything else is not opened.
             # PyTorch itself does not compare the checksums that it writes.
             with zipfile.ZipFile(self.path) as archive:
                 if archive.testzip() is not None:
@@ -47,29 +47,28 @@ class ResumeFile:
             raise
         except pickle.UnpicklingError as error:
             raise self._refusal("it is damaged, or holds more than tensors and plain values") from error
-        except Exception as error:  # whatever a damaged file leads PyTorch to
+        except Exception as error:  # PyTorch raises many types for a damaged file
             raise self._refusal("it is damaged") from error
         for name, wanted in self.identity.items():
             if (found := identity.get(name)) != wanted:
                 raise TrainingError(
-                    f"{self.path} is of another training: {name} is {found} there, {wanted} here; delete it "
-                    "to begin anew"
+                    f"{self.path} belongs to another training: {name} is {found} there, {wanted} here; delete it "
+                    "to start over"
                 )
         return state
 
     def _refusal(self, reason: str) -> TrainingError:
-        return TrainingError(f"{self.path} cannot be gone on with: {reason}; delete it to begin anew")
+        return TrainingError(f"{self.path} cannot be resumed from: {reason}; delete it to start over")
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replaces the file in one step."""
+        """Replaces the file atomically."""
         buffer = io.BytesIO()
         torch.save({"identity": self.identity, **state}, buffer)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, buffer.getvalue())
 
     def remove(self) -> None:
-        """After the training came to its end."""
+        """Deletes the file, and temporary files of a process that was killed while it wrote."""
         self.path.unlink(missing_ok=True)
-        # What a process left behind that was killed while it wrote.
         for left in self.path.parent.glob(f".{self.path.name}-*"):
             left.unlink(missing_ok=True)

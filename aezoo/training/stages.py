@@ -1,36 +1,90 @@
-"""Parts of an autoencoder that a stage trains by themselves: what is left of frozen layers, and pairs."""
+"""What each stage of a recipe trains: the whole network, layer pairs one by one, or PCA in closed form."""
 
-import sys
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from aezoo.data.samples import Samples
 from aezoo.errors import Problem, SpecError
-from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, get_layer
-from aezoo.model.build import build_on_meta
-from aezoo.model.sequential import LayerSequence, LayerShape
-from aezoo.specs.tensor import TensorSpec
-from aezoo.specs.variant import AutoencoderSpec
-from aezoo.training.weight_tying import Weighted
-
-ROWS = 4096
-"""Samples that the closed form reads at once."""
+from aezoo.model.autoencoder import Autoencoder, get_layer
+from aezoo.specs.recipe import RecipeSpec
+from aezoo.specs.stages import DescentStage, FitStage, GreedyStage
+from aezoo.training.greedy import layer_pairs
+from aezoo.training.pca import fit_principal_components
+from aezoo.training.weight_tying import tied
 
 
-# -- frozen layers ------------------------------------------------------------------------------------
+@dataclass
+class TrainUnit:
+    """What is trained at once by gradient descent: the whole autoencoder, or a layer pair of it.
+
+    Attributes:
+        ae: is trained.
+        spec: the stage.
+        index: of the unit among all units of the recipe.
+        stage: index of the stage in the recipe.
+        layer_pair: number of the pair in a greedy stage, from 1; 0 in other stages.
+        preprocess: maps an input of the whole autoencoder to the unit's input; None where both are the same.
+        frozen: modules of `ae` that are not trained.
+    """
+
+    ae: Autoencoder
+    spec: DescentStage
+    index: int
+    stage: int
+    layer_pair: int = 0
+    preprocess: Callable[[Tensor], Tensor] | None = None
+    frozen: list[nn.Module] = field(default_factory=list[nn.Module])
+
+    @contextmanager
+    def constrained(self) -> Generator[None]:
+        """Context manager that freezes and ties weights as the stage declares."""
+        with ExitStack() as stack:
+            stack.enter_context(freeze(self.frozen))
+            if self.spec.tie:
+                stack.enter_context(tied(self.ae, f"recipe.stages.{self.stage}.tie"))
+            yield
+
+    def __str__(self) -> str:
+        return f"stage {self.stage}" + (f", pair {self.layer_pair}" if self.layer_pair else "")
+
+
+def train_units(
+    ae: Autoencoder, recipe: RecipeSpec, samples: Samples, resumed: int | None = None
+) -> Iterator[TrainUnit]:
+    """Yields the units of a recipe in order; closed-form stages run when their turn comes.
+
+    Args:
+        ae: the whole autoencoder, trained in place.
+        recipe: has the stages.
+        samples: the training data.
+        resumed: index of the unit at which a training is resumed. What comes before it, closed forms
+            included, is part of the restored weights and is skipped.
+    """
+    index = 0
+    for number, stage in enumerate(recipe.stages):
+        path = f"recipe.stages.{number}"
+        units: list[TrainUnit] = []
+        if isinstance(stage, FitStage):
+            frozen = layers_at(ae, stage.freeze, f"{path}.freeze")
+            units.append(TrainUnit(ae, stage, index, number, frozen=frozen))
+        elif isinstance(stage, GreedyStage):
+            for n, pair in enumerate(layer_pairs(ae, stage.reconstruct == "own_input", path)):
+                units.append(
+                    TrainUnit(pair.ae, stage, index + n, number, n + 1, pair.preprocess, pair.frozen)
+                )
+        elif resumed is None or index > resumed:
+            fit_principal_components(ae, samples, path)
+        index += len(units)
+        yield from (unit for unit in units if resumed is None or unit.index >= resumed)
 
 
 @contextmanager
-def frozen(modules: Iterable[nn.Module]) -> Generator[None]:
-    """Within, these modules learn nothing; `hold` keeps them in evaluation mode besides."""
-    parameters: list[nn.Parameter] = []
-    for module in modules:
-        parameters += [p for p in module.parameters() if p.requires_grad]
+def freeze(modules: Iterable[nn.Module]) -> Generator[None]:
+    """Context manager that stops gradients of these modules' parameters."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
@@ -40,8 +94,13 @@ def frozen(modules: Iterable[nn.Module]) -> Generator[None]:
             parameter.requires_grad_(True)
 
 
-def at_paths(ae: Autoencoder, paths: Iterable[str], where: str) -> list[nn.Module]:
-    """The modules at some paths.
+def layers_at(ae: Autoencoder, paths: Iterable[str], where: str) -> list[nn.Module]:
+    """Returns the layers at some paths.
+
+    Args:
+        ae: has the layers.
+        paths: such as `encoder.1`, or a whole side.
+        where: path of the spec's field, for errors.
 
     Raises:
         SpecError: there is no such layer.
@@ -53,177 +112,3 @@ def at_paths(ae: Autoencoder, paths: Iterable[str], where: str) -> list[nn.Modul
             raise SpecError([Problem(f"{where}.{index}", f"there is no layer {path!r}")])
         found.append(layer)
     return found
-
-
-def standing_alone(ae: Autoencoder) -> Autoencoder:
-    """A copy with weights of its own, also while some are tied; in evaluation mode."""
-    state = {name: tensor.detach().clone() for name, tensor in ae.state_dict().items()}
-    modules = cast(Iterable[tuple[str, nn.Module]], ae.named_modules())
-    for name, module in modules:
-        tied_weight: object = vars(module).get("weight")
-        if isinstance(tied_weight, Tensor):
-            state[f"{name}.weight"] = tied_weight.detach().clone().contiguous()
-    other = build_on_meta(ae.spec, ae.shapes, sys.maxsize)
-    for name in DATA_STATISTICS:
-        setattr(other, name, state.get(name))
-    other.load_state_dict(state, strict=True, assign=True)
-    other.columns = ae.columns
-    return other.eval()
-
-
-# -- pairs --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Pair:
-    """An encoder layer and the decoder layer that mirrors it, as an autoencoder of their own.
-
-    Attributes:
-        ae: what is trained; shares its layers with the whole.
-        see: gives what the pair is given for an input; None where that is the input itself.
-        held: modules of `ae` that stay frozen.
-    """
-
-    ae: Autoencoder
-    see: Callable[[Tensor], Tensor] | None
-    held: list[nn.Module]
-
-
-def pairs_of(ae: Autoencoder, own_input: bool, where: str) -> list[Pair]:
-    """The pairs of an autoencoder, outermost first.
-
-    Args:
-        ae: whose decoder mirrors its encoder, layer by layer.
-        own_input: whether each pair gives back what it was given, or the input, through those outside it.
-        where: path of the stage, for errors.
-
-    Raises:
-        SpecError: no decoder layer gives back what an encoder layer was given.
-    """
-    starts = _starts(ae.encoder)
-    if len(starts) != len(_starts(ae.decoder)) or not starts:
-        counts = f"{len(starts)} in the encoder, {len(_starts(ae.decoder))} in the decoder"
-        raise SpecError(
-            [Problem(where, f"greedy needs as many weighted layers on each side, found {counts}")]
-        )
-    ends = [*starts[1:], len(ae.encoder)]
-    cuts = [0, *ends]
-    mirrored = [len(ae.decoder)]
-    for number, end in enumerate(ends, start=1):
-        latent = ae.shapes[f"encoder.{end - 1}"].output
-        mirrored.append(_cut(ae, latent, number, where))
-    found: list[Pair] = []
-    for number in range(1, len(cuts)):
-        begin = cuts[number - 1] if own_input else 0
-        finish = mirrored[number - 1] if own_input else len(ae.decoder)
-        part = _part(ae, begin, cuts[number], mirrored[number], finish)
-        if missing := sorted(set(part.decoder.needs) - set(part.encoder.emits)):
-            text = f"pair {number} needs {missing[0]!r}, which lies outside it; reconstruct: input reaches it"
-            raise SpecError([Problem(where, text)])
-        see = _through(LayerSequence(list(ae.encoder)[:begin])) if begin else None
-        own = {*list(ae.encoder)[cuts[number - 1] : cuts[number]]}
-        own |= {*list(ae.decoder)[mirrored[number] : mirrored[number - 1]]}
-        held = [layer for layer in (*part.encoder, *part.decoder) if layer not in own]
-        found.append(Pair(part, see, held))
-    return found
-
-
-def _through(outside: LayerSequence) -> Callable[[Tensor], Tensor]:
-    @torch.no_grad()
-    def see(x: Tensor) -> Tensor:
-        return outside(x, {})
-
-    return see
-
-
-def _starts(stack: LayerSequence) -> list[int]:
-    """Where the layers with weights are."""
-    return [i for i, layer in enumerate(stack) if any(isinstance(m, Weighted) for m in layer.modules())]
-
-
-def _cut(ae: Autoencoder, latent: tuple[int, ...], number: int, where: str) -> int:
-    """Where in the decoder the part begins that has `number` weighted layers and takes such latents."""
-    weighted = set(_starts(ae.decoder))
-    for index in reversed(range(len(ae.decoder))):
-        if ae.shapes[f"decoder.{index}"].input != latent:
-            continue
-        if len([i for i in weighted if i >= index]) == number:
-            return index
-    text = f"greedy needs a decoder that mirrors the encoder; none of its last {number} layers takes {latent}"
-    raise SpecError([Problem(where, text)])
-
-
-def _part(ae: Autoencoder, begin: int, end: int, first: int, last: int) -> Autoencoder:
-    resolved = ae.spec.resolved()
-    inside, outside = ae.shapes[f"encoder.{begin}"].input, ae.shapes[f"decoder.{last - 1}"].output
-    whole = begin == 0 and last == len(ae.decoder)
-    spec = AutoencoderSpec.model_construct(
-        input=ae.spec.input if begin == 0 else TensorSpec(shape=inside),
-        target=ae.spec.target if whole else None if inside == outside else TensorSpec(shape=outside),
-        encoder=resolved.encoder[begin:end],
-        decoder=resolved.decoder[first:last],
-    )
-    encoder, decoder = LayerSequence(list(ae.encoder)[begin:end]), LayerSequence(list(ae.decoder)[first:last])
-    encoder.out_shape, decoder.out_shape = ae.shapes[f"encoder.{end - 1}"].output, outside
-    shapes: dict[str, LayerShape] = {}
-    for side, start, stop in (("encoder", begin, end), ("decoder", first, last)):
-        for index in range(start, stop):
-            shapes[f"{side}.{index - start}"] = ae.shapes[f"{side}.{index}"]
-    return Autoencoder(encoder, decoder, spec, shapes)
-
-
-# -- principal components -----------------------------------------------------------------------------
-
-
-def linear_pair(ae: Autoencoder, where: str) -> tuple[nn.Linear, nn.Linear]:
-    """The two linear layers of a linear autoencoder.
-
-    Raises:
-        SpecError: the network is anything else.
-    """
-    found: list[nn.Linear] = []
-    for side, stack in (("encoder", ae.encoder), ("decoder", ae.decoder)):
-        steps = [step for layer in stack for step in _steps(layer)]
-        linear = [step for step in steps if type(step) is nn.Linear]
-        others = [s for s in steps if not isinstance(s, nn.Linear | nn.Flatten | nn.Unflatten)]
-        if len(linear) != 1 or others or "bias" not in dict(linear[0].named_parameters()):
-            text = f"pca needs an {side} of one linear layer with a bias and without an activation"
-            raise SpecError([Problem(where, text.replace("an decoder", "a decoder"))])
-        found.append(linear[0])
-    encoder, decoder = found
-    if encoder.in_features != decoder.out_features or encoder.out_features > encoder.in_features:
-        sizes = f"{encoder.in_features} -> {encoder.out_features} -> {decoder.out_features}"
-        raise SpecError([Problem(where, f"pca gives at most as many components as values, found {sizes}")])
-    if ae.spec.target is not None:
-        raise SpecError([Problem(where, "pca reconstructs the input, but the spec has a target of its own")])
-    return encoder, decoder
-
-
-def _steps(layer: nn.Module) -> list[nn.Module]:
-    return list(layer) if isinstance(layer, nn.Sequential) else [layer]
-
-
-@torch.no_grad()
-def principal_components(ae: Autoencoder, samples: Samples, where: str) -> None:
-    """Sets a linear autoencoder to the principal components of its data, largest first.
-
-    Sums are in double precision. Each component's largest weight is positive, so that the same data give
-    the same signs.
-    """
-    encoder, decoder = linear_pair(ae, where)
-    d = encoder.in_features
-    total, outer = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
-    for rows in samples.batches(ae.spec, ROWS):
-        x = rows.input.flatten(1).cpu().double()
-        total += x.sum(0)
-        outer += x.T @ x
-    mean = total / len(samples)
-    covariance = outer / len(samples) - torch.outer(mean, mean)
-    eigenvectors = cast(Tensor, cast(Any, torch.linalg.eigh)(covariance)[1])
-    vectors = eigenvectors.flip(1)[:, : encoder.out_features].T
-    largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
-    components = vectors * largest.sign()
-    encoder.weight.copy_(components)
-    encoder.bias.copy_(-components @ mean)
-    decoder.weight.copy_(components.T)
-    decoder.bias.copy_(mean)

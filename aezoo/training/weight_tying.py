@@ -1,17 +1,19 @@
-"""Tied weights: a decoder that uses its encoder's weights for a while, and owns its own afterwards.
+"""Weight tying: decoder weights as the transpose of the encoder's, during a stage.
 
-Hinton and Salakhutdinov, Science 313 (2006), unrolled networks; a constraint on training alone, since a
-saved network always owns independent weights.
+Hinton and Salakhutdinov, Science 313 (2006). Tying constrains training only: a saved network owns
+independent weights.
 """
 
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from aezoo.errors import Problem, SpecError
-from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder
+from aezoo.model.build import build_on_meta
 
 Weighted = (
     nn.Linear
@@ -22,23 +24,24 @@ Weighted = (
     | nn.ConvTranspose2d
     | nn.ConvTranspose3d
 )
+"""Modules whose weights can be tied, and that a greedy stage counts as layers."""
 
 
 @contextmanager
 def tied(ae: Autoencoder, path: str = "") -> Generator[None]:
-    """Within, each decoder weight is its encoder weight's transpose; afterwards it is its own again.
+    """Context manager that ties each decoder weight to the transpose of its encoder weight.
 
-    Leaving changes no output: the decoder's weights become contiguous copies of what they were.
+    On exit the decoder's weights become contiguous copies of what they were, so that no output changes.
 
     Args:
-        ae: with as many linear and convolutional layers in the decoder as in the encoder, mirrored.
-        path: named in the error.
+        ae: has as many linear and convolutional layers in the decoder as in the encoder, mirrored.
+        path: of the spec's field, for errors.
 
     Raises:
         SpecError: the two sides do not mirror each other.
     """
-    pairs = mirrored(ae, path)
-    handles = [_follow(decoder, encoder) for encoder, decoder in pairs]
+    pairs = mirrored_weights(ae, path)
+    handles = [_tie(decoder, encoder) for encoder, decoder in pairs]
     try:
         yield
     finally:
@@ -48,8 +51,8 @@ def tied(ae: Autoencoder, path: str = "") -> Generator[None]:
             decoder.weight = nn.Parameter(_transposed(encoder).detach().clone().contiguous())
 
 
-def mirrored(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, Weighted]]:
-    """The encoder's weighted modules, each with its mirror image in the decoder.
+def mirrored_weights(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, Weighted]]:
+    """Pairs each weighted module of the encoder with the one of the decoder that mirrors it.
 
     Raises:
         SpecError: the two sides do not mirror each other.
@@ -71,16 +74,31 @@ def mirrored(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, Weighted]]
     return list(zip(encoder, decoder, strict=True))
 
 
+def untied_copy(ae: Autoencoder) -> Autoencoder:
+    """Copies an autoencoder into independent weights, in evaluation mode; weights may be tied at present."""
+    state = {name: tensor.detach().clone() for name, tensor in ae.state_dict().items()}
+    for name, module in cast(Iterable[tuple[str, nn.Module]], ae.named_modules()):
+        tied_weight: object = vars(module).get("weight")
+        if isinstance(tied_weight, Tensor):
+            state[f"{name}.weight"] = tied_weight.detach().clone().contiguous()
+    other = build_on_meta(ae.spec, ae.shapes, sys.maxsize)
+    for name in DATA_STATISTICS:
+        setattr(other, name, state.get(name))
+    other.load_state_dict(state, strict=True, assign=True)
+    other.columns = ae.columns
+    return other.eval()
+
+
 def _transposed(module: Weighted) -> Tensor:
-    # A transposed convolution stores its weight as the convolution does that it is the gradient of.
+    # A transposed convolution stores its weight in the layout of the convolution it is the gradient of.
     return module.weight.t() if isinstance(module, nn.Linear) else module.weight
 
 
-def _follow(decoder: Weighted, encoder: Weighted) -> Any:
-    def take_over(module: nn.Module, _: object) -> None:
-        # Beside the parameters, whose order this keeps: an optimizer's state goes by it.
+def _tie(decoder: Weighted, encoder: Weighted) -> Any:
+    def use_encoder_weight(module: nn.Module, _: object) -> None:
+        # Outside the parameters, whose order must stay: the optimizer's state depends on it.
         vars(module)["weight"] = _transposed(encoder)
 
     decoder.register_parameter("weight", None)
-    take_over(decoder, None)
-    return decoder.register_forward_pre_hook(take_over)
+    use_encoder_weight(decoder, None)
+    return decoder.register_forward_pre_hook(use_encoder_weight)

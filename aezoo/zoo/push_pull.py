@@ -185,7 +185,8 @@ def pull_dataset(kind: str, to: str | os.PathLike[str] | None = None) -> Path:
         RegistryError: no such dataset.
         DataError: it is none that is downloaded, or could not be.
     """
-    from aezoo.data.datasets.torchvision import TorchvisionSplits, data_root
+    from aezoo.data.datasets.files import data_root
+    from aezoo.data.datasets.torchvision import TorchvisionSplits
 
     cls = registry.get("dataset", kind)
     fixed = issubclass(cls, TorchvisionSplits) and not any(f.is_required() for f in cls.model_fields.values())

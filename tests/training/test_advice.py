@@ -18,7 +18,7 @@ BACK = {"kind": "unflatten", "shape": [1, 6, 6]}
 
 
 def wide(**recipe: Any) -> dict[str, Any]:
-    """As many latents as inputs, and nothing that limits_information them."""
+    """As many latents as inputs, and nothing that constrains them."""
     data = small(encoder=["flatten", LINEAR], decoder=[LINEAR, BACK])
     return data | {"recipe": data["recipe"] | recipe}
 
@@ -50,7 +50,7 @@ def test_as_many_latents_as_inputs_and_nothing_that_constrains_them_is_named() -
     spec = aezoo.VariantSpec.model_validate(wide())
     (piece,) = lint_spec(spec, build_on_meta(spec).shapes)
     assert (piece.code, piece.path) == ("identity-risk", "encoder")
-    assert piece.message.startswith("36 latents for 36 input values and nothing that limits_information them")
+    assert piece.message.startswith("36 latents for 36 input values and nothing that constrains them")
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "pairs": (
         {"encoder": RELU, "stages": [{"kind": "greedy", "epochs": 1}]},
-        "resample_dead works on the whole network, not on the pairs of a greedy stage",
+        "resample_dead applies to the whole network, not to the pairs of a greedy stage",
     ),
 }  # fmt: skip
 

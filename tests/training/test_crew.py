@@ -165,7 +165,7 @@ def test_a_process_that_dies_ends_the_others_in_one_line(tmp_path: Path) -> None
     assert died == 9
     assert code == 1
     (line,) = [text for text in err.splitlines() if text.startswith("refused: ")]
-    assert line.startswith("refused: another process of this training died or fell silent: ")
+    assert line.startswith("refused: another process of this training failed or timed out: ")
     assert time.monotonic() - clock < 60
 
 
@@ -217,13 +217,13 @@ def test_every_row_is_run_once(rows: int, size: int) -> None:
     bounds = [ProcessGroup(rank, size).bounds(rows) for rank in range(size)]
     assert [i for low, high in bounds for i in range(low, high)] == list(range(rows))
     x = torch.arange(rows)
-    mine = [ProcessGroup(rank, size).mine(x) for rank in range(size)]
-    assert all(len(part) >= 1 for part in mine)
-    assert max(len(part) for part in mine) == -(-rows // size)
+    shards = [ProcessGroup(rank, size).shard(x) for rank in range(size)]
+    assert all(len(part) >= 1 for part in shards)
+    assert max(len(part) for part in shards) == -(-rows // size)
 
 
 def test_a_crew_of_one_runs_the_network_itself() -> None:
     ae = aezoo.build(aezoo.VariantSpec.model_validate(small()))
     assert ProcessGroup().forward(ae) is ae
-    assert ProcessGroup().agreed(3) == 3
-    assert ProcessGroup().writes
+    assert ProcessGroup().broadcast(3) == 3
+    assert ProcessGroup().is_main

@@ -178,7 +178,7 @@ def test_a_training_cut_while_it_was_measured_trains_nothing_again(
     spec, file = spec_of(**DEEP, refit=refit, stages=[stage(2, tie=False)]), tmp_path / "cut.resume"
     whole, rest = train(spec, Cut(), None), Cut()
     with monkeypatch.context() as patch:
-        patch.setattr("aezoo.training.train._measured", fail)
+        patch.setattr("aezoo.training.run.TrainingRun.measure", fail)
         with pytest.raises(CutOff):
             train(spec, Cut(), file)
     resumed = train(spec, rest, file)
@@ -198,7 +198,7 @@ def test_what_was_trained_before_counts_as_training_time(tmp_path: Path) -> None
     assert ae.training_record["seconds"] >= 1000
 
 
-# -- files that cannot be gone on with ----------------------------------------------------------------
+# -- files that cannot be resumed from ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def refused(file: Path, *words: str, spec: aezoo.VariantSpec | None = None, data
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(f"{file} ")
-    assert "delete it to begin anew" in text
+    assert "delete it to start over" in text
     for word in words:
         assert word in text
     assert file.read_bytes() == before
@@ -235,7 +235,7 @@ OTHERS: dict[str, tuple[dict[str, Any], Tensor, str]] = {
 def test_a_file_of_another_training_is_refused(
     recipe: dict[str, Any], data: Tensor, words: str, cut: Path
 ) -> None:
-    refused(cut, "is of another training", words, " there, ", " here", spec=spec_of(**recipe), data=data)
+    refused(cut, "belongs to another training", words, " there, ", " here", spec=spec_of(**recipe), data=data)
 
 
 def test_a_validation_row_that_has_changed_is_noticed_too(cut: Path) -> None:
@@ -254,14 +254,14 @@ def test_a_file_of_another_pytorch_is_refused(cut: Path, monkeypatch: pytest.Mon
 def test_a_file_of_another_format_is_refused(cut: Path) -> None:
     state = torch.load(cut, weights_only=True)
     torch.save(state | {"identity": state["identity"] | {"format": "0"}}, cut)
-    refused(cut, "format is 0 there, 1 here")
+    refused(cut, "format is 0 there, 2 here")
 
 
 def test_other_callbacks_are_refused_rather_than_given_a_strangers_state(cut: Path) -> None:
     before = cut.read_bytes()
     with pytest.raises(aezoo.TrainingError, match="callbacks") as caught:
         aezoo.train(spec_of(), IMAGES, device="cpu", progress=False, resume=cut)
-    assert str(caught.value).startswith(f"{cut} is of another training")
+    assert str(caught.value).startswith(f"{cut} belongs to another training")
     assert cut.read_bytes() == before
 
 
@@ -273,7 +273,7 @@ def test_a_start_that_has_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CutOff):
         train(spec, Cut("on_epoch_end", 2), file)
     aezoo.save(aezoo.build(spec_of(), seed=2), start, overwrite=True)
-    refused(file, "is of another training", spec=spec)
+    refused(file, "belongs to another training", spec=spec)
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -288,7 +288,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_file_is_refused(damage: Callable[[bytes], bytes], cut: Path) -> None:
     cut.write_bytes(damage(cut.read_bytes()))
-    refused(cut, "cannot be gone on with")
+    refused(cut, "cannot be resumed from")
 
 
 def test_weights_that_rotted_on_the_disk_are_not_gone_on_with(cut: Path) -> None:
@@ -296,7 +296,7 @@ def test_weights_that_rotted_on_the_disk_are_not_gone_on_with(cut: Path) -> None
     raw = bytearray(cut.read_bytes())
     raw[raw.index(weights) + 1] ^= 1
     cut.write_bytes(raw)
-    refused(cut, "cannot be gone on with")
+    refused(cut, "cannot be resumed from")
 
 
 @pytest.mark.parametrize("state", [{}, [1], {"identity": 3}, {"identity": ["spec"]}], ids=str)
@@ -321,7 +321,7 @@ def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(container: str, cut
         cut.write_bytes(pickle.dumps(malice))
     else:
         torch.save(malice, cut, _use_new_zipfile_serialization=container == "torch")
-    refused(cut, "cannot be gone on with")
+    refused(cut, "cannot be resumed from")
     assert not done.exists()
     pickle.loads(pickle.dumps(malice))
     assert done.exists()
@@ -450,7 +450,7 @@ def test_ctrl_c_leaves_a_folder_that_resume_finishes(
     interrupted(3)
     code, out, err = run("train", spec, "--out", target)
     assert (code, out) == (130, "")
-    assert f"{target} holds what there is, not measured; --resume goes on from the last epoch's end" in err
+    assert f"{target} holds the weights so far, not measured; pass --resume to continue from the last finished epoch" in err
     assert "Traceback" not in err
     assert kept.exists()
     ae = aezoo.load(str(target))
@@ -459,7 +459,7 @@ def test_ctrl_c_leaves_a_folder_that_resume_finishes(
     assert ae.training_record["unfinished"] == "the training was interrupted"
     interrupted(0)
     code, _, err = run("train", spec, "--out", target)
-    assert (code, err) == (1, f"{kept} is left of a training that was cut off; --resume goes on with it, delete it to begin anew\n")  # fmt: skip
+    assert (code, err) == (1, f"{kept} found from an interrupted run; pass --resume (resume=True) to continue, or delete it to start over\n")  # fmt: skip
     assert run("train", spec, "--out", target, "--resume")[0] == 0
     assert not kept.exists()
     assert sha256(target) == sha256(whole)
@@ -516,7 +516,7 @@ def test_a_spec_that_was_changed_meanwhile_is_refused_by_resume(
     interrupted(0)
     code, _, err = run("train", spec, "--out", target, "--resume", "--set", "recipe.batch_size=20")
     assert code == 1
-    assert err.startswith(f"{tmp_path / '.to.resume'} is of another training: the spec is ")
+    assert err.startswith(f"{tmp_path / '.to.resume'} belongs to another training: the spec is ")
     assert err.count("\n") == 1
 
 

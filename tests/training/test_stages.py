@@ -218,8 +218,8 @@ def test_pairs_are_trained_from_the_outside_in_and_each_alone(net: str, reconstr
         if name == "on_fit_start":
             before.update(state_of(state.ae))
         if name == "on_epoch_end":
-            seen.append((state.pair, state.epoch))
-            touched[state.pair] = changed(before, state_of(state.ae))
+            seen.append((state.layer_pair, state.epoch))
+            touched[state.layer_pair] = changed(before, state_of(state.ae))
 
     ae = train(spec, Calls(look))
     assert seen == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -298,7 +298,7 @@ def test_each_pair_stops_early_by_itself() -> None:
     kept: dict[tuple[int, int], dict[str, Tensor]] = {}
     ae = train(
         spec_of(**DEEP, reconstruction=losses, stages=[greedy(5, early_stop={"patience": 2})]),
-        on("on_epoch_end", lambda state: kept.update({(state.pair, state.epoch): state_of(state.ae)})),
+        on("on_epoch_end", lambda state: kept.update({(state.layer_pair, state.epoch): state_of(state.ae)})),
     )
     assert list(kept) == [(pair, epoch) for pair in (1, 2) for epoch in (1, 2, 3, 4)]
     assert ae.training_record["epochs"] == [2, 2]
@@ -310,7 +310,7 @@ def test_a_refit_repeats_the_epochs_of_each_pair() -> None:
     stops = {("choose", 1): 1, ("choose", 2): 3}
 
     def stop(state: aezoo.TrainingState) -> None:
-        state.stop = stops.get((state.history[-1]["round"], state.pair)) == state.epoch
+        state.stop = stops.get((state.history[-1]["round"], state.layer_pair)) == state.epoch
 
     ae = train(spec_of(**DEEP, refit=True, stages=[greedy(4), stage(2)]), on("on_epoch_end", stop))
     assert ae.training_record["epochs"] == [1, 3, 2]
@@ -475,7 +475,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "target": (
         {"target": {"shape": [1, 6, 6], "range": [0, 1]}},
-        "pca reconstructs the input, but the spec has a target of its own",
+        "pca reconstructs the input, but the spec declares another target",
     ),
 }
 
@@ -521,7 +521,7 @@ BEFORE: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     ),
     "freeze, everything": (
         DEEP, {"stages": [stage(freeze=["encoder", "decoder.0", "decoder.1"])]},
-        "recipe.stages.0.freeze", "freezes everything, so that nothing is left to train",
+        "recipe.stages.0.freeze", "freezes all weights, so nothing is left to train",
     ),
     "freeze, tied": (
         DEEP, {"stages": [stage(tie=True, freeze=["decoder.0"])]},
@@ -654,8 +654,8 @@ def until(stage_: int, epoch: int, step: int, value: float) -> tuple[Calls, Pena
     bad: list[bool] = []
 
     def look(state: aezoo.TrainingState) -> None:
-        assert state.batch is not None
-        bad[:] = [True] * (state.stage == stage_ and state.epoch + 1 == epoch and state.batch.step >= step)
+        assert state.context is not None
+        bad[:] = [True] * (state.stage == stage_ and state.epoch + 1 == epoch and state.context.step >= step)
 
     def of(output: aezoo.Output, batch: aezoo.StepContext, ae: aezoo.Autoencoder) -> Tensor:
         return output.x_hat.sum() * (value if bad and ae.training else 0.0)

@@ -16,7 +16,7 @@ import aezoo
 from aezoo.data.inputs import prepare_splits
 from aezoo.evaluation.evaluate import applicable
 from aezoo.training.train import pick_device, preview_inputs
-from aezoo.training.weight_tying import mirrored, tied
+from aezoo.training.weight_tying import mirrored_weights, tied
 from tests.examples import small, small_spec
 
 SHAPE = (1, 6, 6)
@@ -726,7 +726,7 @@ def test_the_state_says_where_training_is() -> None:
     rows: list[int] = []
 
     def look(name: str, state: aezoo.TrainingState) -> None:
-        size = None if state.batch is None else len(state.batch.input)
+        size = None if state.context is None else len(state.context.input)
         where.append((name, state.stage, state.epoch, state.step, size, len(state.history)))
         rows.append(len(state.samples))
         assert state.ae.training, name
@@ -858,12 +858,12 @@ def test_while_tied_each_decoder_weight_is_its_encoders_transposed(layers: dict[
 
     def look(name: str, state: aezoo.TrainingState) -> None:
         with torch.no_grad():
-            apart.extend(differences(mirrored(state.ae)))
+            apart.extend(differences(mirrored_weights(state.ae)))
 
     spec = spec_of(**layers, stages=[stage(tie=True)])
     ae = train(spec, Calls(look))
     assert set(apart) == {0.0}
-    for (trained, _), (before, _) in zip(mirrored(ae), mirrored(aezoo.build(spec)), strict=True):
+    for (trained, _), (before, _) in zip(mirrored_weights(ae), mirrored_weights(aezoo.build(spec)), strict=True):
         assert not torch.equal(trained.weight, before.weight)
 
 
@@ -901,7 +901,7 @@ def test_biases_stay_free_while_tied() -> None:
 def test_a_stage_after_the_tied_one_moves_the_weights_apart() -> None:
     ae = train(spec_of(stages=[stage(tie=True), stage()]))
     with torch.no_grad():
-        assert min(differences(mirrored(ae))) > 0
+        assert min(differences(mirrored_weights(ae))) > 0
 
 
 def test_an_early_stop_of_a_tied_stage_goes_back_with_both_sides() -> None:
@@ -911,9 +911,9 @@ def test_an_early_stop_of_a_tied_stage_goes_back_with_both_sides() -> None:
             reconstruction=on_validation(DataTerm, 1.0, 2.0, 3.0),
             stages=[stage(3, tie=True, early_stop={"patience": 2})],
         ),
-        on("on_epoch_end", lambda state: kept.append(mirrored(state.ae)[0][0].weight.detach().clone())),
+        on("on_epoch_end", lambda state: kept.append(mirrored_weights(state.ae)[0][0].weight.detach().clone())),
     )
-    ((encoder, decoder),) = mirrored(ae)
+    ((encoder, decoder),) = mirrored_weights(ae)
     assert torch.equal(encoder.weight, kept[0])
     assert torch.equal(decoder.weight, kept[0].t())
 
@@ -973,7 +973,7 @@ def test_an_interrupted_tie_leaves_a_whole_network(layers: dict[str, list[Any]],
         interrupt(ae, forwards)
     assert set(ae.state_dict()) == names
     with torch.no_grad():
-        assert set(differences(mirrored(ae))) == {0.0}
+        assert set(differences(mirrored_weights(ae))) == {0.0}
     ae(IMAGES).x_hat.sum().backward()
     assert all(parameter.grad is not None for parameter in ae.parameters())
 
@@ -1005,7 +1005,7 @@ def test_a_device_that_is_not_to_be_had_is_refused_in_one_short_line(device: str
     with pytest.raises(aezoo.TrainingError) as caught:
         aezoo.train(spec_of(), IMAGES, device=device, progress=False)
     text = str(caught.value)
-    assert text.startswith(f"device {device} is not to be had: ")
+    assert text.startswith(f"device {device} is not available: ")
     assert "\n" not in text
     assert len(text) < 300
 
@@ -1047,7 +1047,7 @@ def test_a_batch_of_one_row_that_batch_norm_cannot_train_on_is_explained() -> No
 def test_a_preview_is_of_the_first_validation_rows_scaled() -> None:
     spec = spec_of(dataset=Tiny())
     rows = Tiny().load("validation").inputs
-    assert torch.equal(preview_inputs(spec, 5), rows[:5].float() / 255)
+    assert torch.equal(preview_inputs(spec, n=5), rows[:5].float() / 255)
     assert len(preview_inputs(spec)) == 12
 
 
@@ -1154,7 +1154,7 @@ def test_autocast_runs_layers_in_bfloat16_and_keeps_weights_and_losses() -> None
 
     class Look(aezoo.Callback):
         def before_step(self, state: aezoo.TrainingState) -> None:
-            assert state.batch is not None
+            assert state.context is not None
             linear = state.ae.encoder[1].linear  # type: ignore[union-attr]
 
             def after(module: Any, inputs: Any, out: torch.Tensor) -> None:

@@ -43,7 +43,7 @@ class _GeometricMedian(aezoo.Callback):
         if state.step > 0:
             return
         spec: Any = state.ae.spec
-        rows = state.samples.rows(slice(0, self.samples), spec)
+        rows = state.samples.batch(slice(0, self.samples), spec)
         for module in state.ae.encoder.modules():
             if isinstance(module, PreBias):
                 with torch.no_grad():

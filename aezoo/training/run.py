@@ -1,0 +1,301 @@
+"""One call of `train`: its rounds, what they select, what is measured, and the training record."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from aezoo.data.inputs import Splits
+from aezoo.data.samples import Samples
+from aezoo.errors import TrainingError, TrainingInterrupted
+from aezoo.evaluation.evaluate import Metric, applicable, evaluate
+from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
+from aezoo.model.build import build
+from aezoo.progress import EpochBar
+from aezoo.specs.recipe import RecipeSpec
+from aezoo.specs.schema import spec_sha256
+from aezoo.specs.variant import VariantSpec
+from aezoo.training.callbacks import Callback
+from aezoo.training.diagnostics import many_dead_latents, warn_dead_latents
+from aezoo.training.distributed import ProcessGroup
+from aezoo.training.loop import Round, Selected
+from aezoo.training.resume import ResumeFile
+
+
+@dataclass
+class TrainingRun:
+    """One call of `train`.
+
+    Attributes:
+        spec: the variant.
+        splits: the data.
+        callbacks: the recipe's, then the caller's.
+        device: of the weights.
+        progress: whether to show a progress bar.
+        on_meta: the network on the meta device.
+        start: the autoencoder whose weights training starts from; None for random weights.
+        started: time of the start.
+        clock: the same by the performance counter; earlier by what an interrupted training took.
+        data_hashes: split -> sha256.
+        group: the processes that train together.
+        ae: the autoencoder in training.
+        samples: the training data of the round in progress.
+        selected: what the first round selects.
+        history: records of the finished rounds, and those of the round in progress.
+        validation_metrics: measured after the first round.
+    """
+
+    spec: VariantSpec
+    splits: Splits
+    callbacks: Sequence[Callback]
+    device: torch.device
+    progress: bool
+    on_meta: Autoencoder
+    start: Autoencoder | None
+    started: datetime
+    clock: float
+    data_hashes: dict[str, str]
+    group: ProcessGroup = field(default_factory=ProcessGroup)
+    ae: Autoencoder = field(init=False)
+    samples: Samples = field(init=False)
+    selected: Selected = field(default_factory=Selected)
+    history: list[list[dict[str, Any]]] = field(default_factory=list[list[dict[str, Any]]])
+    validation_metrics: dict[str, Metric] = field(default_factory=dict[str, Metric])
+    seconds: float = 0.0
+    resume_file: ResumeFile | None = None
+    resumed: dict[str, Any] | None = None
+
+    @property
+    def recipe(self) -> RecipeSpec:
+        """The variant's recipe."""
+        return self.spec.recipe
+
+    def build(self) -> Autoencoder:
+        """Builds the network with its initial weights."""
+        ae = build(self.spec, seed=self.recipe.seed, device=self.device, max_parameters=sys.maxsize)
+        if self.start is not None:
+            ae.load_state_dict(weights_of(self.start))
+        # As the data were scaled: by the training split alone.
+        ae.scaler, ae.columns = self.splits.train.scaler, self.splits.train.columns
+        return ae.to(self.device)
+
+    # -- rounds -----------------------------------------------------------------------------------
+
+    def rounds(self) -> Iterator[Round]:
+        """Yields the round that selects on the validation split, then a refit on all data if declared."""
+        splits, resumed = self.splits, self.resumed
+        if resumed is not None and resumed["round"] == "refit":
+            self.selected = Selected(**resumed["selected"])
+            self.history = [self.selected.history]
+            self.validation_metrics = json.loads(resumed["validation_metrics"])
+        else:
+            yield self._round("training", splits.train, splits.validation)
+        if self.recipe.refit:
+            seed_global(self.recipe.seed + self.group.rank, self.device)
+            self.ae = self.build()
+            yield self._round("refit on all", splits.train.concat(splits.validation), None, self.selected)
+
+    def _round(
+        self, title: str, samples: Samples, validation: Samples | None, replay: Selected | None = None
+    ) -> Round:
+        self.samples = samples
+        round_ = Round(
+            ae=self.ae,
+            recipe=self.recipe,
+            samples=samples.to(self.device),
+            validation=None if validation is None else validation.to(self.device),
+            callbacks=self.callbacks,
+            device=self.device,
+            group=self.group,
+            bar=EpochBar(self.progress and self.group.is_main, title),
+            replay=replay,
+            checkpoint=None if self.resume_file is None else self._write_resume_file,
+        )
+        if self.resumed is not None and self.resumed["round"] == round_.name:
+            round_.resume_state = self.resumed["run"]
+        if replay is None:
+            self.selected = round_.selected
+        self.history = [*self.history, round_.selected.history]
+        return round_
+
+    def finish(self, round_: Round) -> None:
+        """Brings the weights to the precision they are stored in; measures what was selected on validation."""
+        self._round_weights()
+        self._finish_network(self.samples)
+        if round_.replay is not None:
+            return
+        splits = self.splits
+        found = evaluate(self.ae, splits.validation, dataset=splits.name, split="validation")
+        self.validation_metrics = found
+        if many_dead_latents(found["dead_latents"]["value"], self.ae.num_latents):
+            # A small validation split may leave latents out that the training split uses.
+            on_train = evaluate(self.ae, splits.train, dataset=splits.name, split="train")
+            warn_dead_latents(on_train["dead_latents"]["value"], self.ae.num_latents)
+
+    @torch.no_grad()
+    def _round_weights(self) -> None:
+        if self.recipe.weights_dtype == "float32":
+            return
+        for name, parameter in self.ae.named_parameters():
+            half = parameter.half()
+            if not half.isfinite().all():
+                largest = float(parameter.abs().max())
+                raise TrainingError(
+                    f"{name} has {largest:g}, more than float16 holds; declare recipe.weights_dtype: float32"
+                )
+            parameter.copy_(half)
+
+    def _finish_network(self, samples: Samples) -> None:
+        """Sets what belongs to the network apart from its weights."""
+        self.ae.target_mean = samples.target_mean(self.spec)
+        self.ae.to(self.device)
+        self.ae.eval()
+
+    # -- resuming ---------------------------------------------------------------------------------
+
+    def open_resume_file(self, path: str | os.PathLike[str] | None) -> None:
+        """Reads the state of an interrupted training, in rank 0 for all.
+
+        Raises:
+            TrainingError: the file is damaged, or belongs to another training.
+        """
+        if path is not None:
+            self.resume_file = ResumeFile(Path(path), self._identity())
+        read = self.resume_file is not None and self.group.is_main
+        self.resumed = self.group.broadcast(cast(ResumeFile, self.resume_file).read() if read else None)
+        self.clock -= 0.0 if self.resumed is None else self.resumed["seconds"]
+
+    def _identity(self) -> dict[str, str]:
+        """What must be the same for a resumed training to give the same weights."""
+        hashes = {f"the {name} data": digest for name, digest in self.data_hashes.items()}
+        return {
+            "the spec": spec_sha256(self.spec.resolved()), **hashes,
+            "torch": str(torch.__version__), "the device": self.device.type,
+            "the starting point": str(None if self.start is None else self.start.source.sha256),
+            "the list of callbacks": ", ".join(type(callback).__name__ for callback in self.callbacks),
+            "the number of processes": str(self.group.world_size),
+        }  # fmt: skip
+
+    def _write_resume_file(self, round_: Round, state: dict[str, Any]) -> None:
+        if self.resume_file is None or not self.group.is_main:
+            return
+        what: dict[str, Any] = {
+            "round": round_.name,
+            "seconds": time.perf_counter() - self.clock,
+            "run": state,
+        }
+        if round_.replay is not None:
+            what["selected"] = asdict(self.selected)
+            what["validation_metrics"] = json.dumps(self.validation_metrics)
+        self.resume_file.write(what)
+
+    def remove_resume_file(self) -> None:
+        """Deletes the file after the training has ended."""
+        if self.resume_file is not None and self.group.is_main:
+            self.resume_file.remove()
+
+    # -- measuring and recording ------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Measures the test split, once, and completes metrics and record."""
+        self.seconds = time.perf_counter() - self.clock
+        splits, ae = self.splits, self.ae
+        metrics: dict[str, Metric] = {}
+        if splits.has_test:
+            metrics |= evaluate(ae, splits.test, dataset=splits.name, split="test")
+        for name, metric in self.validation_metrics.items():
+            # After a refit the weights have seen the validation split; the number is the first round's.
+            if self.recipe.refit:
+                metric["source"] = "protocol"
+            metrics[f"{name}.validation"] = metric
+        metrics["train_seconds"] = Metric(
+            value=round(self.seconds, 1), reason=None, source="recorded", dataset=splits.name, split="train",
+            n=len(splits.train),
+            definition="wall time of the whole training, choosing and refitting together",
+        )  # fmt: skip
+        self._complete(metrics)
+
+    @contextmanager
+    def attach_to_errors(self) -> Generator[None]:
+        """Context manager that attaches the autoencoder so far to errors, and makes Ctrl-C one of them."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            interrupted = TrainingInterrupted("interrupted")
+            interrupted.ae = self._unfinished("the training was interrupted")
+            raise interrupted from error
+        except TrainingError as error:
+            error.ae = self._unfinished(str(error))
+            raise
+
+    def _unfinished(self, reason: str) -> Autoencoder:
+        """Completes an autoencoder whose training did not finish; nothing of it was measured."""
+        self.seconds = time.perf_counter() - self.clock
+        self._finish_network(self.splits.train)
+        metrics = {
+            str(metric.kind_name): Metric(
+                value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
+                definition=metric.definition,
+            )
+            for metric in applicable(self.ae)
+        }  # fmt: skip
+        self.selected = Selected()
+        self._complete(metrics)
+        self.ae.training_record["unfinished"] = reason
+        return self.ae
+
+    def _complete(self, metrics: dict[str, Metric]) -> None:
+        self.ae.metrics = cast(dict[str, dict[str, Any]], metrics)
+        self.ae.history = [record for records in self.history for record in records]
+        self.ae.training_record = self._record()
+        self.ae.source = Source("trained")
+
+    def _record(self) -> dict[str, Any]:
+        """What `training.json` holds: circumstances, none of which the weights' hash covers."""
+        recipe, splits = self.recipe, self.splits
+        data = {
+            split: {"n": len(getattr(splits, split)), "sha256": digest}
+            for split, digest in self.data_hashes.items()
+        }
+        record: dict[str, Any] = {
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 1),
+            "device": str(self.device),
+            "processes": self.group.world_size,
+            "threads": recipe.threads,
+            "seed": recipe.seed,
+            "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
+            | {"python": platform.python_version()},
+            "platform": f"{platform.system()} {platform.machine()}",
+            "data": {"name": splits.name, **data, "held_out": splits.held_out},
+            "epochs": self.selected.epochs,
+            "refit": recipe.refit,
+            "history": self.ae.history,
+        }
+        if self.start is not None:
+            record["init_from"] = {"name": recipe.init_from, "sha256": self.start.source.sha256}
+        return record
+
+
+def weights_of(ae: Autoencoder) -> dict[str, Tensor]:
+    """Returns the tensors of an autoencoder that are trained, by name."""
+    return {key: value for key, value in ae.state_dict().items() if key not in DATA_STATISTICS}
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seeds PyTorch's global generators of the CPU and of one CUDA device."""
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every accelerator
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
