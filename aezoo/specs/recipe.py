@@ -14,7 +14,7 @@ class RecipeSpec(Spec):
     """Training configuration."""
 
     dataset: DatasetSpec | None = None
-    """Training data; None if they are passed to `train`."""
+    """Training data. Not needed if they are passed to `train`."""
     reconstruction: LossSpec
     """The data term of the objective."""
     penalties: tuple[LossSpec, ...] = ()
@@ -22,9 +22,11 @@ class RecipeSpec(Spec):
     noises: tuple[NoiseSpec, ...] = ()
     """Corruptions applied in order to the input, not to the target; drawn again for every batch."""
     callbacks: tuple[CallbackSpec, ...] = ()
+    """Code that runs during training."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     """Rows per step, over all processes."""
     stages: NonEmpty[StageSpec]
+    """Stages of the training, in order."""
     refit: bool = False
     """Whether to train again on the training and validation data together, for the selected epochs."""
     seed: NonNegativeInt = 0
@@ -39,7 +41,8 @@ class RecipeSpec(Spec):
     """Whether batch normalization uses the statistics of the whole batch in distributed training, instead of
     each process's rows."""
     weights_dtype: Literal["float32", "float16"] = "float32"
-    """Dtype of the saved weights. Metrics are measured with the weights as saved."""
+    """Dtype of the saved weights. Metrics are measured with the weights as saved; a loaded network computes in
+    float32 by default."""
 
     @field_validator("reconstruction")
     @classmethod

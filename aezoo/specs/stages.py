@@ -115,10 +115,13 @@ class DescentStage(StageSpec):
     """Fields that the stages of gradient descent share."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Passes over the training data; the maximum, with `early_stop`."""
     optimizer: OptimizerSpec = AdamSpec()
+    """Algorithm of gradient descent."""
     schedule: ScheduleSpec = ConstantSpec()
+    """Learning rate over the course of the stage."""
     early_stop: EarlyStopSpec | None = None
-    """None to train for all epochs and keep the last weights."""
+    """When to end the stage early. By default it trains for all epochs and keeps the last weights."""
     tie: bool = False
     """Whether each decoder weight is the transpose of the mirrored encoder weight during this stage."""
 

@@ -34,5 +34,6 @@ class TensorSpec(Spec):
     """Shape and value range of one sample."""
 
     shape: Shape
+    """Sizes without the batch axis, 1 to 4 of them; images are (channels, height, width)."""
     range: Interval | None = None
-    """Smallest and largest value, to which bytes (0 to 255) are scaled; None if unbounded."""
+    """Smallest and largest value, to which bytes (0 to 255) are scaled; unbounded by default."""

@@ -19,10 +19,13 @@ class AutoencoderSpec(Spec):
     """An architecture."""
 
     input: TensorSpec
+    """Shape and range of the input."""
     target: TensorSpec | None = None
-    """Output of the decoder; None if it equals the input."""
+    """Shape and range of the output; those of the input by default."""
     encoder: Layers
+    """Layers from the input to the latents."""
     decoder: Layers
+    """Layers from the latents to the output."""
 
     @property
     def output(self) -> TensorSpec:
@@ -47,6 +50,7 @@ class VariantSpec(AutoencoderSpec):
     references: tuple[Annotated[str, Field(min_length=1, max_length=300)], ...] = ()
     """Sources, such as `arXiv:1312.5663`."""
     recipe: RecipeSpec
+    """Training configuration."""
 
     @field_validator("name")
     @classmethod

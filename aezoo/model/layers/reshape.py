@@ -29,6 +29,7 @@ class UnflattenSpec(LayerSpec):
 
     kind: Literal["unflatten"] = "unflatten"
     shape: Shape
+    """Shape of the output without the batch axis."""
 
     def output_bounds(self, given: Bounds) -> Bounds:
         """Bounds of its output."""
