@@ -384,7 +384,7 @@ def check_plugin(
     else:
         for report in reports:
             out.print(escape(str(report)))
-    if not all(report.kept for report in reports):
+    if not all(report.passed for report in reports):
         raise typer.Exit(1)
 
 

@@ -74,12 +74,14 @@ class LayerError(AezooError, ValueError):
     Attributes:
         field: name of the field, `kind` for the layer as a whole.
         message: what does not fit.
+        about_input: whether the message ends with the input; if not, its source is not added.
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, about_input: bool = True) -> None:
         self.field = field
         self.message = message
-        super().__init__(field, message)
+        self.about_input = about_input
+        super().__init__(field, message, about_input)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"

@@ -304,60 +304,63 @@ def metrics_page() -> str:
 
 # -- plugins ------------------------------------------------------------------------------------------
 
-FAMILIES = {
-    "layer": "LayerSpec", "loss": "LossSpec", "noise": "NoiseSpec", "dataset": "DatasetSpec",
-    "callback": "CallbackSpec", "metric": "MetricSpec",
-}  # fmt: skip
-
 
 def plugins_page() -> str:
     """docs/plugins.md."""
-    import aezoo
     from aezoo.plugins import hookspecs
-    from aezoo.plugins.hookspecs import HOOKS, PLUGIN_API
-    from aezoo.testing import EXAMINATIONS
+    from aezoo.plugins.registry import registry
+    from aezoo.testing import ALL_CHECKS
 
     parts = [
         "# Plugins: the contract",
-        "Written by `python docs/generate.py` from the docstrings of `aezoo/hookspecs.py`, of the families "
-        "and of `aezoo/testing/`; a test holds it current. [The tutorial](tutorial-plugin.md) begins with "
-        "twelve lines.",
-        f"This aezoo has contract {PLUGIN_API}. A plugin says with `AEZOO_PLUGIN_API` which one it "
-        f"was "
-        "written for; one for a newer contract is refused, with the version that it needs. Nothing is "
-        "injected into a class that its spec does not declare.",
+        "Written by `python docs/generate.py` from docstrings in `aezoo/plugins/hookspecs.py`, "
+        "`aezoo/specs/` and `aezoo/testing/`; a test checks that it is current. [The "
+        "tutorial](tutorial-plugin.md) starts with a dozen lines of code.",
+        f"This version of aezoo has contract {hookspecs.PLUGIN_API}. A plugin states in "
+        "`AEZOO_PLUGIN_API` the contract that it was written for. A plugin for a newer contract is "
+        "rejected, with the version that it needs.",
         inspect.cleandoc(hookspecs.__doc__ or ""),
-        "A plugin that fails is named once, with its distribution, its version and the reason, and left out "
-        "as a whole; everything else goes on working. `AEZOO_PLUGINS` (a comma list; empty for none) "
-        "narrows what is loaded, and `aezoo --no-plugins COMMAND` leaves all out. Trained variants are "
-        "data: an entry point of group `aezoo.variants` names a package whose `zoo` folder is read without "
-        "importing it.",
+        "A plugin that fails to load is left out as a whole, with one warning that names its "
+        "distribution, its version and the reason; everything else keeps working. `AEZOO_PLUGINS`, a "
+        "comma-separated list of names, selects the plugins to load (empty for none), and `aezoo "
+        "--no-plugins COMMAND` loads none. Trained variants are data: an entry point of group "
+        "`aezoo.variants` names a package whose `zoo` folder is read without importing the package.",
     ]
-    for family, hook in HOOKS.items():
-        cls: Any = getattr(aezoo, FAMILIES[family])
+    for family, hook in hookspecs.HOOKS.items():
+        mro: Any = registry.get(family, registry.names(family)[0]).__mro__
+        base = next(cls for cls in reversed(mro) if getattr(cls, "family", None) == family)
         parts += [
             f"## `{hook}`",
             inspect.cleandoc(getattr(hookspecs, hook).__doc__),
-            f"```text\n{inspect.cleandoc(cls.__doc__)}\n```",
+            f"```text\n{inspect.cleandoc(base.__doc__)}\n```",
         ]
     parts += [
         "# Plugins: the checks",
-        "`aezoo.testing` has `check_layer(spec, in_shape)`, `check_loss(spec)`, `check_noise(spec)`, "
-        "`check_dataset(spec)`, `check_callback(spec)`, `check_variant(name)` and "
-        "`check_plugin(distribution)`. `aezoo check-plugin NAME` and `pytest --aezoo-plugin NAME` run the "
-        "last one, which tries every kind out by the `examples` of its class (a layer's on `example_shape`, "
-        "a loss's behind `example_encoder`). A class that cannot keep something says so in `exempt`, check "
-        "-> reason, and the report prints it; one whose backward pass is not meant to be the derivative "
-        "sets `surrogate_gradient = True`.",
+        "`aezoo.testing` provides `check_layer(spec, in_shape)`, `check_loss(spec)`, "
+        "`check_noise(spec)`, `check_dataset(spec)`, `check_callback(spec)`, `check_variant(name)` "
+        "and `check_plugin(distribution)`. `aezoo check-plugin NAME` and `pytest --aezoo-plugin NAME` "
+        "run the last one.",
+        "A plugin is checked by the `examples` of its classes, each a dict of fields. A class whose "
+        "fields all have defaults needs none. Layers are built on an input of shape `example_shape`. "
+        "Losses are computed on a network whose encoder has the layers of `example_encoder` or, by "
+        "default, on the first supported one of a plain, a variational and a sparse network.",
+        "A class that cannot pass a check says so in `exempt`, for example `exempt = "
+        '{"gradient-reaches": "the loss mine.gate trains the bias"}`; the report shows the '
+        "reason. A layer whose backward pass is deliberately not the derivative sets "
+        "`surrogate_gradient = True`.",
     ]
     seen: set[str] = set()
-    for what, checks in EXAMINATIONS.items():
-        parts.append(f"## Checks of {what}")
-        for name, expected in checks.items():
-            # Some are of several families; a heading is a place to point to, once.
-            head = f"### {name}" if name not in seen else f"**{name}**"
-            seen.add(name)
-            parts.append(f"{head}\n\nExpects {expected}.")
+    for title, checks in ALL_CHECKS.items():
+        parts.append(f"## Checks of {title}")
+        for check in checks:
+            why, failure, fix = check.guide()
+            # Several families share some names. The first is a heading, for links.
+            parts += [
+                f"**{check.name}**" if check.name in seen else f"### {check.name}",
+                f"Expects {check.expects}.",
+                f"- Why: {why}\n- A failure looks like: {failure}\n- To fix it: {fix}",
+            ]
+            seen.add(check.name)
     return "\n\n".join(parts) + "\n"
 
 

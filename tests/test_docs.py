@@ -19,7 +19,7 @@ from aezoo import cli, errors
 from aezoo.plugins.hookspecs import HOOKS
 from aezoo.plugins.registry import registry
 from aezoo.specs.yaml import Document
-from aezoo.testing import EXAMINATIONS
+from aezoo.testing import ALL_CHECKS
 from tests.hub_server import HubServer
 from tests.markdown import Session, blocks
 
@@ -242,9 +242,9 @@ def test_every_hook_is_documented_and_has_built_in_kinds() -> None:
 
 def test_every_contract_check_has_a_heading() -> None:
     text = (DOCS / "plugins.md").read_text("utf-8")
-    for checks in EXAMINATIONS.values():
-        for name in checks:
-            assert f"### {name}\n" in text
+    for checks in ALL_CHECKS.values():
+        for check in checks:
+            assert f"### {check.name}\n" in text
 
 
 def test_every_kind_is_documented() -> None:

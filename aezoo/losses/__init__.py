@@ -1,4 +1,4 @@
-"""The built-in losses: data terms and penalties."""
+"""Losses: reconstruction terms and penalties."""
 
 from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl

@@ -132,7 +132,7 @@ def layer_count(layers: tuple[LayerSpec, ...]) -> int:
 class LossSpec(RegisteredSpec):
     """A term of the training objective.
 
-    The spec is a function `loss(output, batch, ae) -> scalar` that returns the unweighted term; the trainer
+    The spec is a function `loss(output, context, ae) -> scalar` that returns the unweighted term; the trainer
     applies `weight` and its warm-up. Terms are averaged over the rows of the batch. A loss with parameters
     overrides `build` and returns a module with the same signature.
 
@@ -151,7 +151,7 @@ class LossSpec(RegisteredSpec):
     warmup_epochs: NonNegativeFloat = 0.0
     """Epochs over which the weight grows linearly from 0 to its full value."""
 
-    def __call__(self, output: "Output", batch: "StepContext", ae: "Autoencoder") -> "Tensor":
+    def __call__(self, output: "Output", context: "StepContext", ae: "Autoencoder") -> "Tensor":
         """Returns the unweighted term, a scalar."""
         raise TypeError(f"{type(self).__qualname__} defines neither __call__ nor build")
 

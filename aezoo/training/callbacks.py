@@ -19,30 +19,31 @@ from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
 from aezoo.specs.recipe import RecipeSpec
+from aezoo.training.optim import Stateful
 from aezoo.training.weight_tying import untied_copy
 from aezoo.zoo.save import save
 
 RESAMPLE_FROM = 8192
-"""Training samples from which replacements of dead latents are drawn."""
+"""Number of training samples from which dead latents are re-initialized."""
 
 
 @dataclass
 class TrainingState:
-    """The state of a stage in progress, as callbacks see and may change it.
+    """The state of a stage in progress, which callbacks may read and change.
 
     Attributes:
         ae: the whole autoencoder, in training mode.
-        recipe: is being followed.
+        recipe: the recipe.
         samples: the training data, unscaled.
-        optimizer: of this stage.
-        stage: index of the stage in the recipe.
+        optimizer: the optimizer of this stage.
+        stage: number of the stage in the recipe, from 0.
         layer_pair: number of the pair in a greedy stage, from 1; 0 in other stages.
-        epoch: epochs of this stage that are finished.
-        step: steps of the whole round that are finished.
-        context: what the losses of the step in progress are given; None between epochs.
-        history: a record of each finished epoch.
+        epoch: finished epochs of this stage.
+        step: finished optimizer steps of this round.
+        context: the batch of the step in progress, as losses get it; None between epochs.
+        history: a record of each finished epoch of this round.
         stop: set it to True to end the stage after this epoch.
-        is_main: whether this process writes files, where several train together.
+        is_main: whether this process is the one that writes files.
     """
 
     ae: Autoencoder
@@ -60,7 +61,7 @@ class TrainingState:
 
 
 class Callback:
-    """Hooks around training; override those you need."""
+    """Base class of callbacks: hooks around training that do nothing unless they are overridden."""
 
     def on_fit_start(self, state: TrainingState) -> None:
         """Called before the first step of each stage."""
@@ -72,18 +73,18 @@ class Callback:
         """Called after each step of the optimizer and the layers' `after_step`."""
 
     def on_epoch_end(self, state: TrainingState) -> None:
-        """Called after each epoch; its record is the last of `state.history`."""
+        """Called after each epoch, once it is validated; its record is `state.history[-1]`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed training needs to continue as if it had not been interrupted."""
+        """Returns the callback's own state, as tensors and plain values, for the `resume` file."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
 
 
-class _Lines(Callback):
-    """Base of callbacks that write JSON Lines. A resumed training truncates the file and continues it."""
+class _JsonLinesLogger(Callback):
+    """Base class of callbacks that write JSON Lines. A resumed training continues the file."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -110,7 +111,7 @@ class _Lines(Callback):
                 file.truncate(state["bytes"])
 
 
-class _History(_Lines):
+class _History(_JsonLinesLogger):
     @override
     def on_epoch_end(self, state: TrainingState) -> None:
         if state.is_main:
@@ -129,12 +130,12 @@ class HistorySpec(CallbackSpec):
         return _History(self.path)
 
 
-class _LearningRate(_Lines):
+class _LearningRate(_JsonLinesLogger):
     @override
     def after_step(self, state: TrainingState) -> None:
-        rate = state.optimizer.param_groups[0]["lr"]
+        lr = state.optimizer.param_groups[0]["lr"]
         if state.is_main:
-            self.write({"stage": state.stage, "pair": state.layer_pair, "step": state.step, "lr": rate})
+            self.write({"stage": state.stage, "pair": state.layer_pair, "step": state.step, "lr": lr})
 
 
 class LearningRateSpec(CallbackSpec):
@@ -149,7 +150,9 @@ class LearningRateSpec(CallbackSpec):
         return _LearningRate(self.path)
 
 
-class _Checkpoint(Callback):
+class _Checkpoint(Stateful, Callback):
+    STATE = ("epochs",)
+
     def __init__(self, folder: str, every: int) -> None:
         self.folder = Path(folder)
         self.every = every
@@ -158,25 +161,16 @@ class _Checkpoint(Callback):
     @override
     def on_epoch_end(self, state: TrainingState) -> None:
         self.epochs += 1
-        if self.epochs % self.every or not state.is_main:
-            return
-        save(untied_copy(state.ae), self.folder / f"epoch-{self.epochs:06}", overwrite=True)
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
-
-    @override
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs = state["epochs"]
+        if self.epochs % self.every == 0 and state.is_main:
+            save(untied_copy(state.ae), self.folder / f"epoch-{self.epochs:06}", overwrite=True)
 
 
 class CheckpointSpec(CallbackSpec):
-    """Saves the autoencoder every few epochs, as a folder that `aezoo.load` reads; not measured."""
+    """Saves the autoencoder every few epochs, as a folder without metrics that `aezoo.load` reads."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     folder: str
-    """Parent of the folders, which are called `epoch-NNNNNN` by epochs since the start of training."""
+    """Parent of the folders `epoch-NNNNNN`; epochs are counted from the start of training."""
     every: Count = 1
     """Epochs between two checkpoints."""
 
@@ -185,7 +179,9 @@ class CheckpointSpec(CallbackSpec):
         return _Checkpoint(self.folder, self.every)
 
 
-class _ResampleDead(Callback):
+class _ResampleDead(Stateful, Callback):
+    STATE = ("epochs", "fired")
+
     def __init__(self, every: int, until: int) -> None:
         self.every, self.until = every, until
         self.epochs = 0
@@ -194,12 +190,11 @@ class _ResampleDead(Callback):
     @override
     def on_fit_start(self, state: TrainingState) -> None:
         if state.layer_pair:
-            raise TrainingError(
-                "resample_dead applies to the whole network, not to the pairs of a greedy stage"
-            )
+            text = "resample_dead applies to the whole network, not to the pairs of a greedy stage"
+            raise TrainingError(text)
         _linear_layers_around_latents(state.ae)
         if state.step == 0:
-            # A refit repeats the first round.
+            # A refit repeats the first round, so it counts from the start.
             self.epochs, self.fired = 0, None
 
     @override
@@ -207,7 +202,8 @@ class _ResampleDead(Callback):
         assert state.context is not None
         with torch.no_grad(), eval_mode(state.ae):
             fired = (state.ae.encode(state.context.input).flatten(1) != 0).any(0)
-        self.fired = fired if self.fired is None else self.fired | fired
+        # After a resume, the state is on the CPU.
+        self.fired = fired if self.fired is None else self.fired.to(fired.device) | fired
 
     @override
     def on_epoch_end(self, state: TrainingState) -> None:
@@ -221,14 +217,6 @@ class _ResampleDead(Callback):
             with eval_mode(state.ae):
                 resample(state, dead, generator)
 
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "fired": self.fired}
-
-    @override
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs, self.fired = state["epochs"], state["fired"]
-
 
 class ResampleDeadSpec(CallbackSpec):
     """Dead-latent resampling: latents that never fired are re-initialized from badly reconstructed samples.
@@ -239,9 +227,9 @@ class ResampleDeadSpec(CallbackSpec):
 
     kind: Literal["resample_dead"] = "resample_dead"
     every: Count = 10
-    """Epochs between two resamplings; a latent is dead if it did not fire in this time."""
+    """Epochs between two resamplings; a latent that was zero throughout them is dead."""
     until: Count = 1_000_000
-    """Last epoch, since the start of training, after which latents are resampled."""
+    """Last epoch after which latents are resampled, counted from the start of training."""
 
     @override
     def build(self) -> Callback:
@@ -250,11 +238,10 @@ class ResampleDeadSpec(CallbackSpec):
 
 class _TensorBoard(Callback):
     def __init__(self, folder: str) -> None:
-        # PyTorch's writer needs TensorBoard's own package.
+        # PyTorch's writer needs the tensorboard package.
         optional("tensorboard", "tensorboard", "tensorboard")
-        self.writer: Any = optional("torch.utils.tensorboard", "tensorboard", "tensorboard").SummaryWriter(
-            folder
-        )
+        module = optional("torch.utils.tensorboard", "tensorboard", "tensorboard")
+        self.writer: Any = module.SummaryWriter(folder)
 
     @override
     def on_epoch_end(self, state: TrainingState) -> None:
@@ -282,25 +269,19 @@ class TensorBoardSpec(CallbackSpec):
 
 @torch.no_grad()
 def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
-    """Re-initializes dead latents, each from a badly reconstructed sample, drawn in proportion to its squared loss.
-
-    Args:
-        state: its network has linear layers on both sides of the latents.
-        dead: indices of latents.
-        generator: on the CPU.
+    """Re-initializes `dead` latents from samples that are drawn in proportion to their squared loss.
 
     Raises:
-        TrainingError: the network has no such layers.
+        TrainingError: there are no linear layers on both sides of the latents.
     """
     ae = state.ae
     encoder, decoder = _linear_layers_around_latents(ae)
-    rows = state.samples.rows(slice(0, RESAMPLE_FROM), ae.spec)
-    x = rows.input.to(encoder.weight)
-    loss = (ae(x).x_hat - rows.target.to(encoder.weight)).flatten(1).square().sum(1)
+    batch = state.samples.rows(slice(0, RESAMPLE_FROM), ae.spec)
+    x = batch.input.to(encoder.weight)
+    loss = (ae(x).x_hat - batch.target.to(encoder.weight)).flatten(1).square().sum(1)
     chances = loss.cpu().double().square().clamp(min=1e-30)
     picks = torch.multinomial(chances, len(dead), replacement=len(dead) > len(chances), generator=generator)
-    inputs = _inputs_of(ae, encoder, x[picks.to(x.device)])
-    directions = F.normalize(inputs, dim=1)
+    directions = F.normalize(_inputs_of(ae, encoder, x[picks.to(x.device)]), dim=1)
     lengths = encoder.weight.square().sum(1).sqrt()
     alive = torch.ones_like(lengths, dtype=torch.bool)
     alive[dead] = False
@@ -308,12 +289,13 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     encoder.weight[dead] = 0.2 * scale * directions
     if "bias" in dict(encoder.named_parameters()):
         encoder.bias[dead] = 0.0
-    targets = rows.target[picks.to(rows.target.device)].flatten(1).to(decoder.weight)
+    targets = batch.target[picks.to(batch.target.device)].flatten(1).to(decoder.weight)
     # A tied decoder has no weights of its own.
     if targets.shape[1] == decoder.weight.shape[0] and "weight" not in vars(decoder):
         decoder.weight[:, dead] = F.normalize(targets, dim=1).T
-    places = [(encoder.weight, (dead,)), (decoder.weight, (slice(None), dead)), (encoder.bias, (dead,))]
-    for parameter, index in places:
+    # The optimizer's moments belong to the weights that were replaced.
+    entries = [(encoder.weight, (dead,)), (decoder.weight, (slice(None), dead)), (encoder.bias, (dead,))]
+    for parameter, index in entries:
         for value in state.optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 value[index] = 0.0
@@ -321,17 +303,15 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
 
 def _linear_layers_around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
     before = [m for m in ae.encoder.modules() if isinstance(m, nn.Linear)]
-    behind = [m for m in ae.decoder.modules() if isinstance(m, nn.Linear)]
-    sizes = [m[0] for m in ([b.out_features for b in before[-1:]], [b.in_features for b in behind[:1]]) if m]
-    if sizes != [ae.num_latents, ae.num_latents]:
-        raise TrainingError(
-            "resample_dead needs linear layers on both sides of the latents, one row and one column for each"
-        )
-    return before[-1], behind[0]
+    after = [m for m in ae.decoder.modules() if isinstance(m, nn.Linear)]
+    if before and after and before[-1].out_features == ae.num_latents == after[0].in_features:
+        return before[-1], after[0]
+    text = "resample_dead needs linear layers on both sides of the latents, one row and one column for each"
+    raise TrainingError(text)
 
 
 def _inputs_of(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:
-    """Inputs of a layer of the encoder, for inputs of the network."""
+    """Returns what a layer of the encoder is given for inputs `x` of the network."""
     seen: list[Tensor] = []
     handle = linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:

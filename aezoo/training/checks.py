@@ -1,4 +1,4 @@
-"""Pre-flight checks of a recipe against the model, on the meta device."""
+"""Checks of a recipe against the network, on the meta device, before anything is trained."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.stages import FitStage, GreedyStage, PcaStage
-from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import Document
 from aezoo.training.diagnostics import lint_spec
@@ -21,16 +20,16 @@ from aezoo.training.weight_tying import mirrored_weights
 def validate(path: str | os.PathLike[str]) -> VariantSpec:
     """Reads a `spec.yaml` and checks on the meta device that it can be built and trained.
 
-    Warns with a `DiagnosticWarning` about what is valid but likely to give poor results.
+    Issues a `DiagnosticWarning` for what is valid but likely to give poor results.
 
     Args:
-        path: of the YAML file.
+        path: path of the YAML file.
 
     Returns:
         The spec.
 
     Raises:
-        SpecError: every mistake with file, line and path.
+        SpecError: the spec is invalid; lists every mistake with file, line and path.
     """
     document = Document.read(path)
     spec = document.as_spec(VariantSpec)
@@ -39,23 +38,19 @@ def validate(path: str | os.PathLike[str]) -> VariantSpec:
         check_recipe(ae, spec)
     except SpecError as error:
         raise error.locate(document.source, document.lines) from error
-    for advice in lint_spec(spec, ae.shapes):
-        advice.give()
+    for diagnostic in lint_spec(spec, ae.shapes):
+        diagnostic.warn()
     return spec
 
 
 def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
-    """Checks that a recipe can train a network.
-
-    Args:
-        ae: the spec's network, on the meta device.
-        spec: the variant.
+    """Checks that a recipe can train the network `ae` that was built from the same spec.
 
     Raises:
-        SpecError: every mismatch, by path.
+        SpecError: it cannot; lists every mistake by path.
     """
     recipe = spec.recipe
-    problems = [*_noises(recipe, spec.input), *_losses(recipe, ae)]
+    problems = list(_check_noises_and_losses(recipe, ae))
     if ae.num_parameters == 0:
         problems.append(Problem("recipe.stages", "there are no weights to train"))
     for index, stage in enumerate(recipe.stages):
@@ -73,13 +68,10 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
         raise SpecError(problems)
 
 
-def _noises(recipe: RecipeSpec, given: TensorSpec) -> Iterator[Problem]:
+def _check_noises_and_losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:
     for index, noise in enumerate(recipe.noises):
-        if text := noise.incompatibility(given):
+        if text := noise.incompatibility(ae.spec.input):
             yield Problem(f"recipe.noises.{index}", text)
-
-
-def _losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:
     if text := recipe.reconstruction.incompatibility(ae):
         yield Problem("recipe.reconstruction", text)
     for index, penalty in enumerate(recipe.penalties):
@@ -91,7 +83,7 @@ def _check_greedy(ae: Autoencoder, recipe: RecipeSpec, stage: GreedyStage, where
     for number, pair in enumerate(layer_pairs(ae, stage.reconstruct == "own_input", where), 1):
         if stage.tie:
             mirrored_weights(pair.ae, f"{where}.tie")
-        for problem in (*_noises(recipe, pair.ae.spec.input), *_losses(recipe, pair.ae)):
+        for problem in _check_noises_and_losses(recipe, pair.ae):
             raise SpecError([Problem(where, f"pair {number}: {problem.path}: {problem.message}")])
 
 
@@ -104,6 +96,5 @@ def _check_fit(ae: Autoencoder, stage: FitStage, where: str) -> None:
         if any(module in pair for pair in pairs for module in layer.modules()):
             text = f"{stage.freeze[index]} is tied in this stage, so it cannot be frozen"
             raise SpecError([Problem(f"{where}.freeze", text)])
-    left = set(ae.parameters()) - {p for module in frozen for p in module.parameters()}
-    if not left:
+    if not set(ae.parameters()) - {p for module in frozen for p in module.parameters()}:
         raise SpecError([Problem(f"{where}.freeze", "freezes all weights, so nothing is left to train")])

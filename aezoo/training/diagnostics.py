@@ -1,6 +1,6 @@
-"""Diagnostics: warnings about what is valid but likely to give poor results, before and during training.
+"""Warnings about what is valid but likely to give poor results, before and during training.
 
-Each is a `DiagnosticWarning` whose text begins with a code that does not change between versions.
+Each is a `DiagnosticWarning`, whose text begins with a code that does not change between versions.
 """
 
 import math
@@ -17,37 +17,26 @@ from aezoo.specs.components import ActivationSpec, LayerSpec, output_bounds
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 
 MAX_DEAD_SHARE = 0.2
-"""Share of dead latents above which a warning is issued."""
+"""Largest share of dead latents without a warning."""
 FIRST_EPOCHS = 3
-"""Epochs within which the data term should fall."""
+"""Epochs after which the data term should be lower than after the first."""
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A warning about a spec.
-
-    Attributes:
-        code: such as `identity-risk`.
-        path: dotted path in the spec.
-        message: one line.
-    """
+    """A warning about a spec: a code such as `identity-risk`, a dotted path in the spec, and one line."""
 
     code: str
     path: str
     message: str
 
-    def give(self) -> None:
+    def warn(self) -> None:
         """Issues the warning."""
         warn_diagnostic(self.code, f"{self.path}: {self.message}")
 
 
 def lint_spec(spec: AutoencoderSpec, shapes: Mapping[str, LayerShape]) -> list[Diagnostic]:
-    """Returns diagnostics of a spec that can be built.
-
-    Args:
-        spec: an architecture, or a variant with its recipe.
-        shapes: of every layer, as `Autoencoder.shapes`.
-    """
+    """Returns the diagnostics of a spec, given the shapes of every layer (`Autoencoder.shapes`)."""
     return [*_identity_risk(spec, shapes), *_output_range(spec)]
 
 
@@ -103,12 +92,7 @@ def _output_range(spec: AutoencoderSpec) -> Iterator[Diagnostic]:
 
 
 def warn_dead_latents(dead: float | None, latents: int) -> None:
-    """Warns if many latents are dead.
-
-    Args:
-        dead: number of dead latents; None if it was not measured.
-        latents: number of latents.
-    """
+    """Warns if `dead` of `latents` are too many; None means that dead latents were not counted."""
     if many_dead_latents(dead, latents):
         warn_diagnostic(
             "dead-latents",
@@ -118,38 +102,24 @@ def warn_dead_latents(dead: float | None, latents: int) -> None:
 
 
 def many_dead_latents(dead: float | None, latents: int) -> bool:
-    """Whether more latents are dead than `MAX_DEAD_SHARE` of all."""
+    """Returns whether the share of dead latents is above `MAX_DEAD_SHARE`."""
     return dead is not None and dead > MAX_DEAD_SHARE * latents
 
 
 def warn_loss_rising(history: list[dict[str, Any]], term: str) -> None:
-    """Warns if the data term is higher after the first epochs of a stage than after its first one.
-
-    Args:
-        history: a record of each epoch of the round so far.
-        term: name of the data term.
-    """
+    """Warns if the data term, called `term`, rose over the first epochs of the stage in progress."""
     last = history[-1]
     if last["epoch"] != FIRST_EPOCHS:
         return
     losses = [record["train"][term] for record in history[-FIRST_EPOCHS:]]
     if losses[-1] > losses[0]:
-        words = " -> ".join(f"{loss:.3g}" for loss in losses)
-        warn_diagnostic(
-            "loss-rising",
-            f"stage {last['stage']}: {term} rose over the first {FIRST_EPOCHS} epochs ({words}); lower the "
-            "learning rate",
-        )
+        values = " -> ".join(f"{loss:.3g}" for loss in losses)
+        text = f"stage {last['stage']}: {term} rose over the first {FIRST_EPOCHS} epochs ({values})"
+        warn_diagnostic("loss-rising", f"{text}; lower the learning rate")
 
 
 def warn_identical_targets(inputs: Tensor, targets: Tensor | None, noises: bool) -> None:
-    """Warns if targets were given that equal the inputs.
-
-    Args:
-        inputs: (n, *shape).
-        targets: (n, *shape); None if the input is its own target.
-        noises: whether the recipe corrupts the input.
-    """
+    """Warns if targets were given that equal the inputs, and the recipe has no `noises`."""
     if noises or targets is None or targets.shape != inputs.shape or targets.dtype != inputs.dtype:
         return
     if torch.equal(inputs, targets):

@@ -1,8 +1,8 @@
 """Data-parallel training: several processes train one network on shards of every batch.
 
 Every process draws the same batches and the same noise, runs the network on its shard, and gathers the
-outputs of all, so that the objective is computed on the whole batch wherever rows depend on one another.
-Started by `torchrun` or `accelerate launch`, which set the environment variables that are read here.
+outputs of all ranks. The objective is then computed on the whole batch, because its terms may depend on
+several rows at once. `torchrun` and `accelerate launch` set the environment variables that are read here.
 """
 
 import os
@@ -20,17 +20,12 @@ from aezoo.errors import TrainingError
 from aezoo.model.autoencoder import Autoencoder, Output
 
 TIMEOUT = 300
-"""Seconds that a process waits for the others, unless `AEZOO_TIMEOUT` is set."""
+"""Seconds that a rank waits for the others, unless `AEZOO_TIMEOUT` is set."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Rank and world size of this process, and the collective operations of a training.
-
-    Attributes:
-        rank: number of this process, from 0.
-        world_size: number of processes.
-    """
+    """Rank (from 0) and world size of this process, and the collective operations of a training."""
 
     rank: int = 0
     world_size: int = 1
@@ -41,21 +36,19 @@ class ProcessGroup:
         return self.rank == 0
 
     def bounds(self, rows: int) -> tuple[int, int]:
-        """First and last + 1 row of a batch that this rank runs."""
+        """Returns the first row, and the last row + 1, of this rank's shard of a batch."""
         share = -(-rows // self.world_size)
         return min(self.rank * share, rows), min((self.rank + 1) * share, rows)
 
     def shard(self, x: Tensor) -> Tensor:
-        """This rank's shard (a dummy row if it is empty)."""
+        """Returns this rank's shard of a batch; the first row if the shard is empty."""
         low, high = self.bounds(len(x))
         return x[low:high] if high > low else x[:1]
 
     def forward(self, ae: Autoencoder, modules: Iterable[nn.Module] = ()) -> Callable[[Tensor], Output]:
         """Returns a function that runs the network on a whole batch, each rank on its shard.
 
-        Args:
-            ae: the same in every process.
-            modules: layers whose rows depend on one another; they are given the whole batch.
+        `modules` are layers whose rows depend on one another; they are given the whole batch.
         """
         if self.world_size == 1:
             return ae
@@ -63,10 +56,8 @@ class ProcessGroup:
         def run(x: Tensor) -> Output:
             with self._gather_inputs_of(modules, len(x)):
                 out = ae(self.shard(x))
-            aux = {name: self._all_gather_rows(value, len(x), False) for name, value in out.aux.items()}
-            x_hat, latents = (
-                self._all_gather_rows(value, len(x), False) for value in (out.x_hat, out.latents)
-            )
+            aux = {name: self._all_gather_rows(value, len(x)) for name, value in out.aux.items()}
+            x_hat, latents = (self._all_gather_rows(value, len(x)) for value in (out.x_hat, out.latents))
             return Output(x_hat, latents, aux)
 
         return run
@@ -74,7 +65,7 @@ class ProcessGroup:
     @contextmanager
     def _gather_inputs_of(self, modules: Iterable[nn.Module], rows: int) -> Generator[None]:
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (self._all_gather_rows(inputs[0], rows, True), *inputs[1:])
+            return (self._all_gather_rows(inputs[0], rows, inside=True), *inputs[1:])
 
         def after(_: nn.Module, __: object, out: Tensor) -> Tensor:
             return self.shard(out)
@@ -85,7 +76,7 @@ class ProcessGroup:
                 handles.callback(module.register_forward_hook(after).remove)
             yield
 
-    def _all_gather_rows(self, local: Tensor, rows: int, inside: bool) -> Tensor:
+    def _all_gather_rows(self, local: Tensor, rows: int, inside: bool = False) -> Tensor:
         return cast(Tensor, cast(Any, _AllGatherRows).apply(local, self, rows, inside))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -94,7 +85,7 @@ class ProcessGroup:
             return
         found = [p for p in parameters if p.grad is not None]
         grads = [cast(Tensor, p.grad) for p in found]
-        # One message for all of them.
+        # One message for all gradients.
         flat = torch.cat([grad.flatten() for grad in grads])
         dist.all_reduce(flat)
         flat.div_(self.world_size)
@@ -130,9 +121,9 @@ class ProcessGroup:
 class _AllGatherRows(torch.autograd.Function):
     """Gathers the rows of all ranks, differentiably.
 
-    Outside the network every rank computes the whole objective, so the gradient of its own rows is complete;
-    it is scaled by the world size, because gradients of weights are averaged. Inside the network a rank's
-    rows reach the outputs of all, whose gradients are summed.
+    Every rank computes the whole objective, so the gradient of its rows of the network's output is complete.
+    It is scaled by the world size, because gradients of weights are averaged. Inside the network, a rank's
+    rows reach the outputs of all ranks, whose gradients are summed.
     """
 
     @staticmethod
@@ -166,31 +157,28 @@ def init_distributed(device: torch.device) -> Generator[ProcessGroup]:
     """Context manager that joins the process group in which this process was started, if any.
 
     Raises:
-        TrainingError: another rank failed, or did not answer in time.
+        TrainingError: another rank failed or timed out.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 and not dist.is_initialized():
         yield ProcessGroup()
         return
-    own = not dist.is_initialized()
+    created = not dist.is_initialized()
     try:
-        if own:
+        if created:
             timeout = timedelta(seconds=int(os.environ.get("AEZOO_TIMEOUT", TIMEOUT)))
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     except (dist.DistError, RuntimeError) as error:
-        if isinstance(error, TrainingError) or not _is_communication_error(error):
+        words = ("gloo", "NCCL", "Connection", "connection", "timed out", "Timed out", "Timeout", "peer")
+        communication = isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+        if isinstance(error, TrainingError) or not communication:
             raise
         reason = str(error).strip().splitlines()[0]
         raise TrainingError(f"another rank failed or timed out: {reason}") from error
     finally:
-        if own and dist.is_initialized():
+        if created and dist.is_initialized():
             dist.destroy_process_group()
-
-
-def _is_communication_error(error: Exception) -> bool:
-    words = ("gloo", "NCCL", "Connection", "connection", "timed out", "Timed out", "Timeout", "peer")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def env_rank() -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aezoo.errors import Problem, SpecError
 from aezoo.model.autoencoder import Autoencoder
-from aezoo.model.sequential import LayerSequence, LayerShape
+from aezoo.model.sequential import LayerSequence
 from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import AutoencoderSpec
 from aezoo.training.weight_tying import Weighted
@@ -19,8 +19,8 @@ class LayerPair:
     """An encoder layer and the decoder layer that mirrors it, as an autoencoder.
 
     Attributes:
-        ae: is trained; shares its layers with the whole autoencoder.
-        preprocess: maps an input of the whole autoencoder to the pair's input; None where both are the same.
+        ae: the autoencoder to train; shares its layers with the whole autoencoder.
+        preprocess: maps an input of the whole autoencoder to an input of `ae`; None if they are the same.
         frozen: modules of `ae` that are not trained.
     """
 
@@ -33,25 +33,24 @@ def layer_pairs(ae: Autoencoder, own_input: bool, path: str) -> list[LayerPair]:
     """Splits an autoencoder into layer pairs, outermost first.
 
     Args:
-        ae: has a decoder that mirrors its encoder, layer by layer.
+        ae: an autoencoder whose decoder mirrors its encoder, layer by layer.
         own_input: whether each pair reconstructs its own input, or the network's input through the pairs
             outside it.
-        path: of the stage, for errors.
+        path: path of the stage in the spec, for errors.
 
     Raises:
-        SpecError: no decoder layer reconstructs the input of an encoder layer.
+        SpecError: the decoder does not mirror the encoder.
     """
-    starts = _weighted_layers(ae.encoder)
-    if len(starts) != len(_weighted_layers(ae.decoder)) or not starts:
-        counts = f"{len(starts)} in the encoder, {len(_weighted_layers(ae.decoder))} in the decoder"
+    starts, decoder_starts = _weighted_layers(ae.encoder), _weighted_layers(ae.decoder)
+    if len(starts) != len(decoder_starts) or not starts:
+        counts = f"{len(starts)} in the encoder, {len(decoder_starts)} in the decoder"
         text = f"greedy needs as many weighted layers on each side, found {counts}"
         raise SpecError([Problem(path, text)])
-    # Encoder layers bounds[n - 1] to bounds[n] and decoder layers mirror[n] to mirror[n - 1] are pair n.
+    # Pair n is encoder layers bounds[n - 1] to bounds[n] and decoder layers mirror[n] to mirror[n - 1].
     bounds = [0, *starts[1:], len(ae.encoder)]
     mirror = [len(ae.decoder)]
     for number, end in enumerate(bounds[1:], start=1):
-        latent = ae.shapes[f"encoder.{end - 1}"].output
-        mirror.append(_decoder_start(ae, latent, number, path))
+        mirror.append(_decoder_start(ae, ae.shapes[f"encoder.{end - 1}"].output, number, path))
     found: list[LayerPair] = []
     for number in range(1, len(bounds)):
         begin = bounds[number - 1] if own_input else 0
@@ -77,24 +76,22 @@ def _without_gradient(layers: LayerSequence) -> Callable[[Tensor], Tensor]:
 
 
 def _weighted_layers(layers: LayerSequence) -> list[int]:
-    """Indices of the layers that have weights."""
+    """Returns the indices of the layers that have weights."""
     return [i for i, layer in enumerate(layers) if any(isinstance(m, Weighted) for m in layer.modules())]
 
 
 def _decoder_start(ae: Autoencoder, latent: tuple[int, ...], number: int, path: str) -> int:
-    """Index of the decoder layer that takes latents of this shape with `number` weighted layers to come."""
-    weighted = set(_weighted_layers(ae.decoder))
+    """Returns the index of the decoder layer from which `number` weighted layers decode a `latent` shape."""
+    weighted = _weighted_layers(ae.decoder)
     for index in reversed(range(len(ae.decoder))):
-        if ae.shapes[f"decoder.{index}"].input != latent:
-            continue
-        if len([i for i in weighted if i >= index]) == number:
+        if ae.shapes[f"decoder.{index}"].input == latent and sum(i >= index for i in weighted) == number:
             return index
     text = f"greedy needs a decoder that mirrors the encoder; none of its last {number} layers takes {latent}"
     raise SpecError([Problem(path, text)])
 
 
 def _sub_autoencoder(ae: Autoencoder, encoder: tuple[int, int], decoder: tuple[int, int]) -> Autoencoder:
-    """An autoencoder of some encoder and decoder layers (first, last + 1), which it shares."""
+    """Returns an autoencoder of some encoder and decoder layers (first, last + 1), which it shares."""
     (begin, end), (first, last) = encoder, decoder
     resolved = ae.spec.resolved()
     in_shape, out_shape = ae.shapes[f"encoder.{begin}"].input, ae.shapes[f"decoder.{last - 1}"].output
@@ -107,8 +104,6 @@ def _sub_autoencoder(ae: Autoencoder, encoder: tuple[int, int], decoder: tuple[i
     )
     sides = LayerSequence(list(ae.encoder)[begin:end]), LayerSequence(list(ae.decoder)[first:last])
     sides[0].out_shape, sides[1].out_shape = ae.shapes[f"encoder.{end - 1}"].output, out_shape
-    shapes: dict[str, LayerShape] = {}
-    for side, start, stop in (("encoder", begin, end), ("decoder", first, last)):
-        for index in range(start, stop):
-            shapes[f"{side}.{index - start}"] = ae.shapes[f"{side}.{index}"]
+    shapes = {f"encoder.{i - begin}": ae.shapes[f"encoder.{i}"] for i in range(begin, end)}
+    shapes |= {f"decoder.{i - first}": ae.shapes[f"decoder.{i}"] for i in range(first, last)}
     return Autoencoder(*sides, spec, shapes)

@@ -29,11 +29,11 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass
 class Selected:
-    """What a round selected, for a refit to repeat; by unit.
+    """What a round selected, for a refit to repeat.
 
     Attributes:
-        lrs: the learning rate at the start of each epoch that was trained.
-        epochs: how many epochs are kept.
+        lrs: by unit, the learning rate of each epoch (before warm-up and cosine).
+        epochs: by unit, the number of epochs kept.
         history: a record of every epoch of the round.
     """
 
@@ -48,19 +48,14 @@ class Round:
 
     Attributes:
         ae: the whole autoencoder, trained in place.
-        recipe: is followed.
         samples: training data, on the device.
-        validation: what epochs are selected by, on the device; None in a refit.
-        callbacks: called around steps and epochs.
-        device: of the autoencoder.
-        group: the processes that share every batch.
-        bar: shows the record of every epoch.
-        replay: what an earlier round selected; a refit repeats it.
-        checkpoint: called after every epoch with this round and what `StageRunner.load_state_dict` takes;
-            None to keep nothing.
-        resume_state: what `checkpoint` was last given in an interrupted training.
-        selected: what this round selects.
-        step: optimizer steps that were taken in this round.
+        validation: data by which epochs are selected, on the device; None in a refit.
+        replay: what the first round selected, which a refit repeats; None in the first round.
+        checkpoint: called after every epoch with this round and `StageRunner.state_dict()`; None to keep
+            nothing.
+        resume_state: the last state that `checkpoint` was given in an interrupted training.
+        step: optimizer steps taken in this round.
+        generator: draws the order of samples and the noises.
     """
 
     ae: Autoencoder
@@ -76,6 +71,8 @@ class Round:
     resume_state: dict[str, Any] | None = None
     selected: Selected = field(default_factory=Selected)
     step: int = 0
+    generator: torch.Generator = field(init=False)
+    objective: Objective = field(init=False)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.recipe.seed)
@@ -83,33 +80,36 @@ class Round:
 
     @property
     def name(self) -> str:
-        """`choose` or `refit`, as in a history."""
+        """Name in the history: `choose` (the first round) or `refit`."""
         return "choose" if self.replay is None else "refit"
 
     def units(self) -> Iterator[TrainUnit]:
-        """Yields what is trained, in order, from the unit at which a training is resumed."""
+        """Yields the units to train in order, starting from the one at which a training is resumed."""
         resumed = None if self.resume_state is None else self.resume_state["unit"]
         return train_units(self.ae, self.recipe, self.samples, resumed)
 
 
 class StageRunner:
-    """Trains one unit of a stage. Owns everything that changes meanwhile, and its `state_dict`.
+    """Trains one unit of a stage, and owns all state that changes meanwhile.
 
     Args:
-        round_: has the data, the recipe, and what all units share.
-        unit: what is trained.
+        round_: the round in progress, which has the data and the recipe.
+        unit: the unit to train.
     """
 
+    epochs: int
     optimizer: torch.optim.Optimizer
     schedule: LRSchedule
     early_stopping: EarlyStopping
     state: TrainingState
+    forward: Callable[[Tensor], Output]
+    invariants: list[Callable[[], None]]
 
     def __init__(self, round_: Round, unit: TrainUnit) -> None:
         self.round = round_
         self.unit = unit
         self.recipe, self.group = round_.recipe, round_.group
-        # A loss that counts latents counts those of the pair.
+        # A pair has latents of its own, and losses that count dead latents must not mix them up.
         self.objective = Objective(self.recipe).to(round_.device) if unit.layer_pair else round_.objective
         self.trained: list[nn.Module] = [round_.ae, self.objective]
         self.lrs: list[float] = []
@@ -118,13 +118,13 @@ class StageRunner:
     def fit(self) -> None:
         """Trains the unit until its last epoch, or until early stopping or a callback ends it."""
         with self.unit.constrained():
-            epochs = self._start()
-            while not self.ended and self.state.epoch < epochs:
+            self._start()
+            while not self.ended and self.state.epoch < self.epochs:
                 start = time.perf_counter()
-                with self._undo_if_not_finite():
+                with self._restore_if_not_finite():
                     train = self.train_epoch()
                     validation = self.validate()
-                self._end_epoch(epochs, train, validation, time.perf_counter() - start)
+                self._end_epoch(train, validation, time.perf_counter() - start)
             self.round.step = self.state.step
             self.round.selected.lrs.append(self.lrs)
             self.round.selected.epochs.append(self.early_stopping.restore_best() or len(self.lrs))
@@ -133,31 +133,31 @@ class StageRunner:
         """Trains one epoch and returns the mean of the objective and of each term over all rows."""
         self._set_mode(training=True)
         if self.round.replay is not None:
+            # A refit has no validation loss, by which a plateau schedule reduces the rate.
             self.schedule.lr = self.round.replay.lrs[self.unit.index][self.state.epoch]
         self.lrs.append(self.schedule.lr)
         sums = TermSums()
-        forward = self._forward()
         for batch, epoch in self._shuffled_batches():
-            sums.add(self.step(self._context(batch, self.round.generator, epoch), forward), len(batch.input))
+            sums.add(self.step(self._context(batch, self.round.generator, epoch)), len(batch.input))
         self.state.context = None
         self.state.epoch += 1
         sums.raise_if_not_finite(self.unit, self.state.epoch)
         self.group.sync_buffers(self.round.ae)
         return self.group.broadcast(sums.means())
 
-    def step(self, context: StepContext, forward: Callable[[Tensor], Output]) -> dict[str, Tensor]:
+    def step(self, context: StepContext) -> dict[str, Tensor]:
         """Takes one optimizer step and returns the objective and its terms, detached."""
         self.state.context = context
         for callback in self.round.callbacks:
             callback.before_step(self.state)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.next()
-        loss, terms = self._objective(context, forward)
+        loss, terms = self._loss(context)
         self.optimizer.zero_grad()
         loss.backward()
         self.group.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
-        for restore_invariant in self.after_step:
+        for restore_invariant in self.invariants:
             restore_invariant()
         self.state.step += 1
         for callback in self.round.callbacks:
@@ -166,20 +166,19 @@ class StageRunner:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float] | None:
-        """Returns the means over the validation split; None in a refit, where there is none."""
+        """Returns the mean of the objective and of each term over the validation split; None in a refit."""
         samples = self.round.validation
         if samples is None:
-            if not all(bool(parameter.isfinite().all()) for parameter in self.round.ae.parameters()):
-                # Without validation nothing else shows that the epoch's last step broke the weights.
+            # Without a validation loss, nothing else shows that the epoch's last step broke the weights.
+            if not self._is_finite():
                 raise _not_finite(["weights"], self.unit, self.state.epoch, "its last step")
             return None
         self._set_mode(training=False)
         generator = torch.Generator().manual_seed(EVAL_SEED)
         sums = TermSums()
-        forward = self._forward()
         for batch in samples.batches(self.round.ae.spec, BATCH):
             context = self._context(batch, generator, float(self.state.epoch))
-            loss, terms = self.objective(self.unit.ae, context, forward)
+            loss, terms = self.objective(self.unit.ae, context, self.forward)
             sums.add({"loss": loss, **terms}, len(batch.input))
         self._set_mode(training=True)
         means = self.group.broadcast(sums.means())
@@ -189,12 +188,11 @@ class StageRunner:
 
     # -- around epochs ----------------------------------------------------------------------------
 
-    def _start(self) -> int:
-        """Builds the optimizer and its companions; returns how many epochs to train."""
-        round_, stage = self.round, self.unit.spec
-        parameters = [
-            p for p in (*self.unit.ae.parameters(), *self.objective.parameters()) if p.requires_grad
-        ]
+    def _start(self) -> None:
+        """Creates the optimizer and the other parts that need the unit's weights frozen and tied."""
+        round_, stage, ae = self.round, self.unit.spec, self.unit.ae
+        self.epochs = stage.epochs if round_.replay is None else round_.replay.epochs[self.unit.index]
+        parameters = [p for p in (*ae.parameters(), *self.objective.parameters()) if p.requires_grad]
         self.optimizer = build_optimizer(stage, parameters)
         self.schedule = LRSchedule(stage, math.ceil(len(round_.samples) / self.recipe.batch_size))
         self.early_stopping = EarlyStopping(self.trained, stage)
@@ -202,10 +200,14 @@ class StageRunner:
             round_.ae, self.recipe, round_.samples, self.optimizer, self.unit.stage, self.unit.layer_pair,
             step=round_.step, history=round_.selected.history, is_main=self.group.is_main,
         )  # fmt: skip
+        # Layers whose rows depend on one another need the whole batch when several processes share it.
+        norms = BATCH_NORMS if self.recipe.global_batch_norm else ()
+        spanning = [module for module in ae.modules() if isinstance(module, (Lifetime, *norms))]
+        self.forward = self.group.forward(ae, spanning)
         frozen = {module for layer in self.unit.frozen for module in layer.modules()}
-        self.after_step = [
+        self.invariants = [
             cast(Callable[[], None], module.after_step)
-            for module in self.unit.ae.modules()
+            for module in ae.modules()
             if callable(getattr(module, "after_step", None)) and module not in frozen
         ]
         self._set_mode(training=True)
@@ -214,10 +216,9 @@ class StageRunner:
         if round_.resume_state is not None:
             self.load_state_dict(round_.resume_state)
             round_.resume_state = None
-        return stage.epochs if round_.replay is None else round_.replay.epochs[self.unit.index]
 
     def _end_epoch(
-        self, epochs: int, train: dict[str, float], validation: dict[str, float] | None, seconds: float
+        self, train: dict[str, float], validation: dict[str, float] | None, seconds: float
     ) -> None:
         """Records the epoch, calls callbacks, and decides whether it was the last."""
         round_, state = self.round, self.state
@@ -233,7 +234,7 @@ class StageRunner:
         }
         state.history.append(record)
         warn_loss_rising(state.history, self.objective.data_term)
-        round_.bar.show(record, epochs, len(round_.samples))
+        round_.bar.show(record, self.epochs, len(round_.samples))
         for callback in round_.callbacks:
             callback.on_epoch_end(state)
         if validation is not None:
@@ -244,8 +245,8 @@ class StageRunner:
             round_.checkpoint(round_, self.state_dict())
 
     @contextmanager
-    def _undo_if_not_finite(self) -> Generator[None]:
-        """Context manager that restores the weights of the epoch before if the epoch diverges."""
+    def _restore_if_not_finite(self) -> Generator[None]:
+        """Context manager that restores the state before the epoch if the epoch diverges."""
         state = copy_state(self.trained)
         try:
             yield
@@ -253,29 +254,26 @@ class StageRunner:
             restore_state(self.trained, state)
             raise
         except KeyboardInterrupt:
-            # Half an epoch is worth keeping, unless it has diverged.
-            if not all(bool(parameter.isfinite().all()) for parameter in self.round.ae.parameters()):
+            # Half an epoch is kept unless it has diverged.
+            if not self._is_finite():
                 restore_state(self.trained, state)
             raise
+
+    def _is_finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.round.ae.parameters())
 
     # -- around steps -----------------------------------------------------------------------------
 
     def _set_mode(self, *, training: bool) -> None:
-        # A pair is an autoencoder of its own, whose mode losses may ask for.
+        # A pair is an autoencoder of its own, and losses may read its mode.
         for module in (self.round.ae, self.unit.ae, self.objective):
             module.train(training)
         if self.unit.preprocess is not None or self.unit.frozen:
-            # Frozen layers keep their running statistics, and nothing in them is dropped.
+            # Frozen layers keep their running statistics and apply no dropout.
             self.round.ae.eval()
             self.unit.ae.train(training)
             for module in self.unit.frozen:
                 module.eval()
-
-    def _forward(self) -> Callable[[Tensor], Output]:
-        # Layers whose rows depend on one another see the whole batch when several processes share it.
-        norms = BATCH_NORMS if self.recipe.global_batch_norm else ()
-        modules = [module for module in self.unit.ae.modules() if isinstance(module, (Lifetime, *norms))]
-        return self.group.forward(self.unit.ae, modules)
 
     def _shuffled_batches(self) -> Iterator[tuple[Batch, float]]:
         """Yields the batches of an epoch in random order, each with the fractional epoch at its start."""
@@ -288,7 +286,7 @@ class StageRunner:
     def _context(self, batch: Batch, generator: torch.Generator, epoch: float) -> StepContext:
         batch = batch.to(self.round.device)
         if self.unit.preprocess is not None:
-            # A pair behind others reconstructs its own input.
+            # An inner pair reconstructs its own input.
             x = self.unit.preprocess(batch.input)
             batch = Batch(x, x, batch.labels)
         x = batch.input
@@ -296,11 +294,9 @@ class StageRunner:
             x = noise(x, generator)
         return StepContext(x, batch.target, batch.labels, epoch, self.state.step, generator)
 
-    def _objective(
-        self, context: StepContext, forward: Callable[[Tensor], Output]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         try:
-            return self.objective(self.unit.ae, context, forward)
+            return self.objective(self.unit.ae, context, self.forward)
         except ValueError as error:
             if len(context.input) > 1 or isinstance(error, AezooError):
                 raise
@@ -313,7 +309,7 @@ class StageRunner:
     # -- resuming ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that decides how training continues, in types that PyTorch loads without pickle."""
+        """Returns all state that training depends on, as tensors and plain values."""
         device = self.round.device
         cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
         return {
@@ -343,11 +339,11 @@ class StageRunner:
         self.round.selected.lrs[:] = state["selected"]["lrs"]
         self.round.selected.epochs[:] = state["selected"]["epochs"]
         self.state.history[:] = state["history"]
-        for callback, its_state in zip(self.round.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(its_state)
-        batches, torch_state, *cuda = state["random"][self.group.rank]
-        self.round.generator.set_state(batches)
-        torch.set_rng_state(torch_state)
+        for callback, callback_state in zip(self.round.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(callback_state)
+        generator, default_generator, *cuda = state["random"][self.group.rank]
+        self.round.generator.set_state(generator)
+        torch.set_rng_state(default_generator)
         if cuda:
             torch.cuda.set_rng_state(cuda[0], self.round.device)
         self.ended = state["ended"]
@@ -356,7 +352,7 @@ class StageRunner:
 class TermSums:
     """Sums of the objective and its terms over the batches of a pass.
 
-    Everything stays on the device where it was computed: reading a number at every step would stall a GPU.
+    Sums stay on the device, because reading a value at every step would stall a GPU.
     """
 
     def __init__(self) -> None:
@@ -366,7 +362,7 @@ class TermSums:
         self.first_not_finite: dict[str, Tensor] = {}
 
     def add(self, values: dict[str, Tensor], rows: int) -> None:
-        """Adds the values of one batch, means over its rows."""
+        """Adds the values of one batch, each a mean over its rows."""
         self.rows += rows
         self.batches += 1
         for name, value in values.items():
@@ -379,11 +375,11 @@ class TermSums:
             self.first_not_finite[name] = torch.where(first > 0, first, now)
 
     def means(self) -> dict[str, float]:
-        """Means over all rows, by name."""
+        """Returns the means over all rows, by name."""
         return {name: float(total) / self.rows for name, total in self.sums.items()}
 
     def raise_if_not_finite(self, unit: TrainUnit, epoch: int) -> None:
-        """Raises an error that names the terms that were first NaN or infinite, and the batch."""
+        """Raises an error that names the terms that first became NaN or infinite, and the batch."""
         batch_of = {
             name: int(number)
             for name, number in self.first_not_finite.items()
@@ -395,8 +391,7 @@ class TermSums:
 
 
 def _not_finite(terms: list[str], unit: TrainUnit, epoch: int, where: str) -> TrainingError:
-    words = ", ".join(map(repr, terms))
+    text = f"{unit}, epoch {epoch}, {where}: the term {', '.join(map(repr, terms))} is no longer finite"
     return TrainingError(
-        f"{unit}, epoch {epoch}, {where}: the term {words} is no longer finite; a lower learning rate usually "
-        "helps. The weights are those of the epoch before"
+        f"{text}; a lower learning rate usually helps. The weights are those of the epoch before"
     )

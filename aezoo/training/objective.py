@@ -11,13 +11,13 @@ from aezoo.specs.recipe import RecipeSpec
 
 
 class Objective(nn.Module):
-    """The weighted sum of a recipe's data term and penalties, also for training loops of your own.
+    """The weighted sum of a recipe's data term and penalties, for `train` and for your own training loops.
 
         objective = aezoo.Objective(spec.recipe)
         loss, terms = objective(ae, aezoo.StepContext(x, x, None, epoch, step, generator))
 
-    A loss may have parameters or keep counts, so create one objective and use it for the whole training.
-    As a module it holds the losses' own parameters and buffers.
+    As a module it holds the parameters and buffers of the losses, so create one objective and use it for the
+    whole training.
 
     Args:
         recipe: its `reconstruction`, `penalties` and `autocast` are used.
@@ -32,7 +32,7 @@ class Objective(nn.Module):
 
     @property
     def data_term(self) -> str:
-        """Name of the data term in a history."""
+        """Name of the data term in the history."""
         return _term_name(self.recipe.reconstruction.kind_name, {})
 
     def forward(
@@ -41,13 +41,12 @@ class Objective(nn.Module):
         """Runs the autoencoder on `context.input` and computes every term.
 
         Args:
-            ae: in the mode (train or eval) in which it should run.
+            ae: in training or evaluation mode.
             context: on the autoencoder's device.
-            forward: runs the network on a batch; `ae` itself by default.
+            forward: runs the network on a batch; by default `ae`.
 
         Returns:
-            The weighted sum, to be differentiated, and every term by its kind, unweighted and detached. All
-            are scalars.
+            The weighted sum (), to be differentiated, and each term () by its kind, unweighted and detached.
         """
         output = self._output(forward or ae, context.input)
         if self.recipe.noises and context.target is context.input:
@@ -69,11 +68,11 @@ class Objective(nn.Module):
             return forward(x)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             output = forward(x)
-        # Losses sum many small numbers, for which eight bits of mantissa are too few.
+        # Losses sum many small numbers, for which bfloat16 has too few bits of mantissa.
         aux = {name: t.float() if t.is_floating_point() else t for name, t in output.aux.items()}
         return output._replace(x_hat=output.x_hat.float(), latents=output.latents.float(), aux=aux)
 
 
 def _term_name(kind: str | None, earlier: dict[str, Tensor]) -> str:
-    # "loss" is the name of the sum in a history.
+    # "loss" is the name of the sum in the history.
     return f"{kind}.{len(earlier)}" if kind in (*earlier, "loss") else str(kind)

@@ -1,38 +1,48 @@
-"""Optimizers, learning-rate schedules, early stopping, and copies of weights."""
+"""Optimizers, learning-rate schedules, early stopping, and copies of a module's state."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from aezoo.specs.stages import AdamSpec, AdamWSpec, CosineSpec, DescentStage, PlateauSpec, SgdSpec
 
+OPTIMIZERS: dict[type, Callable[..., torch.optim.Optimizer]] = {
+    AdamSpec: torch.optim.Adam,
+    AdamWSpec: torch.optim.AdamW,
+    SgdSpec: torch.optim.SGD,
+}
+
 
 def build_optimizer(stage: DescentStage, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Builds the optimizer of a stage, with PyTorch's fused implementation if it supports all parameters."""
-    spec = stage.optimizer
     fused = all(p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point() for p in parameters)
-    if isinstance(spec, SgdSpec):
-        return torch.optim.SGD(
-            parameters, lr=spec.lr, momentum=spec.momentum, nesterov=spec.nesterov,
-            weight_decay=spec.weight_decay, fused=fused,
-        )  # fmt: skip
-    assert isinstance(spec, AdamSpec | AdamWSpec)
-    cls = torch.optim.Adam if isinstance(spec, AdamSpec) else torch.optim.AdamW
-    return cls(
-        parameters, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay, fused=fused
-    )
+    options = {name: value for name, value in stage.optimizer if name != "kind"}
+    return OPTIMIZERS[type(stage.optimizer)](parameters, fused=fused, **options)
 
 
-class LRSchedule:
-    """The learning rate of each step.
+class Stateful:
+    """Base class of objects whose state is kept in a few attributes."""
 
-    Args:
-        stage: has the schedule, the optimizer's learning rate and the number of epochs.
-        steps_per_epoch: optimizer steps in an epoch.
-    """
+    STATE: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state, as tensors and plain values."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a state that `state_dict` returned."""
+        for name in self.STATE:
+            setattr(self, name, state[name])
+
+
+class LRSchedule(Stateful):
+    """The learning rate of every optimizer step of a stage."""
+
+    STATE = ("lr", "step", "best", "bad_epochs")
 
     def __init__(self, stage: DescentStage, steps_per_epoch: int) -> None:
         assert isinstance(stage.optimizer, AdamSpec | AdamWSpec | SgdSpec)
@@ -56,7 +66,7 @@ class LRSchedule:
         return self.lr * (self.spec.final + (1 - self.spec.final) * cosine)
 
     def on_epoch_end(self, loss: float) -> None:
-        """Takes the epoch's validation loss, by which a plateau schedule reduces the rate."""
+        """Reduces the rate of a plateau schedule if the validation loss has stopped improving."""
         if not isinstance(self.spec, PlateauSpec):
             return
         margin = self.spec.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
@@ -67,23 +77,14 @@ class LRSchedule:
         if self.bad_epochs > self.spec.patience:
             self.lr, self.bad_epochs = max(self.lr * self.spec.factor, self.spec.min_lr), 0
 
-    def state_dict(self) -> dict[str, float]:
-        """Returns what `load_state_dict` takes."""
-        return {"lr": self.lr, "step": self.step, "best": self.best, "bad_epochs": self.bad_epochs}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
-        self.lr, self.step = state["lr"], state["step"]
-        self.best, self.bad_epochs = state["best"], state["bad_epochs"]
+class EarlyStopping(Stateful):
+    """Keeps a copy of the best epoch's parameters and buffers, and decides when a stage ends.
 
-
-class EarlyStopping:
-    """Keeps the weights of the best epoch and says when a stage should end.
-
-    Args:
-        modules: parameters and buffers that are kept.
-        stage: its `early_stop` is followed; without one every epoch is trained and the last one kept.
+    A stage without `early_stop` trains every epoch and keeps the last one.
     """
+
+    STATE = ("best_loss", "best_epoch", "best_state")
 
     def __init__(self, modules: Sequence[nn.Module], stage: DescentStage) -> None:
         self.spec = stage.early_stop
@@ -93,7 +94,7 @@ class EarlyStopping:
         self.best_state: list[Tensor] = []
 
     def should_stop(self, epoch: int, loss: float) -> bool:
-        """Takes an epoch's validation loss and returns whether the stage should end."""
+        """Records an epoch's validation loss and returns whether the stage should end."""
         if self.spec is None:
             return False
         if loss < self.best_loss - self.spec.min_delta:
@@ -102,19 +103,10 @@ class EarlyStopping:
         return epoch - self.best_epoch >= self.spec.patience
 
     def restore_best(self) -> int:
-        """Restores the best epoch and returns its number; returns 0 if no epoch was kept."""
+        """Restores the best epoch and returns its number, or 0 if no epoch was kept."""
         if self.best_state:
             restore_state(self.modules, self.best_state)
         return self.best_epoch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what `load_state_dict` takes."""
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "best_state": self.best_state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
-        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
-        self.best_state = state["best_state"]
 
 
 def _tensors(modules: Sequence[nn.Module]) -> Iterator[Tensor]:
@@ -126,7 +118,7 @@ def _tensors(modules: Sequence[nn.Module]) -> Iterator[Tensor]:
 def copy_state(modules: Sequence[nn.Module]) -> list[Tensor]:
     """Copies all parameters and buffers, in order.
 
-    By order, not by name: while weights are tied, the decoder has none of its own.
+    Names cannot be used: while weights are tied, the decoder has no weights of its own.
     """
     return [tensor.detach().clone() for tensor in _tensors(modules)]
 
@@ -135,6 +127,6 @@ def copy_state(modules: Sequence[nn.Module]) -> list[Tensor]:
 def restore_state(modules: Sequence[nn.Module], state: list[Tensor]) -> None:
     """Restores what `copy_state` returned."""
     for tensor, value in zip(_tensors(modules), state, strict=True):
-        # A buffer that was created empty takes the size it had.
+        # Some buffers, such as counts of dead latents, are created empty and sized by the first batch.
         tensor.data = value.to(tensor.device).clone() if tensor.shape != value.shape else tensor.data
         tensor.copy_(value)

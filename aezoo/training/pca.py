@@ -10,26 +10,20 @@ from aezoo.errors import Problem, SpecError
 from aezoo.model.autoencoder import Autoencoder
 
 BATCH_SIZE = 4096
-"""Samples read at once."""
+"""Samples that are read at once."""
 
 
 def linear_layers(ae: Autoencoder, path: str) -> tuple[nn.Linear, nn.Linear]:
-    """Returns the two linear layers of a linear autoencoder.
-
-    Args:
-        ae: one linear layer on each side, without an activation.
-        path: of the stage, for errors.
+    """Returns the encoder and decoder layer of a linear autoencoder.
 
     Raises:
-        SpecError: the network is not such an autoencoder.
+        SpecError: the network is not a linear autoencoder; reported at `path`.
     """
     found: list[nn.Linear] = []
     for side, layers in (("an encoder", ae.encoder), ("a decoder", ae.decoder)):
-        steps = [
-            step for layer in layers for step in (layer if isinstance(layer, nn.Sequential) else [layer])
-        ]
-        linear = [step for step in steps if type(step) is nn.Linear]
-        others = [s for s in steps if not isinstance(s, nn.Linear | nn.Flatten | nn.Unflatten)]
+        modules = [m for layer in layers for m in (layer if isinstance(layer, nn.Sequential) else [layer])]
+        linear = [m for m in modules if type(m) is nn.Linear]
+        others = [m for m in modules if not isinstance(m, nn.Linear | nn.Flatten | nn.Unflatten)]
         if len(linear) != 1 or others or "bias" not in dict(linear[0].named_parameters()):
             text = f"pca needs {side} of one linear layer with a bias and without an activation"
             raise SpecError([Problem(path, text)])
@@ -45,18 +39,13 @@ def linear_layers(ae: Autoencoder, path: str) -> tuple[nn.Linear, nn.Linear]:
 
 @torch.no_grad()
 def fit_principal_components(ae: Autoencoder, samples: Samples, path: str) -> None:
-    """Sets the weights of a linear autoencoder to the principal components of its data, largest first.
+    """Sets the weights of a linear autoencoder to the principal components of `samples`, largest first.
 
     Sums are in double precision. The largest weight of each component is positive, so that the same data
     give the same signs.
 
-    Args:
-        ae: changed in place.
-        samples: the training data.
-        path: of the stage, for errors.
-
     Raises:
-        SpecError: the network is not a linear autoencoder.
+        SpecError: the network is not a linear autoencoder; reported at `path`.
     """
     encoder, decoder = linear_layers(ae, path)
     d = encoder.in_features

@@ -1,4 +1,4 @@
-"""The file from which an interrupted training is resumed. It is local, and never part of a variant's folder."""
+"""The local file from which an interrupted training is resumed."""
 
 import io
 import pickle
@@ -20,7 +20,7 @@ class ResumeFile:
 
     Args:
         path: the file; need not exist.
-        identity: what must be the same for the weights to come out the same, by name.
+        identity: what a resumed training must have in common with the interrupted one, by name.
     """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
@@ -28,37 +28,33 @@ class ResumeFile:
         self.identity = {"format": str(FORMAT), **identity}
 
     def read(self) -> dict[str, Any] | None:
-        """Returns the state last written; None if the file does not exist.
+        """Returns the state last written, or None if the file does not exist.
 
         Raises:
             TrainingError: the file is damaged, or belongs to another training.
         """
         if not self.path.exists():
             return None
+        damaged = "cannot be resumed from: it is damaged"
         try:
-            # Tensors and plain values only: a pickle that holds anything else is not opened.
-            # PyTorch itself does not compare the checksums that it writes.
+            # PyTorch writes checksums but does not compare them.
             with zipfile.ZipFile(self.path) as archive:
-                if archive.testzip() is not None:
-                    raise self._refusal("it is damaged")
+                if (name := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(name)
+            # `weights_only` refuses a pickle that holds more than tensors and plain values.
             state = cast(dict[str, Any], torch.load(self.path, map_location="cpu", weights_only=True))
             identity: dict[str, str] = dict(state["identity"])
-        except TrainingError:
-            raise
         except pickle.UnpicklingError as error:
-            raise self._refusal("it is damaged, or holds more than tensors and plain values") from error
+            raise self._error(f"{damaged}, or holds more than tensors and plain values") from error
         except Exception as error:  # PyTorch raises many types for a damaged file
-            raise self._refusal("it is damaged") from error
-        for name, wanted in self.identity.items():
-            if (found := identity.get(name)) != wanted:
-                raise TrainingError(
-                    f"{self.path} belongs to another training: {name} is {found} there, {wanted} here; delete it "
-                    "to start over"
-                )
+            raise self._error(damaged) from error
+        for name, expected in self.identity.items():
+            if (found := identity.get(name)) != expected:
+                raise self._error(f"belongs to another training: {name} is {found} there, {expected} here")
         return state
 
-    def _refusal(self, reason: str) -> TrainingError:
-        return TrainingError(f"{self.path} cannot be resumed from: {reason}; delete it to start over")
+    def _error(self, reason: str) -> TrainingError:
+        return TrainingError(f"{self.path} {reason}; delete it to start over")
 
     def write(self, state: dict[str, Any]) -> None:
         """Replaces the file atomically."""
@@ -68,7 +64,7 @@ class ResumeFile:
         write_atomically(self.path, buffer.getvalue())
 
     def remove(self) -> None:
-        """Deletes the file, and temporary files of a process that was killed while it wrote."""
+        """Deletes the file, and temporary files of a process that was killed while writing it."""
         self.path.unlink(missing_ok=True)
         for left in self.path.parent.glob(f".{self.path.name}-*"):
             left.unlink(missing_ok=True)

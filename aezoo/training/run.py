@@ -1,4 +1,4 @@
-"""One call of `train`: its rounds, what they select, what is measured, and the training record."""
+"""One call of `train`: its rounds, the resume file, the metrics and the training record."""
 
 import json
 import os
@@ -38,22 +38,19 @@ class TrainingRun:
     """One call of `train`.
 
     Attributes:
-        spec: the variant.
-        splits: the data.
-        callbacks: the recipe's, then the caller's.
-        device: of the weights.
-        progress: whether to show a progress bar.
+        callbacks: the recipe's callbacks, then the caller's.
         on_meta: the network on the meta device.
         start: the autoencoder whose weights training starts from; None for random weights.
         started: time of the start.
-        clock: the same by the performance counter; earlier by what an interrupted training took.
-        data_hashes: split -> sha256.
-        group: the processes that train together.
-        ae: the autoencoder in training.
-        samples: the training data of the round in progress.
-        selected: what the first round selects.
-        history: records of the finished rounds, and those of the round in progress.
-        validation_metrics: measured after the first round.
+        clock: time of the start by `time.perf_counter`, less the seconds that an interrupted training took.
+        data_hashes: sha256 of each split.
+        samples: training data of the round in progress.
+        selected: what the first round selected.
+        history: records by round.
+        validation_metrics: metrics of the validation split after the first round.
+        seconds: wall time of the training; 0 until it has ended.
+        resume_file: the file that holds the state after every epoch, if any.
+        resumed: its contents at the start; None if training starts from the beginning.
     """
 
     spec: VariantSpec
@@ -82,18 +79,18 @@ class TrainingRun:
         return self.spec.recipe
 
     def build(self) -> Autoencoder:
-        """Builds the network with its initial weights."""
+        """Builds the network with its initial weights, random or those of `recipe.init_from`."""
         ae = build(self.spec, seed=self.recipe.seed, device=self.device, max_parameters=sys.maxsize)
         if self.start is not None:
             ae.load_state_dict(weights_of(self.start))
-        # As the data were scaled: by the training split alone.
+        # A refit scales its data by the statistics of the training split, too.
         ae.scaler, ae.columns = self.splits.train.scaler, self.splits.train.columns
         return ae.to(self.device)
 
     # -- rounds -----------------------------------------------------------------------------------
 
     def rounds(self) -> Iterator[Round]:
-        """Yields the round that selects on the validation split, then a refit on all data if declared."""
+        """Yields the round that selects on the validation split, then the refit if one is declared."""
         splits, resumed = self.splits, self.resumed
         if resumed is not None and resumed["round"] == "refit":
             self.selected = Selected(**resumed["selected"])
@@ -130,17 +127,16 @@ class TrainingRun:
         return round_
 
     def finish(self, round_: Round) -> None:
-        """Brings the weights to the precision they are stored in; measures what was selected on validation."""
+        """Rounds the weights to the precision in which they are stored; measures the first round."""
         self._round_weights()
         self._finish_network(self.samples)
         if round_.replay is not None:
             return
-        splits = self.splits
-        found = evaluate(self.ae, splits.validation, dataset=splits.name, split="validation")
-        self.validation_metrics = found
-        if many_dead_latents(found["dead_latents"]["value"], self.ae.num_latents):
-            # A small validation split may leave latents out that the training split uses.
-            on_train = evaluate(self.ae, splits.train, dataset=splits.name, split="train")
+        name, splits = self.splits.name, self.splits
+        self.validation_metrics = evaluate(self.ae, splits.validation, dataset=name, split="validation")
+        if many_dead_latents(self.validation_metrics["dead_latents"]["value"], self.ae.num_latents):
+            # Latents that are zero on a small validation split may be in use on the training split.
+            on_train = evaluate(self.ae, splits.train, dataset=name, split="train")
             warn_dead_latents(on_train["dead_latents"]["value"], self.ae.num_latents)
 
     @torch.no_grad()
@@ -157,7 +153,7 @@ class TrainingRun:
             parameter.copy_(half)
 
     def _finish_network(self, samples: Samples) -> None:
-        """Sets what belongs to the network apart from its weights."""
+        """Sets everything that belongs to a trained network except its weights."""
         self.ae.target_mean = samples.target_mean(self.spec)
         self.ae.to(self.device)
         self.ae.eval()
@@ -165,19 +161,19 @@ class TrainingRun:
     # -- resuming ---------------------------------------------------------------------------------
 
     def open_resume_file(self, path: str | os.PathLike[str] | None) -> None:
-        """Reads the state of an interrupted training, in rank 0 for all.
+        """Reads the state of an interrupted training, if the file exists.
 
         Raises:
             TrainingError: the file is damaged, or belongs to another training.
         """
-        if path is not None:
-            self.resume_file = ResumeFile(Path(path), self._identity())
-        read = self.resume_file is not None and self.group.is_main
-        self.resumed = self.group.broadcast(cast(ResumeFile, self.resume_file).read() if read else None)
+        if path is None:
+            return
+        self.resume_file = ResumeFile(Path(path), self._identity())
+        self.resumed = self.group.broadcast(self.resume_file.read() if self.group.is_main else None)
         self.clock -= 0.0 if self.resumed is None else self.resumed["seconds"]
 
     def _identity(self) -> dict[str, str]:
-        """What must be the same for a resumed training to give the same weights."""
+        """Returns what must be the same for a resumed training to give the same weights."""
         hashes = {f"the {name} data": digest for name, digest in self.data_hashes.items()}
         return {
             "the spec": spec_sha256(self.spec.resolved()), **hashes,
@@ -187,35 +183,32 @@ class TrainingRun:
             "the number of processes": str(self.group.world_size),
         }  # fmt: skip
 
-    def _write_resume_file(self, round_: Round, state: dict[str, Any]) -> None:
+    def _write_resume_file(self, round_: Round, runner_state: dict[str, Any]) -> None:
         if self.resume_file is None or not self.group.is_main:
             return
-        what: dict[str, Any] = {
-            "round": round_.name,
-            "seconds": time.perf_counter() - self.clock,
-            "run": state,
-        }
+        seconds = time.perf_counter() - self.clock
+        state = {"round": round_.name, "seconds": seconds, "run": runner_state}
         if round_.replay is not None:
-            what["selected"] = asdict(self.selected)
-            what["validation_metrics"] = json.dumps(self.validation_metrics)
-        self.resume_file.write(what)
+            state["selected"] = asdict(self.selected)
+            state["validation_metrics"] = json.dumps(self.validation_metrics)
+        self.resume_file.write(state)
 
     def remove_resume_file(self) -> None:
-        """Deletes the file after the training has ended."""
+        """Deletes the resume file after training has ended."""
         if self.resume_file is not None and self.group.is_main:
             self.resume_file.remove()
 
     # -- measuring and recording ------------------------------------------------------------------
 
     def measure(self) -> None:
-        """Measures the test split, once, and completes metrics and record."""
+        """Measures the test split and completes the metrics and the training record."""
         self.seconds = time.perf_counter() - self.clock
-        splits, ae = self.splits, self.ae
+        splits = self.splits
         metrics: dict[str, Metric] = {}
         if splits.has_test:
-            metrics |= evaluate(ae, splits.test, dataset=splits.name, split="test")
+            metrics |= evaluate(self.ae, splits.test, dataset=splits.name, split="test")
         for name, metric in self.validation_metrics.items():
-            # After a refit the weights have seen the validation split; the number is the first round's.
+            # After a refit only training again gives this number: the weights have seen the validation split.
             if self.recipe.refit:
                 metric["source"] = "protocol"
             metrics[f"{name}.validation"] = metric
@@ -228,7 +221,7 @@ class TrainingRun:
 
     @contextmanager
     def attach_to_errors(self) -> Generator[None]:
-        """Context manager that attaches the autoencoder so far to errors, and makes Ctrl-C one of them."""
+        """Context manager that attaches the unfinished autoencoder to `TrainingError` and Ctrl-C."""
         try:
             yield
         except KeyboardInterrupt as error:
@@ -240,7 +233,7 @@ class TrainingRun:
             raise
 
     def _unfinished(self, reason: str) -> Autoencoder:
-        """Completes an autoencoder whose training did not finish; nothing of it was measured."""
+        """Returns the autoencoder of a training that did not finish; its metrics are null."""
         self.seconds = time.perf_counter() - self.clock
         self._finish_network(self.splits.train)
         metrics = {
@@ -262,7 +255,7 @@ class TrainingRun:
         self.ae.source = Source("trained")
 
     def _record(self) -> dict[str, Any]:
-        """What `training.json` holds: circumstances, none of which the weights' hash covers."""
+        """Returns the contents of `training.json`."""
         recipe, splits = self.recipe, self.splits
         data = {
             split: {"n": len(getattr(splits, split)), "sha256": digest}
@@ -289,12 +282,12 @@ class TrainingRun:
 
 
 def weights_of(ae: Autoencoder) -> dict[str, Tensor]:
-    """Returns the tensors of an autoencoder that are trained, by name."""
+    """Returns the tensors of an autoencoder without the data statistics, by name."""
     return {key: value for key, value in ae.state_dict().items() if key not in DATA_STATISTICS}
 
 
 def seed_global(seed: int, device: torch.device) -> None:
-    """Seeds PyTorch's global generators of the CPU and of one CUDA device."""
+    """Seeds PyTorch's global generators of the CPU and of `device`."""
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every accelerator
     if device.type == "cuda":
         with torch.cuda.device(device):

@@ -1,7 +1,7 @@
 """What each stage of a recipe trains: the whole network, layer pairs one by one, or PCA in closed form."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -18,15 +18,15 @@ from aezoo.training.weight_tying import tied
 
 @dataclass
 class TrainUnit:
-    """What is trained at once by gradient descent: the whole autoencoder, or a layer pair of it.
+    """What one run of gradient descent trains: the whole autoencoder, or a layer pair of it.
 
     Attributes:
-        ae: is trained.
+        ae: the autoencoder to train.
         spec: the stage.
-        index: of the unit among all units of the recipe.
-        stage: index of the stage in the recipe.
+        index: number of the unit among all units of the recipe, from 0.
+        stage: number of the stage in the recipe, from 0.
         layer_pair: number of the pair in a greedy stage, from 1; 0 in other stages.
-        preprocess: maps an input of the whole autoencoder to the unit's input; None where both are the same.
+        preprocess: as in `LayerPair`.
         frozen: modules of `ae` that are not trained.
     """
 
@@ -41,10 +41,8 @@ class TrainUnit:
     @contextmanager
     def constrained(self) -> Generator[None]:
         """Context manager that freezes and ties weights as the stage declares."""
-        with ExitStack() as stack:
-            stack.enter_context(freeze(self.frozen))
-            if self.spec.tie:
-                stack.enter_context(tied(self.ae, f"recipe.stages.{self.stage}.tie"))
+        tie = tied(self.ae, f"recipe.stages.{self.stage}.tie") if self.spec.tie else nullcontext()
+        with freeze(self.frozen), tie:
             yield
 
     def __str__(self) -> str:
@@ -54,14 +52,14 @@ class TrainUnit:
 def train_units(
     ae: Autoencoder, recipe: RecipeSpec, samples: Samples, resumed: int | None = None
 ) -> Iterator[TrainUnit]:
-    """Yields the units of a recipe in order; closed-form stages run when their turn comes.
+    """Yields the units of a recipe in order. Closed-form stages run when their turn comes.
 
     Args:
         ae: the whole autoencoder, trained in place.
-        recipe: has the stages.
+        recipe: the recipe, whose stages are followed.
         samples: the training data.
-        resumed: index of the unit at which a training is resumed. What comes before it, closed forms
-            included, is part of the restored weights and is skipped.
+        resumed: index of the unit at which a training is resumed. Earlier units and closed forms are skipped,
+            because the restored weights contain them.
     """
     index = 0
     for number, stage in enumerate(recipe.stages):
@@ -83,7 +81,7 @@ def train_units(
 
 @contextmanager
 def freeze(modules: Iterable[nn.Module]) -> Generator[None]:
-    """Context manager that stops gradients of these modules' parameters."""
+    """Context manager that excludes these modules' parameters from gradients."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -95,15 +93,10 @@ def freeze(modules: Iterable[nn.Module]) -> Generator[None]:
 
 
 def layers_at(ae: Autoencoder, paths: Iterable[str], where: str) -> list[nn.Module]:
-    """Returns the layers at some paths.
-
-    Args:
-        ae: has the layers.
-        paths: such as `encoder.1`, or a whole side.
-        where: path of the spec's field, for errors.
+    """Returns the layers at some paths, such as `encoder.1` or `encoder`.
 
     Raises:
-        SpecError: there is no such layer.
+        SpecError: there is no such layer; reported at `where`, the path of the list in the spec.
     """
     found: list[nn.Module] = []
     for index, path in enumerate(paths):

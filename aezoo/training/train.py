@@ -1,4 +1,4 @@
-"""`train`, from a recipe to a trained autoencoder, and `train_to_folder`, which also writes its folder."""
+"""Training an autoencoder by its recipe: `train`, and `train_to_folder`, which also writes its folder."""
 
 import os
 import sys
@@ -48,10 +48,10 @@ def train(
 ) -> Autoencoder:
     """Trains a variant by its recipe.
 
-    Everything is selected on the validation split. A recipe with `refit` then trains the selected epochs
-    again, from the same initial weights, on training and validation data together. The test split is read
-    once, at the end. On a CPU, the same spec, data and versions give the same weights bit for bit.
-    PyTorch's global random state and number of threads are restored.
+    Epochs and learning rates are selected on the validation split. A recipe with `refit` then trains the
+    selected epochs again, from the same initial weights, on the training and validation data together. The
+    test split is read once, at the end. On a CPU, the same spec, data and versions give the same weights bit
+    for bit. PyTorch's global random state and number of threads are restored.
 
     Args:
         spec: the architecture and its recipe.
@@ -59,14 +59,13 @@ def train(
             (input, target) of them, a map-style dataset, a `Samples` or a dataset spec. A tenth of your own
             data, drawn with the recipe's seed, is held out for validation.
         device: `cpu`, `cuda`, `mps`, or `auto` for the fastest available.
-        callbacks: called after the recipe's own, in both rounds of a refit.
+        callbacks: called after the recipe's callbacks, in both rounds of a refit.
         progress: whether to show a progress bar if standard error is a terminal.
         max_parameters: as for `build`.
-        resume: a local file in which the state after every epoch is kept. If it exists, the training
-            continues from it, and the weights come out as if it had not been interrupted; it is deleted at the
-            end.
-        save: called with the trained autoencoder before the `resume` file is deleted, so that a disk that is
-            full by then loses nothing. Where several processes train together, called in rank 0 only.
+        resume: a local file that holds the state after every epoch. If it exists, the training continues from
+            it and gives the same weights as an uninterrupted training. It is deleted at the end.
+        save: called with the trained autoencoder, in rank 0 only, before the `resume` file is deleted. If it
+            fails, the training can still be resumed.
 
     Returns:
         The autoencoder in evaluation mode, with `metrics`, `history` and `training_record`.
@@ -74,9 +73,9 @@ def train(
     Raises:
         SpecError: the spec cannot be built or trained.
         DataError: the data are missing or do not match the spec.
-        TrainingError: the device is not available, the loss is no longer finite, or the `resume` file
-            belongs to another training.
-        TrainingInterrupted: Ctrl-C; its `ae` is what was trained so far.
+        TrainingError: the device is not available, the loss is no longer finite, or the `resume` file is
+            damaged or belongs to another training.
+        TrainingInterrupted: Ctrl-C was pressed; `ae` holds the autoencoder as trained so far.
     """
     run = _prepare(spec, data, device, callbacks, progress, max_parameters)
     with init_distributed(run.device) as run.group:
@@ -107,13 +106,13 @@ def train_to_folder(
 ) -> Autoencoder:
     """Trains a variant and writes its folder: weights, metrics, training record, preview and model card.
 
-    What `aezoo train` does. The state after every epoch is kept in a file `.NAME.resume` next to the folder
-    until the folder is written. If the training is interrupted, the folder holds the weights so far, not
-    measured.
+    This is what `aezoo train` does. A file `.FOLDER.resume` next to the folder holds the state after every
+    epoch until the folder is written. If the training is interrupted or diverges, the folder is written with
+    the weights so far; their metrics are null.
 
     Args:
         spec: the architecture and its recipe.
-        folder: is written whole or not at all; by default `./NAME`. May hold a `spec.yaml`, which is kept.
+        folder: the folder to write, whole or not at all; by default `./NAME`. A `spec.yaml` in it is kept.
         data: as for `train`.
         device: as for `train`.
         callbacks: as for `train`.
@@ -122,11 +121,11 @@ def train_to_folder(
         resume: whether to continue an interrupted training of this folder.
 
     Returns:
-        The autoencoder, as for `train`.
+        The autoencoder, as from `train`.
 
     Raises:
         CheckpointError: the folder cannot be written; checked before training as far as possible.
-        TrainingError: as for `train`; or a file of an interrupted training exists and `resume` is False.
+        TrainingError: as for `train`, or an interrupted training was found and `resume` is False.
         SpecError, DataError, TrainingInterrupted: as for `train`.
     """
     target = Path(spec.name if folder is None else folder)
@@ -142,7 +141,7 @@ def train_to_folder(
         try:
             files[PREVIEW] = plots.png(plots.reconstructions(ae, preview_inputs(spec, data)))
         finally:
-            # The weights are saved even if the picture cannot be drawn.
+            # The weights are saved even if the preview cannot be drawn.
             save_folder(ae, target, overwrite=overwrite, files=files)
             write_card(target)
 
@@ -159,18 +158,10 @@ def train_to_folder(
 
 
 def preview_inputs(spec: VariantSpec, data: object = None, n: int = 12) -> Tensor:
-    """Returns the first inputs of the validation split, scaled, and corrupted as the recipe declares.
-
-    Args:
-        spec: the variant.
-        data: as for `train`.
-        n: how many.
-
-    Returns:
-        (n, *input shape).
+    """Returns the first `n` inputs (n, *shape) of the validation split, with the recipe's noises applied.
 
     Raises:
-        DataError: the recipe names no dataset, or it is not available.
+        DataError: there is no `data` and the recipe names no dataset, or the dataset is not available.
     """
     source = spec.recipe.dataset if data is None else data
     if source is None:
@@ -196,7 +187,7 @@ def _prepare(
 ) -> TrainingRun:
     """Checks the spec, reads the data and builds the network."""
     if isinstance(data, DatasetSpec):
-        # As if the recipe named it, so that the record does and the variant can be evaluated again.
+        # The saved spec names the dataset, so that the variant can be evaluated again.
         recipe = spec.recipe.model_copy(update={"dataset": data})
         spec, data = spec.model_copy(update={"recipe": recipe}), None
     on_meta = build_on_meta(spec, max_parameters=max_parameters)
@@ -220,7 +211,7 @@ def _prepare(
     )
     run.ae = run.build()
     for diagnostic in lint_spec(spec, on_meta.shapes):
-        diagnostic.give()
+        diagnostic.warn()
     return run
 
 
@@ -232,9 +223,8 @@ def _load_start(on_meta: Autoencoder, name: str) -> Autoencoder:
         CheckpointError, UnknownVariantError: it cannot be loaded.
     """
     start = load(name)
-    found, expected = (
-        {key: tuple(value.shape) for key, value in weights_of(ae).items()} for ae in (start, on_meta)
-    )
+    found = {key: tuple(value.shape) for key, value in weights_of(start).items()}
+    expected = {key: tuple(value.shape) for key, value in weights_of(on_meta).items()}
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
             text = f"{key} is {found.get(key)} in {name}, {expected.get(key)} here"
@@ -255,21 +245,21 @@ def _read_splits(spec: VariantSpec, data: object) -> Splits:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Returns the device of a name; `auto` is CUDA, then MPS, then the CPU.
+    """Returns the device of a name; `auto` is CUDA if available, else MPS, else the CPU.
 
     Raises:
         TrainingError: the device is not available.
     """
     if device == "auto":
-        mps = torch.backends.mps.is_available()
-        # One GPU for each process of a machine.
-        gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        return torch.device(gpu if torch.cuda.is_available() else "mps" if mps else "cpu")
+        if torch.cuda.is_available():
+            # One GPU for each process of a machine.
+            return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.zeros((), device=found).item()  # the meta device can hold a tensor, but has no values
+        torch.zeros((), device=found).item()  # raises for the meta device, whose tensors have no values
     except (RuntimeError, AssertionError, ImportError) as error:
-        # PyTorch lists every backend behind the first sentence.
+        # PyTorch's message lists every backend after the first sentence.
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise TrainingError(f"device {device!s} is not available: {reason}") from error
     return found
@@ -283,7 +273,7 @@ def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Genera
     try:
         torch.set_num_threads(recipe.threads)
         with torch.random.fork_rng(devices=gpu):
-            # Each process draws dropout and samples for itself.
+            # Ranks draw different dropout masks and samples.
             seed_global(recipe.seed + rank, device)
             yield
     finally:

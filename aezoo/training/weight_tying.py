@@ -1,7 +1,6 @@
-"""Weight tying: decoder weights as the transpose of the encoder's, during a stage.
+"""Weight tying: each decoder weight is the transpose of an encoder weight during a stage.
 
-Hinton and Salakhutdinov, Science 313 (2006). Tying constrains training only: a saved network owns
-independent weights.
+Hinton and Salakhutdinov, Science 313 (2006). A saved network owns independent weights.
 """
 
 import sys
@@ -15,30 +14,19 @@ from aezoo.errors import Problem, SpecError
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder
 from aezoo.model.build import build_on_meta
 
-Weighted = (
-    nn.Linear
-    | nn.Conv1d
-    | nn.Conv2d
-    | nn.Conv3d
-    | nn.ConvTranspose1d
-    | nn.ConvTranspose2d
-    | nn.ConvTranspose3d
-)
-"""Modules whose weights can be tied, and that a greedy stage counts as layers."""
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Weighted = nn.Linear | Conv | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+"""Modules whose weights can be tied, and which a greedy stage counts as layers."""
 
 
 @contextmanager
 def tied(ae: Autoencoder, path: str = "") -> Generator[None]:
     """Context manager that ties each decoder weight to the transpose of its encoder weight.
 
-    On exit the decoder's weights become contiguous copies of what they were, so that no output changes.
-
-    Args:
-        ae: has as many linear and convolutional layers in the decoder as in the encoder, mirrored.
-        path: of the spec's field, for errors.
+    On exit the decoder's weights become contiguous copies, so that no output changes.
 
     Raises:
-        SpecError: the two sides do not mirror each other.
+        SpecError: the encoder and the decoder do not mirror each other; reported at `path`.
     """
     pairs = mirrored_weights(ae, path)
     handles = [_tie(decoder, encoder) for encoder, decoder in pairs]
@@ -55,7 +43,7 @@ def mirrored_weights(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, We
     """Pairs each weighted module of the encoder with the one of the decoder that mirrors it.
 
     Raises:
-        SpecError: the two sides do not mirror each other.
+        SpecError: the encoder and the decoder do not mirror each other; reported at `path`.
     """
     encoder = [m for m in ae.encoder.modules() if isinstance(m, Weighted)]
     decoder = [m for m in ae.decoder.modules() if isinstance(m, Weighted)][::-1]
@@ -63,7 +51,7 @@ def mirrored_weights(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, We
         counts = f"{len(encoder)} in the encoder, {len(decoder)} in the decoder"
         raise SpecError([Problem(path, f"tie needs as many weighted layers on each side, found {counts}")])
     for e, d in zip(encoder, decoder, strict=True):
-        convolutions = sorted(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for m in (e, d))
+        convolutions = sorted(isinstance(m, Conv) for m in (e, d))
         linear = isinstance(e, nn.Linear) and isinstance(d, nn.Linear)
         if not linear and convolutions != [False, True]:
             kinds = f"{type(e).__name__} and {type(d).__name__}"
@@ -75,7 +63,7 @@ def mirrored_weights(ae: Autoencoder, path: str = "") -> list[tuple[Weighted, We
 
 
 def untied_copy(ae: Autoencoder) -> Autoencoder:
-    """Copies an autoencoder into independent weights, in evaluation mode; weights may be tied at present."""
+    """Copies an autoencoder, whose weights may be tied, into one with independent weights, in eval mode."""
     state = {name: tensor.detach().clone() for name, tensor in ae.state_dict().items()}
     for name, module in cast(Iterable[tuple[str, nn.Module]], ae.named_modules()):
         tied_weight: object = vars(module).get("weight")
@@ -96,7 +84,7 @@ def _transposed(module: Weighted) -> Tensor:
 
 def _tie(decoder: Weighted, encoder: Weighted) -> Any:
     def use_encoder_weight(module: nn.Module, _: object) -> None:
-        # Outside the parameters, whose order must stay: the optimizer's state depends on it.
+        # Not a parameter: the order of parameters must not change, since the optimizer's state depends on it.
         vars(module)["weight"] = _transposed(encoder)
 
     decoder.register_parameter("weight", None)

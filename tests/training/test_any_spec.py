@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import aezoo
-from aezoo.model.sequential import LayerSequence, ShapeTrace, logging_shapes
+from aezoo.model.sequential import LayerBuilder
 from aezoo.specs.base import RegisteredSpec, Spec
 from aezoo.specs.schema import FAMILIES, spec_sha256
 from aezoo.specs.tensor import Interval, Shape
@@ -143,8 +143,8 @@ def shape_after(layer: Json | list[Json], in_shape: Sizes) -> Sizes | None:
         try:
             entries = layer if isinstance(layer, list) else [layer]
             specs = [aezoo.LayerSpec.model_validate(entry) for entry in entries]
-            with logging_shapes(ShapeTrace()), torch.device("meta"):
-                return LayerSequence.build(specs, in_shape, "layers").out_shape
+            with torch.device("meta"):
+                return LayerBuilder().sequence(specs, in_shape, "layers").out_shape
         except (ValidationError, aezoo.SpecError):
             return None
 

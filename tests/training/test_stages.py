@@ -545,7 +545,7 @@ BEFORE: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     ),
     "greedy, a loss": (
         DEEP, {"stages": [greedy()], "penalties": [{"kind": "weight_decay", "on": ["encoder.2"]}]},
-        "recipe.stages.0", "pair 1: recipe.penalties.0: weight_decay has nothing to do on 'encoder.2'",
+        "recipe.stages.0", "pair 1: recipe.penalties.0: weight_decay finds no weights at 'encoder.2'",
     ),
     "greedy, a noise": (
         COLOUR, {"stages": [greedy()], "noises": ["grayscale"]},
