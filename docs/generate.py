@@ -1,7 +1,7 @@
 """Generates the reference pages: `python docs/generate.py`.
 
-docs/zoo.md, docs/claims.md and docs/plugin_zoo.md come from the folders of the variants, docs/metrics.md and
-docs/plugins.md from the code. No number of ours is written in this file.
+docs/zoo.md, docs/claims.md and docs/plugin_zoo.md come from the folders of the variants, docs/metrics.md,
+docs/plugins.md and the tables of docs/specs.md from the code. No number of ours is written in this file.
 """
 
 import inspect
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from claims import CLAIMS, Claim
 from comparisons import COMPARISONS, PCA_64, TUTORIAL, Comparison
+from kinds import specs_page
 
 HERE = Path(__file__).resolve().parent
 ZOO = HERE.parent / "zoo"
@@ -279,7 +280,7 @@ def metrics_page() -> str:
     rows = [
         [f"`{spec.kind_name}`", spec.definition, "" if spec.better == "neither" else spec.better]
         for spec in specs
-        if registry.contributor("metric", spec.kind_name).name == "aezoo"
+        if registry.plugin_of("metric", spec.kind_name).name == "aezoo"
     ]
     protocols = [
         [f"`{name}`", protocol.summary, ", ".join(f"`{key}`" for key in protocol.gives)]
@@ -364,6 +365,7 @@ def plugins_page() -> str:
 
 
 PAGES = {
+    "specs.md": specs_page,
     "plugins.md": plugins_page,
     "zoo.md": zoo_page,
     "plugin_zoo.md": plugin_zoo_page,

@@ -218,7 +218,10 @@ def test_layer_of_the_extending_page_works_as_written() -> None:
 # -- pages and the code they describe -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md", "plugin_zoo.md", "plugins.md"])
+PAGES = ["zoo.md", "claims.md", "metrics.md", "plugin_zoo.md", "plugins.md", "specs.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_generated_page_is_current(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     generate = import_script(DOCS / "generate.py", monkeypatch)
     assert generate.PAGES[name]() == (DOCS / name).read_text("utf-8"), "run docs/generate.py"

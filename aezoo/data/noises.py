@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 from typing_extensions import override
 
+from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import PositiveFloat, Share
 from aezoo.specs.components import NoiseSpec
@@ -125,6 +126,5 @@ def _draw(like: Tensor, generator: Generator, normal: bool = False) -> Tensor:
 
 @hookimpl
 def register_noises(register: Register) -> None:
-    """Registers every built-in noise."""
-    for spec in (GaussianSpec, MaskingSpec, SaltPepperSpec, GrayscaleSpec):
-        register(spec)
+    """Registers the noises that this module defines."""
+    register_defined(__name__, "noise", register)

@@ -12,7 +12,6 @@ from typing_extensions import override
 from aezoo.losses.penalties import batch_dependence
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
 from aezoo.model.sequential import LayerSequence
-from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count, NonNegativeFloat
 from aezoo.specs.components import LossSpec
 
@@ -81,9 +80,3 @@ class AuxKSpec(LossSpec):
     @override
     def build(self) -> Callable[[Output, StepContext, Autoencoder], Tensor]:
         return AuxK(self)
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers the loss."""
-    register(AuxKSpec)

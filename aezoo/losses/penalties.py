@@ -16,7 +16,6 @@ from aezoo.errors import DataError
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext, get_layer
 from aezoo.model.layers.sparsity import Lifetime
 from aezoo.model.sequential import LayerSequence
-from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import NonNegativeFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
@@ -200,10 +199,3 @@ class WeightDecaySpec(LossSpec):
 def _weights(ae: Autoencoder, path: str) -> list[Tensor]:
     found = get_layer(ae, path)
     return [] if found is None else [p for p in found.parameters() if p.ndim > 1]
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers the penalties of this module."""
-    for spec in (L1LatentsSpec, KlSparsitySpec, VaeKlSpec, ContractiveSpec, WeightDecaySpec):
-        register(spec)

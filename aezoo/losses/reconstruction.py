@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from aezoo.errors import DataError
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
-from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import PositiveFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
@@ -109,10 +108,3 @@ class HuberSpec(LossSpec):
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
         elements = F.huber_loss(output.x_hat, context.target, reduction="none", delta=self.delta)
         return reduce_rows(elements, self.reduction)
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers the reconstruction terms."""
-    for spec in (MseSpec, BceSpec, L1Spec, HuberSpec):
-        register(spec)

@@ -14,6 +14,7 @@ from typing_extensions import override
 from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError, optional
 from aezoo.model.autoencoder import Autoencoder, StepContext, eval_mode
+from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
@@ -322,6 +323,5 @@ def _inputs_of(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:
 
 @hookimpl
 def register_callbacks(register: Register) -> None:
-    """Registers every built-in callback."""
-    for spec in (HistorySpec, LearningRateSpec, CheckpointSpec, ResampleDeadSpec, TensorBoardSpec):
-        register(spec)
+    """Registers the callbacks that this module defines."""
+    register_defined(__name__, "callback", register)

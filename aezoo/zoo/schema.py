@@ -89,7 +89,7 @@ def required_plugins(spec: Spec) -> tuple[tuple[PluginRecord, ...], tuple[str, .
     plugins: dict[str, PluginRecord] = {}
     unpackaged: list[str] = []
     for family, kind in sorted(set(_kinds(spec))):
-        who = registry.contributor(family, kind)
+        who = registry.plugin_of(family, kind)
         if who.name == SESSION:
             unpackaged.append(f"{family}:{kind}")
         elif who.name != "aezoo":

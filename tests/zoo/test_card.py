@@ -539,7 +539,7 @@ def test_kinds_that_come_with_no_distribution_are_named(tmp_path: Path) -> None:
 def test_plugins_are_named_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry._claims["layer", "sae.nothing"] = [Registration(PluginNothingSpec, "sae")]
     who = PluginInfo("sae", "aezoo-sae", "1.2.0", 1, (("layer", "sae.nothing"),))
-    monkeypatch.setattr(registry, "_contributors", [*registry._contributors, who])
+    monkeypatch.setattr(registry, "_plugins", [*registry._plugins, who])
     text = card(aezoo.save(network(encoder=[*small()["encoder"], "sae.nothing"]), tmp_path / "small"))
     assert "It needs `aezoo-sae==1.2.0` beside aezoo." in text
     assert "no distribution" not in text

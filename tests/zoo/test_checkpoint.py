@@ -925,7 +925,7 @@ def plugin(fresh_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution that brings one layer."""
     registry._claims["layer", "sae.shift"] = [Registration(PluginShiftSpec, "sae")]
     who = PluginInfo("sae", "aezoo-sae", "1.2.0", 1, (("layer", "sae.shift"),))
-    monkeypatch.setattr(registry, "_contributors", [*registry._contributors, who])
+    monkeypatch.setattr(registry, "_plugins", [*registry._plugins, who])
 
 
 @pytest.mark.usefixtures("plugin")
@@ -935,7 +935,7 @@ def test_the_plugins_of_a_spec_are_recorded(tmp_path: Path, monkeypatch: pytest.
     assert config_of(folder)["plugins"] == [PLUGIN]
     assert config_of(folder)["unpackaged"] == []
     assert aezoo.load(folder).num_latents == 5
-    monkeypatch.setattr(registry, "_contributors", registry._contributors[:-1])
+    monkeypatch.setattr(registry, "_plugins", registry._plugins[:-1])
     del registry._claims["layer", "sae.shift"]
     assert "install aezoo-sae==1.2.0" in refused(folder, "missing-plugin")
 
@@ -944,7 +944,7 @@ def test_a_plugin_that_is_broken_is_not_to_be_installed_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = PluginInfo("sae", "aezoo-sae", "1.2.0", None, (), "ImportError: No module named 'einops'")
-    monkeypatch.setattr(registry, "_contributors", [*registry._contributors, broken])
+    monkeypatch.setattr(registry, "_plugins", [*registry._plugins, broken])
     edit(folder, lambda config: config.update(plugins=[PLUGIN]))
     text = refused(folder, "missing-plugin")
     assert "No module named 'einops'" in text

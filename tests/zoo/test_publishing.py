@@ -22,7 +22,7 @@ import torch
 
 import aezoo
 from aezoo import cli, files
-from aezoo.data.datasets import MnistSpec
+from aezoo.data.datasets.torchvision import MnistSpec
 from aezoo.data.datasets.torchvision import torchvision_datasets
 from aezoo.errors import (
     AezooError,

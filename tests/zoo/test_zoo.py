@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import aezoo
-from aezoo.data.datasets import MnistSpec
+from aezoo.data.datasets.torchvision import MnistSpec
 from aezoo.data.samples import Samples
 from aezoo.evaluation.evaluate import evaluate_again
 from aezoo.evaluation.protocols import PROTOCOLS

@@ -8,7 +8,7 @@ section 2.1.
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -16,19 +16,16 @@ from aezoo.errors import LayerError
 from aezoo.model.layers.linear import WeightedSpec
 from aezoo.model.sequential import Aux
 from aezoo.model.summary import format_shape
-from aezoo.specs.base import Count, NonNegativeInt, PositiveFloat, entries
+from aezoo.specs.base import ByType, Count, NonNegativeInt, PositiveFloat
 from aezoo.specs.components import Bounds, LayerSpec, include_zero
 
-_AXES = Field(json_schema_extra={"minItems": 1, "maxItems": 3})
-
-
-def _few(value: tuple[int, ...]) -> tuple[int, ...]:
-    return entries(value, 3)
-
-
-Sizes = Count | Annotated[tuple[Count, ...], AfterValidator(_few), _AXES]
-"""One number for every axis, or one for each."""
-Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AfterValidator(_few), _AXES]
+AXES = Field(min_length=1, max_length=3)
+Sizes = Annotated[Count | Annotated[tuple[Count, ...], AXES], ByType()]
+"""One size for every axis, or a list with one for each axis."""
+Paddings = Annotated[NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AXES], ByType()]
+PaddingsOrSame = Annotated[
+    NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AXES] | Literal["same"], ByType()
+]
 
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -87,7 +84,7 @@ class ConvSpec(_ConvSpec):
     """
 
     kind: Literal["conv"] = "conv"
-    padding: Paddings | Literal["same"] = 0
+    padding: PaddingsOrSame = 0
     """Positions added at each end. `same` keeps the size and requires stride 1."""
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
 

@@ -30,6 +30,7 @@ class UnflattenSpec(LayerSpec):
 
     kind: Literal["unflatten"] = "unflatten"
     shape: Shape
+    """Shape of the output without the batch axis."""
 
     @override
     def output_bounds(self, given: Bounds) -> Bounds:

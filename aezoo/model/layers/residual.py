@@ -31,6 +31,7 @@ class ResidualSpec(LayerSpec):
 
     kind: Literal["residual"] = "residual"
     layers: Layers
+    """Layers whose output has the shape of their input."""
     activation: ActivationSpec | None = None
     """Applied to the sum."""
 

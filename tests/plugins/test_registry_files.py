@@ -1,4 +1,4 @@
-"""A kind of one's own from a notebook's cell or a file: used at once, saved, and asked for on load."""
+"""Kinds registered from a Python file or a notebook cell: used, saved, and required on load."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -67,20 +68,20 @@ def cubic_spec() -> aezoo.VariantSpec:
 # -- files --------------------------------------------------------------------------------------------
 
 
-def test_a_file_brings_what_it_registers(file: Path) -> None:
+def test_a_file_registers_its_kinds(file: Path) -> None:
     assert aezoo.load_plugin_file(file) == (("loss", "cubic"),)
     ae = aezoo.train(cubic_spec(), digits(), progress=False)
     assert set(ae.history[0]["train"]) == {"loss", "cubic"}
 
 
-def test_a_file_may_have_the_hooks_of_a_plugin(tmp_path: Path) -> None:
+def test_a_file_can_implement_the_hooks_of_a_plugin(tmp_path: Path) -> None:
     path = tmp_path / "layers.py"
     path.write_text(HOOK)
     assert aezoo.load_plugin_file(str(path)) == (("layer", "shift"),)
-    assert registry.contributor("layer", "shift").name == "register()"
+    assert registry.plugin_of("layer", "shift").name == "register()"
 
 
-def test_running_a_file_again_takes_its_latest_class(file: Path) -> None:
+def test_running_a_file_again_replaces_its_classes(file: Path) -> None:
     aezoo.load_plugin_file(file)
     first = registry.get("loss", "cubic")
     file.write_text(LOSS.replace("pow(3)", "pow(4)"))
@@ -91,14 +92,14 @@ def test_running_a_file_again_takes_its_latest_class(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("x = 1\n", "{path} registers nothing; mark each class with @aezoo.register"),
+        ("x = 1\n", "{path} registers nothing; decorate each class with @aezoo.register"),
         (LOSS + "\n1 / 0\n", "{path}:14: ZeroDivisionError: division by zero"),
         ("x = 1\ny = 1 / 0\n", "{path}:2: ZeroDivisionError: division by zero"),
         ("x = 1\nx ==\n", "{path}:2: SyntaxError: invalid syntax"),
         ("import not_there_at_all\n", "{path}:1: ModuleNotFoundError: No module named 'not_there_at_all'"),
         (
             LOSS.replace('"cubic"', '"mse"'),
-            "{path}:5: RegistryError: loss 'mse' is already taken by aezoo",
+            "{path}:5: RegistryError: loss 'mse' is already registered by aezoo",
         ),
         (
             LOSS.replace('kind: Literal["cubic"] = "cubic"', "x: int = 1"),
@@ -107,7 +108,7 @@ def test_running_a_file_again_takes_its_latest_class(file: Path) -> None:
     ],
     ids=["nothing", "raises at the end", "raises", "syntax", "import", "taken", "no kind"],
 )
-def test_a_file_that_fails_is_named_with_its_line(file: Path, text: str, words: str) -> None:
+def test_a_failing_file_is_reported_with_its_line(file: Path, text: str, words: str) -> None:
     file.write_text(text)
     before, modules = registry.names("loss"), set(sys.modules)
     with pytest.raises(aezoo.RegistryError) as caught:
@@ -119,16 +120,16 @@ def test_a_file_that_fails_is_named_with_its_line(file: Path, text: str, words: 
 
 
 @pytest.mark.parametrize("name", ["not-there.py", "notes.txt", "."])
-def test_what_is_no_python_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_only_python_files_are_accepted(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(aezoo.RegistryError, match="expected a Python file"):
         aezoo.load_plugin_file(tmp_path / name)
 
 
-# -- saved with a kind of one's own -------------------------------------------------------------------
+# -- saved with a registered kind -------------------------------------------------------------------
 
 
-def test_a_folder_says_on_load_which_kinds_no_distribution_brings(file: Path, tmp_path: Path) -> None:
+def test_loading_a_folder_warns_about_kinds_without_a_distribution(file: Path, tmp_path: Path) -> None:
     aezoo.load_plugin_file(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -136,12 +137,12 @@ def test_a_folder_says_on_load_which_kinds_no_distribution_brings(file: Path, tm
     assert json.loads((folder / "config.json").read_text())["unpackaged"] == ["loss:cubic"]
     with pytest.warns(aezoo.DiagnosticWarning, match="^unpackaged: .*: loss:cubic$"):
         aezoo.load(folder)
-    del registry._claims["loss", "cubic"]
+    del registry._claims["loss", "cubic"]  # pyright: ignore[reportPrivateUsage]
     with raises("missing-plugin", match="needs the loss 'cubic', which was registered in a notebook"):
         aezoo.load(folder)
 
 
-def test_kinds_registered_in_a_cell_are_used_at_once(tmp_path: Path) -> None:
+def test_a_kind_registered_in_a_cell_can_be_used(tmp_path: Path) -> None:
     class HalfSpec(aezoo.NoiseSpec):
         kind: Literal["half"] = "half"
 
@@ -168,13 +169,11 @@ def folder(tmp_path: Path, file: Path) -> Path:
     spec: dict[str, Any] = cubic_spec().model_dump(mode="json") if registry.run_file(file) else {}
     spec["recipe"]["dataset"] = {"kind": "array", "path": "data.npy"}
     (tmp_path / "spec.json.yaml").write_text(json.dumps(spec))
-    import numpy as np
-
     np.save(tmp_path / "data.npy", digits().numpy())
     return tmp_path
 
 
-def test_the_command_line_takes_a_plugin_file(folder: Path) -> None:
+def test_the_command_line_accepts_a_plugin_file(folder: Path) -> None:
     without = run("validate", "spec.json.yaml", cwd=folder)
     assert without.returncode == 1
     assert "unknown loss 'cubic'" in without.stderr
@@ -190,7 +189,7 @@ def test_the_command_line_takes_a_plugin_file(folder: Path) -> None:
     assert "register it before loading" in lost.stderr
 
 
-def test_a_broken_plugin_file_is_one_line_on_the_command_line(folder: Path) -> None:
+def test_a_failing_plugin_file_is_one_line_on_the_command_line(folder: Path) -> None:
     (folder / "my_loss.py").write_text("1 / 0\n")
     result = run("validate", "spec.json.yaml", "--plugin", "my_loss.py", cwd=folder)
     assert (result.returncode, result.stdout) == (1, "")
