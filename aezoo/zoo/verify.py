@@ -268,7 +268,8 @@ def _header_length(raw: bytes) -> int:
 
 
 def _invalid(path: Path, reason: object) -> CheckpointError:
-    return CheckpointError("invalid-config", f"{path}: {reason}")
+    # A spec with several mistakes has a line for each.
+    return CheckpointError("invalid-config", f"{path}: {'; '.join(str(reason).splitlines())}")
 
 
 @contextmanager
