@@ -174,7 +174,7 @@ def _training(record: dict[str, Any]) -> str:
     data = cast(dict[str, dict[str, int]], record.get("data", {}))
     train, validation = (data.get(split, {}).get("n") for split in ("train", "validation"))
     if train is not None and validation is not None:
-        refit = ", then retrained on all of them" if record.get("refit") else ""
+        refit = "; then retrained on all of them" if record.get("refit") else ""
         sentences.append(f"{train:,} training samples, {validation:,} validation samples{refit}.")
     return " ".join(sentences)
 
@@ -184,9 +184,9 @@ def _metrics(metrics: dict[str, dict[str, Any]], address: str) -> Iterator[str]:
         yield "No metrics were measured."
         return
     yield (
-        f"`aezoo evaluate {address}` recomputes the `computed` metrics; a `protocol` metric needs a command "
-        "of its own (`aezoo protocols`), and a `recorded` one was noted during training. A metric that was "
-        "not measured is null."
+        f"`aezoo evaluate {address}` recomputes the `computed` metrics. A `protocol` metric takes several passes "
+        "or another training (`aezoo protocols`); a `recorded` metric was noted during training. A metric that "
+        "was not measured is null."
     )
     rows: list[tuple[str, ...]] = []
     for name, entry in metrics.items():

@@ -43,6 +43,12 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def pushable(made: Path, tmp_path: Path) -> Path:
+    """A variant's folder with a picture, which no index lists."""
+    return shutil.copytree(made / "small", tmp_path / "small")
+
+
+@pytest.fixture
 def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A zoo of two variants, `small` and `other`, in place of aezoo's own."""
     root = shutil.copytree(made / "zoo", tmp_path / "zoo")

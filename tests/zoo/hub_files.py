@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ READ = sorted([CONFIG, WEIGHTS, METRICS, TRAINING])
 """The files that loading reads."""
 NOWHERE = "http://127.0.0.1:9"
 """A port on which nothing listens."""
-Files = Mapping[str, bytes]
+Files = dict[str, bytes]
 
 
 def assert_is(ae: aezoo.Autoencoder, files: Files) -> None:
@@ -119,3 +119,33 @@ class Rejection:
         assert_is(aezoo.load(self.good), self.files)
         assert lines(self.hub, asked) == []
         return caught.value
+
+
+def on_hub(hub: HubServer, repository: str = REPO, revision: str = "main") -> dict[str, bytes]:
+    """The files of a repository, except the one that the Hub itself adds."""
+    return {name: raw for name, raw in hub.files(repository, revision).items() if name != ".gitattributes"}
+
+
+def asked(hub: HubServer, method: str) -> list[str]:
+    """The paths of all requests with this method."""
+    return [request.path for request in hub.requests if request.method == method]
+
+
+def commits(hub: HubServer, repository: str = REPO) -> list[str]:
+    """The commits of the main branch, the first one first."""
+    found, oid = [], hub.repositories[repository].branches["main"]
+    while oid is not None:
+        found.append(oid)
+        oid = hub.repositories[repository].commits[oid].parent
+    return found[::-1]
+
+
+def sent(hub: HubServer) -> dict[str, list[str]]:
+    """The files in the last commit that was requested, by what is done to them."""
+    body = next(r.body for r in reversed(hub.requests) if "/commit/" in r.path and r.method == "POST")
+    header, *changes = [json.loads(line) for line in body.splitlines()]
+    assert header["value"]["parentCommit"] in hub.repositories[REPO].commits
+    found: dict[str, list[str]] = {}
+    for line in changes:
+        found.setdefault(line["key"], []).append(line["value"]["path"])
+    return found

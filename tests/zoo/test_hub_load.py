@@ -152,9 +152,7 @@ def test_a_name_is_downloaded_once_and_verified_by_the_index(
     ae = aezoo.load("small")
     assert_is(ae, files)
     folder, digest = in_cache(tmp_path, pinned.commit), sha256(files[WEIGHTS])
-    assert ae.source == aezoo.Source(
-        "zoo", str(folder), digest, True, repository=REPO, commit=pinned.commit
-    )
+    assert ae.source == aezoo.Source("zoo", str(folder), digest, True, repository=REPO, commit=pinned.commit)
     assert folder_of("small") == folder
     asked = len(hub.requests)
     assert_is(aezoo.load("small"), files)

@@ -1,7 +1,7 @@
 """What `load` gives: the same bits as were saved, on the requested device, ready to run and to train."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
