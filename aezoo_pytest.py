@@ -1,12 +1,14 @@
-"""aezoo's contract checks as a pytest plugin: `pytest --aezoo-plugin aezoo-mine`.
+"""The contract checks as a pytest plugin: `pytest --aezoo-plugin aezoo-mine`.
 
-A module of its own, because an entry point inside the package would import it before its import hook is set.
+It is not part of the package `aezoo`, because pytest would then import `aezoo` before import hooks such as
+jaxtyping's are installed.
 """
 
 from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from typing_extensions import override
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,14 +18,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="check that an installed aezoo plugin keeps the contract, one test for each component",
+        help="run the contract checks of an installed aezoo plugin, one test for each component",
     )
 
 
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Adds a test for each component of the plugins that were named."""
+    """Adds a test for each component of the named plugins."""
     for name in cast(list[str], config.getoption("--aezoo-plugin")):
         collector = _Plugin.from_parent(session, name=f"aezoo-plugin-{name}", distribution=name)
         items += collector.collect()
@@ -36,6 +38,7 @@ class _Plugin(pytest.Collector):
         super().__init__(**options)
         self.distribution = distribution
 
+    @override
     def collect(self) -> Iterator["_Component"]:
         from aezoo.testing import reports_of
 
@@ -44,17 +47,20 @@ class _Plugin(pytest.Collector):
 
 
 class _Component(pytest.Item):
-    """One component, which was checked when it was collected."""
+    """One component, which was checked during collection."""
 
     def __init__(self, *, report: Any, **options: Any) -> None:
         super().__init__(**options)
         self.report = report
 
+    @override
     def runtest(self) -> None:
-        self.report.settled()
+        self.report.raise_on_failure()
 
+    @override
     def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         return str(excinfo.value)
 
+    @override
     def reportinfo(self) -> tuple[Any, int | None, str]:
         return self.path, None, self.name

@@ -1,4 +1,7 @@
-"""Puts the zoo into the wheel as `aezoo/_zoo`: the index, and small variants or those not on the Hub yet."""
+"""Build hook: puts the zoo into the wheel as `aezoo/_zoo`.
+
+The wheel holds the index, and every variant that is small or not on the Hub yet.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +15,7 @@ MAX_BYTES = 2_000_000
 class ZooHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
-            return  # a checkout finds the zoo beside its pyproject.toml
+            return  # A checkout has its zoo next to pyproject.toml.
         zoo = Path(self.root) / "zoo"
         index = json.loads((zoo / "index.json").read_text("utf-8"))["variants"]
         include = build_data["force_include"]

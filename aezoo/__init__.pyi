@@ -62,8 +62,10 @@ from .zoo.index import get_entry as get_entry
 from .zoo.index import list_variants as list_variants
 from .zoo.load import get_spec as get_spec
 from .zoo.load import load as load
-from .zoo.push_pull import pull as pull
-from .zoo.push_pull import push as push
+from .zoo.pull import pull as pull
+from .zoo.push import PushPlan as PushPlan
+from .zoo.push import plan_push as plan_push
+from .zoo.push import push as push
 from .zoo.save import save as save
 
 __version__: str

@@ -384,7 +384,7 @@ def check_plugin(
     else:
         for report in reports:
             out.print(escape(str(report)))
-    if not all(report.kept for report in reports):
+    if not all(report.passed for report in reports):
         raise typer.Exit(1)
 
 
@@ -396,7 +396,7 @@ def index(
     ] = None,
 ) -> None:
     """Write the cards and the index of a folder of variants anew."""
-    from aezoo.zoo.index import write_index
+    from aezoo.zoo.write_index import write_index
 
     out.print(escape(str(write_index(root_, license=license_))))
 
@@ -431,14 +431,14 @@ def push(
 ) -> None:
     """Publish a variant on the Hugging Face Hub, and compare all of it with what comes back."""
     _load_plugin_files(plugin)
-    from aezoo.zoo.index import own_variants
-    from aezoo.zoo.push_pull import plan_push
-    from aezoo.zoo.push_pull import push as push_
+    from aezoo.zoo.index import core_variants
+    from aezoo.zoo.push import plan_push
+    from aezoo.zoo.push import push as push_
 
     if (name is None) != all_:
         raise typer.BadParameter("name one variant or folder, or give --all")
     # With --all those of aezoo's own zoo: a plugin's author pushes the plugin's.
-    names = sorted(own_variants()) if name is None else [name]
+    names = core_variants() if name is None else [name]
     done: list[dict[str, Any]] = []
     if dry_run:
         for one in names:
@@ -492,8 +492,8 @@ def pull(
     from aezoo.errors import UnknownVariantError
     from aezoo.zoo.index import list_variants
     from aezoo.zoo.load import HUB
-    from aezoo.zoo.push_pull import pull as pull_
-    from aezoo.zoo.push_pull import pull_dataset
+    from aezoo.zoo.pull import pull as pull_
+    from aezoo.zoo.pull import pull_dataset
 
     if not names and not dataset:
         raise typer.BadParameter("name a variant, or a dataset with --dataset")

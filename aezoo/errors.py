@@ -23,7 +23,7 @@ class Problem:
     Attributes:
         path: dotted path of the value, such as `encoder.2.k`; empty for the whole document.
         message: what was expected and what was found.
-        line: line in the file, counted from 1, where one is known.
+        line: line in the file, counted from 1; None if unknown.
     """
 
     path: str
@@ -32,7 +32,12 @@ class Problem:
 
 
 class SpecError(AezooError, ValueError):
-    """A spec that cannot be used; `problems` holds every mistake found, `source` the file, if any."""
+    """A spec that cannot be used.
+
+    Attributes:
+        problems: every mistake found.
+        source: name of the file; None if the spec was not read from one.
+    """
 
     def __init__(self, problems: Iterable[Problem], source: str | None = None) -> None:
         self.problems = tuple(problems)
@@ -60,17 +65,23 @@ class SpecError(AezooError, ValueError):
 
 
 class LayerError(AezooError, ValueError):
-    """Raised by `LayerSpec.build` for a field that does not fit the layer's input.
+    """Raised by `LayerSpec.build` if a field does not fit the layer's input.
 
-    The stack adds the layer's path and where the input comes from. Write the message so that it ends
-    with the input: `LayerError("k", "80 is more than the 64 features")` reads in the end
+    The path of the layer and the source of its input are added to the message, which therefore ends with the
+    input: `LayerError("k", "80 is more than the 64 features")` becomes
     `encoder.2.k: 80 is more than the 64 features that encoder.1 gives`.
+
+    Attributes:
+        field: name of the field, `kind` for the layer as a whole.
+        message: what does not fit.
+        about_input: whether the message ends with the input; if not, its source is not added.
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, about_input: bool = True) -> None:
         self.field = field
         self.message = message
-        super().__init__(field, message)
+        self.about_input = about_input
+        super().__init__(field, message, about_input)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
@@ -107,11 +118,11 @@ def warn_diagnostic(code: str, message: str) -> None:
 
 
 class DataError(AezooError, ValueError):
-    """Data that are missing, or do not match what a variant expects."""
+    """Data are missing, or do not match what a variant expects."""
 
 
 class MissingExtraError(AezooError, ImportError):
-    """An optional package that is not installed."""
+    """An optional package is not installed."""
 
 
 def optional(module: str, package: str, extra: str) -> Any:
@@ -128,7 +139,7 @@ def optional(module: str, package: str, extra: str) -> Any:
 
 
 class TrainingError(AezooError, RuntimeError):
-    """A training that cannot start or cannot continue.
+    """Training cannot start or cannot continue.
 
     Attributes:
         ae: the last valid state of the autoencoder; None if training did not start.
@@ -138,7 +149,7 @@ class TrainingError(AezooError, RuntimeError):
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training; what was learned is not lost.
+    """Raised on Ctrl-C during training.
 
     Attributes:
         ae: the autoencoder as trained so far, in evaluation mode, not measured.
@@ -187,7 +198,7 @@ class CheckpointError(CodedError):
     - `hash-mismatch`: the bytes are not the published ones.
     - `tensor-mismatch`: a tensor is missing, unexpected, or has another shape or dtype than the spec gives.
     - `not-finite`: a weight is NaN or infinite.
-    - `unfinished`: the folder holds an interrupted training.
+    - `unfinished`: the folder contains an interrupted training.
     - `target`: the target folder cannot be used as it is.
     - `write-failed`: a file could not be written.
     """

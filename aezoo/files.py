@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read where they are files."""
+"""Atomic writes, and reads of regular files up to a size limit."""
 
 import errno
 import os
@@ -6,55 +6,57 @@ import stat
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
 def replacing(path: Path) -> Generator[BinaryIO]:
-    """Within, a file to write; afterwards it stands in the place of `path`, unless something was raised.
+    """Open a temporary file for writing that replaces `path` when the block ends without an error.
 
-    The old file stays as it was until the new one is on the disk.
+    The old file stays as it is until the new one is on the disk.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    beside = Path(name)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-            _settle(file)
-        beside.chmod(0o644)
-        beside.replace(path)
+            _sync(file)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file in one step, so that it is always either the old one or the new one."""
+    """Replace a file in one step: `path` always holds either the old content or all of the new."""
     with replacing(path) as file:
         file.write(data)
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file and waits until it is on the disk."""
+    """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(data)
-        _settle(file)
+        _sync(file)
 
 
-def opened(path: Path) -> BufferedReader:
-    """A file to read, behind a link or not; reading a pipe or a device may never end.
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read at most `limit` bytes of a regular file; symbolic links are followed.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: the file cannot be opened, or is a pipe or a device, whose reader might wait forever.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(handle, "rb")
+    with os.fdopen(handle, "rb") as file:
+        # `read` reserves memory for what it is asked for, however small the file is.
+        return file.read(min(limit, status.st_size))
 
 
-def _settle(file: BinaryIO) -> None:
+def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())

@@ -10,60 +10,69 @@ from aezoo.errors import CheckpointError
 
 
 def canonical_json(data: object) -> str:
-    """The one spelling of plain data that is hashed: sorted keys, no spaces, no NaN."""
+    """Serialize plain data for hashing: sorted keys, no spaces, no NaN."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def pretty_json(data: object) -> bytes:
-    """JSON for people: lists and objects that hold nothing but plain values take one line."""
+    """Serialize plain data for people: innermost lists and objects of up to 400 characters take one line.
+
+    Raises:
+        CheckpointError: the data contain NaN, infinity or values that JSON does not have.
+    """
     try:
         text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             "write-failed", f"a record cannot be written as JSON: {error}; not saved"
         ) from error
-    # A line break is never part of a JSON string, so this cannot touch one.
-    text = re.sub(r"([\[{])\n\s*([^\[\]{}]*?)\n\s*([\]}])", _one_line, text)
+    # JSON strings contain no raw line breaks, so that the expression never matches inside one.
+    text = re.sub(r"([\[{])\n\s*([^\[\]{}]*?)\n\s*([\]}])", _join_lines, text)
     return (text + "\n").encode()
 
 
-def _one_line(match: re.Match[str]) -> str:
+def _join_lines(match: re.Match[str]) -> str:
     inner = re.sub(r"\n\s*", " ", match[2])
     return f"{match[1]}{inner}{match[3]}" if len(inner) <= 400 else match[0]
 
 
 def strict_json(raw: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object without duplicate keys, NaN or infinity.
+    """Parse a JSON object; duplicate keys, NaN, infinity and invalid UTF-8 are refused.
+
+    Args:
+        raw: the bytes to parse.
+        path: the file to name in errors.
 
     Raises:
-        ConfigError: anything else.
+        CheckpointError: `raw` is not such an object.
     """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise CheckpointError("invalid-config", f"{path}: the key {twice!r} stands there twice")
-        return found
-
-    def refuse(word: str) -> None:
-        raise CheckpointError("invalid-config", f"{path}: {word} is no JSON number")
-
-    def number(word: str) -> float:
-        value = float(word)
-        if math.isinf(value):
-            refuse(word)
-        return value
-
     try:
         data: object = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse, parse_float=number
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_finite,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            "invalid-config", f"{path} is not JSON: {str(error).splitlines()[0]}"
+            "invalid-config", f"{path} is not valid JSON: {str(error).splitlines()[0]}"
         ) from error
     if not isinstance(data, dict):
         raise CheckpointError("invalid-config", f"{path}: expected an object, found {type(data).__name__}")
     return cast(dict[str, Any], data)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"duplicate key {key!r}")
+        found[key] = value
+    return found
+
+
+def _finite(word: str) -> float:
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(f"{word} is not a finite number")
+    return value

@@ -36,7 +36,7 @@ install_import_hook(
 
 import torch  # noqa: E402
 
-from aezoo.data.datasets.torchvision import data_root  # noqa: E402
+from aezoo.data.datasets.files import data_root  # noqa: E402
 from aezoo.plugins.registry import registry  # noqa: E402
 from tests.hub_server import HubServer  # noqa: E402
 
@@ -70,7 +70,7 @@ def fresh_registry() -> Iterator[None]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """The Hub on loopback, with a cache that is empty and nobody logged in."""
-    monkeypatch.setattr("aezoo.zoo.hub.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("aezoo.zoo.hub_client.WAITS", (0.0, 0.0))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

@@ -1,4 +1,4 @@
-"""`pytest.raises` for the errors that carry a code."""
+"""`pytest.raises` for errors that carry a code."""
 
 import pytest
 
@@ -6,5 +6,5 @@ from aezoo.errors import CheckpointError, HubError
 
 
 def raises(code: str, match: str | None = None) -> "pytest.RaisesExc[CheckpointError | HubError]":
-    """Expects a `CheckpointError` or `HubError` with this code, and a message that matches."""
+    """Expect a `CheckpointError` or `HubError` with this code, and a message that matches."""
     return pytest.raises((CheckpointError, HubError), match=match, check=lambda error: error.code == code)

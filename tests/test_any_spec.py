@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import aezoo
-from aezoo.model.sequential import LayerSequence, ShapeTrace, logging_shapes
-from aezoo.specs.base import NonEmpty, RegisteredSpec, Spec
+from aezoo.model.sequential import LayerBuilder
+from aezoo.specs.base import RegisteredSpec, Spec
 from aezoo.specs.schema import FAMILIES, spec_sha256
 from aezoo.specs.tensor import Interval, Shape
 from aezoo.specs.yaml import Document
 from tests.examples import BY_FAMILY, before, small
-from tests.specs.test_mutations import members
+from tests.specs.mutations import members
 
 Json = Any
 Sizes = tuple[int, ...]
@@ -83,7 +83,7 @@ def _values(plain: Any, rules: list[Any]) -> st.SearchStrategy[Json]:
             return st.tuples(st.integers(-MOST, 0), st.floats(0.5, MOST)).map(list)
         inner, *others = get_args(plain)
         if others == [...]:
-            least = int(NonEmpty.__metadata__[0] in rules)  # type: ignore[attr-defined]
+            least = max((rule.min_length for rule in rules if isinstance(rule, MinLen)), default=0)
             items = values(inner)
             # A family may have no kinds yet.
             return st.lists(items, min_size=least, max_size=0 if items.is_empty else MOST)
@@ -143,8 +143,8 @@ def shape_after(layer: Json | list[Json], in_shape: Sizes) -> Sizes | None:
         try:
             entries = layer if isinstance(layer, list) else [layer]
             specs = [aezoo.LayerSpec.model_validate(entry) for entry in entries]
-            with logging_shapes(ShapeTrace()), torch.device("meta"):
-                return LayerSequence.build(specs, in_shape, "layers").out_shape
+            with torch.device("meta"):
+                return LayerBuilder().sequence(specs, in_shape, "layers").out_shape
         except (ValidationError, aezoo.SpecError):
             return None
 
@@ -168,7 +168,7 @@ def layers(draw: st.DrawFn, kind: str, in_shape: Sizes, depth: int = 2) -> Json:
     for name, info in sorted(fields.items(), key=lambda item: not item[1].is_required()):
         if not info.is_required() and not draw(st.booleans()):
             continue
-        if Shape.__metadata__[0] in info.metadata:  # type: ignore[attr-defined]
+        if Shape.__metadata__[-1] in info.metadata:  # type: ignore[attr-defined]
             value = draw(factors(math.prod(in_shape)))
         elif any(part is aezoo.LayerSpec for part in get_args(info.annotation)):
             value = draw(stacks(in_shape, 2, depth - 1, keep=True))

@@ -344,7 +344,7 @@ def test_a_record_that_cannot_be_written_is_refused_in_one_line(
     def full(file: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "_settle", full)
+    monkeypatch.setattr(files, "_sync", full)
     code, out, err = run("evaluate", rolled, "--protocol", "stability", "--record")
     assert (code, out) == (1, "")
     assert "could not be written: No space left on device" in err

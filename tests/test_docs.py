@@ -1,40 +1,55 @@
-"""What the documents say is what happens."""
+"""README.md and docs/: their code runs, their links and names exist, generated pages are current."""
 
 import importlib
+import inspect
+import json
 import re
-import shlex
 import sys
+import tomllib
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 import torch
+import typer
 
 import aezoo
 from aezoo import cli, errors
 from aezoo.plugins.hookspecs import HOOKS
-from aezoo.plugins.registry import BUILTINS, registry
+from aezoo.plugins.registry import registry
 from aezoo.specs.yaml import Document
-from aezoo.testing import EXAMINATIONS
+from aezoo.testing import ALL_CHECKS
 from tests.hub_server import HubServer
+from tests.markdown import Session, blocks
 
-DOCS = sorted(
-    [*Path(__file__).parent.parent.glob("*.md"), *Path(__file__).parent.parent.glob("docs/**/*.md")]
-)
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
-
-
-@pytest.fixture
-def readme(repository: Path) -> Path:
-    return repository / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+MARKDOWN = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
+TUTORIALS = sorted(path for path in DOCS.glob("pages/*.py") if path.stem != "run")
 
 
-def test_the_readmes_table_is_of_the_index(readme: Path) -> None:
-    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", readme.read_text(), flags=re.MULTILINE))
-    assert rows
+def import_script(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Imports a script of docs/ together with the modules next to it, until the end of the test."""
+    monkeypatch.syspath_prepend(str(path.parent))
+    for module in path.parent.glob("*.py"):
+        # Recorded before the import, so that the end of the test removes what the import adds.
+        monkeypatch.setitem(sys.modules, module.stem, ModuleType(module.stem))
+        del sys.modules[module.stem]
+    return importlib.import_module(path.stem)
+
+
+# -- README.md ----------------------------------------------------------------------------------------
+
+ONE_EPOCH = ("recipe.stages.0.epochs=1", "recipe.stages.1.epochs=1")
+
+
+def test_readme_table_matches_the_index() -> None:
+    rows = dict(
+        re.findall(r"^\| `([^`]+)` \| (.+ \| [\d.]+ \| \d+) \|$", README.read_text(), flags=re.MULTILINE)
+    )
+    assert len(rows) >= 8
     for name, row in rows.items():
         entry = aezoo.get_entry(name)
         numbers = [f"{entry['metrics'][metric]:.4g}" for metric in ("mse", "fvu", "l0", "dead_latents")]
@@ -42,74 +57,151 @@ def test_the_readmes_table_is_of_the_index(readme: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own
-def test_the_readmes_spec_is_checked_trained_published_and_loaded_as_it_says(
-    readme: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    hub: HubServer,
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # raised inside the client
+def test_readme_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hub: HubServer
 ) -> None:
-    (text,) = blocks(readme, "yaml")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", hub.token)
     hub.user = "you"
-    Path("my-sparse.yaml").write_text(text)
-    train, push = [block for block in blocks(readme, "sh") if "my-sparse" in block]
-    for line in [*train.splitlines(), *push.splitlines()]:
-        program, *arguments = shlex.split(line, comments=True)
-        assert program == "aezoo"
-        if arguments[0] == "train":
-            arguments += ["--set", "recipe.stages.0.epochs=1"]
-        monkeypatch.setattr(sys, "argv", ["aezoo", *arguments])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        assert not done.value.code, capsys.readouterr().err
-    assert aezoo.load("./my-sparse").sparsity() == aezoo.Exact(8)
-    assert aezoo.load("./my-sparse-4").sparsity() == aezoo.Exact(4)
-    (load,) = [block for block in blocks(readme, "python") if "hub:" in block]
-    names: dict[str, Any] = {"aezoo": aezoo}
-    exec(load, names)
+    session = Session(tmp_path, monkeypatch, ONE_EPOCH)
+    for block in blocks(README):
+        if block.not_run is None and block.language != "text":
+            session.execute(block)
+    names = session.names
+    assert names["x_hat"].shape == names["x"].shape == (8, 1, 28, 28)
+    assert names["latents"].shape == (8, 64)
+    assert int((names["latents"] != 0).sum(1).max()) <= 16
+    assert torch.equal(names["out"].x_hat, names["x_hat"])
+    assert aezoo.load("./my-sparse").sparsity() == aezoo.Exact(16)
+    assert aezoo.load("./my-sparse-8").sparsity() == aezoo.Exact(8)
+    assert aezoo.load("./my-variant").num_latents == 32
+    assert names["ae"].source.kind == "hub"
     assert names["ae"].source.sha256 == aezoo.load("./my-sparse").source.sha256
+    stated, printed = (
+        re.findall(r"^300 test digits +(\S+ +\S+ +\S+ +\S+)", text, flags=re.MULTILINE)
+        for text in (README.read_text(), capsys.readouterr().out)
+    )
+    assert stated == printed
+    assert json.loads(Path("aezoo.schema.json").read_text())["title"] == "aezoo variant"
 
 
-@pytest.mark.parametrize("change", [("k: 8", "k: 80"), ("epochs:", "epoch:")])
-def test_the_readmes_errors_are_the_real_ones(readme: Path, tmp_path: Path, change: tuple[str, str]) -> None:
-    (text,) = blocks(readme, "yaml")
+@pytest.mark.data
+@pytest.mark.slow
+def test_readme_training_reaches_the_stated_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(tmp_path, monkeypatch)
+    (spec,) = blocks(README, "yaml")
+    session.execute(spec)
+    ae = aezoo.train(aezoo.read_spec("my-sparse.yaml"), progress=False)
+    (stated,) = re.findall(r"it reaches an MSE of ([\d.]+)", README.read_text())
+    # The last digits depend on the processor and the version of PyTorch.
+    assert ae.metrics["mse"]["value"] == pytest.approx(float(stated), rel=0.02)
+    assert ae.metrics["dead_latents"]["value"] == 0
+
+
+@pytest.mark.parametrize("change", [("k: 16", "k: 80"), ("epochs:", "epoch:")])
+def test_readme_errors_are_the_real_ones(tmp_path: Path, change: tuple[str, str]) -> None:
+    (block,) = blocks(README, "yaml")
     path = tmp_path / "my-sparse.yaml"
-    path.write_text(text.replace(*change))
+    path.write_text(block.text.replace(*change))
     with pytest.raises(aezoo.SpecError) as error:
         aezoo.validate(path)
-    shown = [
+    stated = [
         line.rstrip("…")
-        for line in re.findall(r"^my-sparse\.yaml:.*$", readme.read_text(), flags=re.MULTILINE)
+        for line in re.findall(r"^my-sparse\.yaml:.*$", README.read_text(), flags=re.MULTILINE)
     ]
     found = str(error.value).replace(str(path), "my-sparse.yaml")
-    assert any(line.startswith(said) for said in shown for line in found.splitlines()), found
+    assert any(line.startswith(said) for said in stated for line in found.splitlines()), found
 
 
-def test_the_readmes_python_runs(readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks as they stand, on a few digits and for one epoch."""
-    load, folder, own = [block for block in blocks(readme, "python") if "hub:" not in block]
-    digits = aezoo.sample_digits().inputs[:, None]
-    names: dict[str, Any] = {"image": digits[0, 0].numpy(), "images": digits, "aezoo": aezoo}
-    exec(load, names)
-    assert names["x_hat"].shape == (1, 1, 28, 28)
-    monkeypatch.chdir(tmp_path)
-    short = {"recipe.stages": [{"kind": "fit", "epochs": 1}], "recipe.refit": False}
-    get_spec = aezoo.get_spec
-    monkeypatch.setattr(aezoo, "get_spec", lambda name: get_spec(name).replace(short))
-    exec(own, names)
-    assert aezoo.load("./my-variant").sparsity() == aezoo.Exact(8)
-    aezoo.save(names["ae"], "my-sparse")
-    exec(folder, names)
+def test_readme_source_tree_lists_every_package() -> None:
+    (tree,) = [block.text for block in blocks(README, "text") if block.text.startswith("aezoo/")]
+    inside, _, outside = tree.partition("\nzoo/")
+    listed = set(re.findall(r"^  (\w+)/", inside, flags=re.MULTILINE))
+    assert listed == {path.parent.name for path in ROOT.glob("aezoo/*/__init__.py")}
+    for name in re.findall(r"^(\S+/)", f"zoo/{outside}", flags=re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
+
+
+@pytest.mark.parametrize("path", [README, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_commands_that_are_not_run_exist(path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for block in blocks(path, "sh"):
+        for program, *arguments in block.commands:
+            if program == "make":
+                assert arguments[0] in targets
+            elif program == "pip":
+                extras = re.findall(r"\[([\w,]+)\]", arguments[-1])
+                assert {extra for group in extras for extra in group.split(",")} <= set(
+                    project["optional-dependencies"]
+                )
+            else:
+                assert program == "aezoo"
+
+
+# -- code in docs/ ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [DOCS / "concepts.md", DOCS / "training.md"], ids=lambda path: path.name)
+def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(tmp_path, monkeypatch)
+    found = blocks(path, "python")
+    assert found
+    for block in found:
+        session.execute(block)
+
+
+@pytest.mark.parametrize("name", ["concepts.md", "specs.md", "training.md"])
+def test_yaml_blocks_are_valid(name: str) -> None:
+    found = blocks(DOCS / name, "yaml")
+    assert found
+    for block in found:
+        data: Any = Document(block.text, name).data
+        spec = aezoo.get_spec("sparse-topk16").model_dump(mode="json")
+        recipe = {key: data.pop(key) for key in list(data) if key in aezoo.RecipeSpec.model_fields}
+        recipe |= data.pop("recipe", {})
+        aezoo.VariantSpec.model_validate({**spec, **data, "recipe": {**spec["recipe"], **recipe}})
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_shell_blocks_name_commands_that_exist(path: Path) -> None:
+    known: dict[str, Any] = cast(Any, typer.main.get_command(cli.app)).commands
+    for block in blocks(path, "sh"):
+        for program, *arguments in block.commands:
+            if program == "aezoo":
+                command: Any = known[arguments[0]]
+                options: set[str] = {option for parameter in command.params for option in parameter.opts}
+                assert {word for word in arguments if word.startswith("--")} <= options, arguments
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_the_layer_of_ones_own_works_as_written(repository: Path) -> None:
-    layer, plugin = blocks(repository / "docs" / "extending.md", "python")
-    names: dict[str, Any] = {"__name__": "a_notebook"}
-    exec(layer, names)
+@pytest.mark.parametrize("script", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_runs_and_its_markdown_is_current(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = import_script(DOCS / "pages" / "run.py", monkeypatch).run(script, tmp_path)
+    kept = script.with_suffix(".md").read_text("utf-8")
+
+    def without_output(text: str) -> str:
+        # The last digits of what is printed differ between machines.
+        return re.sub(r"```text\n.*?```\n*", "", text, flags=re.DOTALL)
+
+    assert without_output(made) == without_output(kept), "run docs/pages/run.py"
+    pictures = set(re.findall(r"!\[\]\((.+)\)", kept))
+    assert pictures == {path.name for path in tmp_path.glob("*.png")}
+    assert all((script.parent / name).stat().st_size > 10_000 for name in pictures)
+
+
+def test_picture_of_the_readme_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = import_script(DOCS / "overview.py", monkeypatch)
+    assert len(script.draw().axes) == 60
+    assert f"](docs/{script.PICTURE.name})" in README.read_text()
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_layer_of_the_extending_page_works_as_written() -> None:
+    layer, *_ = blocks(DOCS / "extending.md", "python")
+    exec(layer.text, {"__name__": "a_notebook"})
     assert "scale" in registry.names("layer")
     shape = [1, 6, 6]
     spec = aezoo.AutoencoderSpec.model_validate(
@@ -120,93 +212,72 @@ def test_the_layer_of_ones_own_works_as_written(repository: Path) -> None:
         }
     )
     assert aezoo.build(spec)(torch.ones(2, *shape)).latents.shape == (2, 36)
-    assert "AEZOO_PLUGIN_API = 1" in plugin
-    assert aezoo.PLUGIN_API == 1
+    assert f"AEZOO_PLUGIN_API = {aezoo.PLUGIN_API}" in (DOCS / "extending.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["zoo.md", "claims.md", "metrics.md", "plugin_zoo.md", "plugins.md"])
-def test_what_is_written_from_the_folders_is_current(
-    name: str, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(repository / "docs"))
-    generate = importlib.import_module("generate")
-    monkeypatch.delitem(sys.modules, "generate")
-    assert generate.PAGES[name]() == (repository / "docs" / name).read_text("utf-8"), "run docs/generate.py"
+# -- pages and the code they describe -----------------------------------------------------------------
 
 
-def test_every_hook_is_documented_and_exercised(repository: Path) -> None:
-    text = (repository / "docs" / "plugins.md").read_text("utf-8")
-    for family, hook in HOOKS.items():
-        assert f"## `{hook}`" in text
-        assert any(hasattr(importlib.import_module(name), hook) for name in BUILTINS), hook
-        assert registry.names(family)
+PAGES = ["zoo.md", "claims.md", "metrics.md", "plugin_zoo.md", "plugins.md", "specs.md"]
 
 
-def test_every_finding_points_to_a_heading(repository: Path) -> None:
-    text = (repository / "docs" / "plugins.md").read_text("utf-8")
-    for checks in EXAMINATIONS.values():
-        for name in checks:
-            assert f"### {name}\n" in text
+@pytest.mark.parametrize("name", PAGES)
+def test_generated_page_is_current(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = import_script(DOCS / "generate.py", monkeypatch)
+    assert generate.PAGES[name]() == (DOCS / name).read_text("utf-8"), "run docs/generate.py"
 
 
-PAGES = sorted(path for path in Path(__file__).parent.parent.glob("docs/pages/*.py") if path.stem != "run")
-
-
-@pytest.mark.usefixtures("fresh_registry")
-@pytest.mark.parametrize("script", PAGES, ids=lambda p: p.stem)
-def test_a_page_runs_and_its_markdown_is_of_the_same_cells(
-    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(script.parent))
-    page = importlib.import_module("run")
-    monkeypatch.delitem(sys.modules, "run")
-    made = page.run(script, tmp_path)
-    kept = script.with_suffix(".md").read_text("utf-8")
-
-    def without_output(text: str) -> str:
-        # What was printed differs in the last digits from one machine to the next.
-        return re.sub(r"```text\n.*?```\n*", "", text, flags=re.DOTALL)
-
-    assert without_output(made) == without_output(kept), "run docs/pages/run.py again"
-    pictures = set(re.findall(r"!\[\]\((.+)\)", kept))
-    assert pictures == {path.name for path in tmp_path.glob("*.png")}
-    assert all((script.parent / name).stat().st_size > 10_000 for name in pictures)
-
-
-def test_every_kind_is_documented(repository: Path) -> None:
-    text = (repository / "docs" / "specs.md").read_text()
-    for family in ("layer", "loss", "noise", "dataset"):
-        for kind in registry.names(family):
-            assert re.search(rf"\b{kind}\b", text), f"{family} {kind}"
-    for cls in (aezoo.ActivationSpec,):
-        assert all(f"`{kind}`" in text for kind in cls.kinds())
-
-
-@pytest.mark.parametrize(("base", "page"), [("CheckpointError", "folders.md"), ("HubError", "hub.md")])
-def test_every_error_of_a_load_is_documented(repository: Path, base: str, page: str) -> None:
-    text = (repository / "docs" / page).read_text()
-    classes: list[type[Exception]] = getattr(errors, base).__subclasses__()
-    for cls in classes:
-        assert {f"`{name.__name__}`" for name in (cls, *cls.__subclasses__())} <= set(
-            re.findall(r"`\w+`", text)
-        )
-
-
-@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
-def test_the_recipe_in_the_docs_is_valid(repository: Path) -> None:
-    (text,) = blocks(repository / "docs" / "specs.md", "yaml")
-    data = Document(text, "specs.md").data
-    aezoo.RecipeSpec.model_validate(data["recipe"])  # type: ignore[index]
+def test_every_hook_is_documented_and_has_built_in_kinds() -> None:
+    text = (DOCS / "plugins.md").read_text("utf-8")
+    for family, hook in HOOKS.items():
+        assert f"## `{hook}`" in text
+        assert registry.names(family)
 
 
-def test_every_package_and_module_is_in_the_architecture(repository: Path) -> None:
-    text = (repository / "docs" / "architecture.md").read_text()
-    for path in [*(repository / "aezoo").glob("*.py"), *(repository / "aezoo").glob("*/*.py")]:
+def test_every_contract_check_has_a_heading() -> None:
+    text = (DOCS / "plugins.md").read_text("utf-8")
+    for checks in ALL_CHECKS.values():
+        for check in checks:
+            assert f"### {check.name}\n" in text
+
+
+def test_every_kind_is_documented() -> None:
+    text = (DOCS / "specs.md").read_text()
+    for family in ("layer", "loss", "noise", "dataset"):
+        for kind in registry.names(family):
+            assert re.search(rf"\b{kind}\b", text), f"{family} {kind}"
+    assert all(f"`{kind}`" in text for kind in aezoo.ActivationSpec.kinds())
+
+
+@pytest.mark.parametrize(("error", "page"), [("CheckpointError", "folders.md"), ("HubError", "hub.md")])
+def test_every_error_code_is_documented(error: str, page: str) -> None:
+    codes = re.findall(r"^- `([a-z-]+)`:", inspect.getdoc(getattr(errors, error)) or "", flags=re.MULTILINE)
+    assert len(codes) > 5
+    assert set(codes) <= set(re.findall(r"`([a-z-]+)`", (DOCS / page).read_text()))
+
+
+def test_every_extra_is_in_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = set(re.findall(r"^\| `(\w+)` \|", README.read_text(), flags=re.MULTILINE))
+    assert set(project["optional-dependencies"]) - {"dev"} <= listed
+
+
+def test_every_package_and_module_is_in_the_architecture() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    for path in [*ROOT.glob("aezoo/*.py"), *ROOT.glob("aezoo/*/*.py")]:
         name = path.parent.name if path.stem == "__init__" else path.stem
         in_testing = path.parent.name == "testing" or path.stem.startswith("__")
         assert in_testing or f"`{name}`" in text, path
+
+
+def test_places_named_in_the_architecture_exist() -> None:
+    table = (DOCS / "architecture.md").read_text().partition("**Where to find**")[2].partition("**Order")[0]
+    places = re.findall(r"`([\w/]+\.py)`", table)
+    assert len(places) > 5
+    assert [place for place in places if not (ROOT / "aezoo" / place).is_file()] == []

@@ -1,4 +1,4 @@
-"""What a stranger gets: a wheel with the zoo in it, installed where there is no checkout."""
+"""The wheel holds the zoo, and works where there is no checkout."""
 
 import json
 import os
@@ -11,45 +11,26 @@ from pathlib import Path
 import pytest
 
 import aezoo
-from aezoo.zoo.index import zoo_root
 
 WHEEL_LIMIT = 2_000_000
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    checkout = Path(__file__).parent.parent
     folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(folder),
-        str(checkout),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    checkout = str(Path(__file__).parent.parent)
+    done = subprocess.run([*command, checkout], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(folder.glob("*.whl"))
 
 
-def test_a_checkout_uses_its_own_zoo(repository: Path) -> None:
-    assert zoo_root() == repository / "zoo"
-
-
-@pytest.mark.slow
-def test_the_wheel_carries_every_variant_that_is_small_or_not_on_the_hub(
-    wheel: Path, repository: Path
-) -> None:
+def test_the_wheel_holds_every_variant_that_is_small_or_not_on_the_hub(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {
-        "aezoo/py.typed",
-        "aezoo/__init__.pyi",
-        "aezoo/digits.safetensors",
-        "aezoo/_zoo/index.json",
-    } <= names
+    package = {"py.typed", "__init__.pyi", "digits.safetensors", "_zoo/index.json"}
+    assert {f"aezoo/{name}" for name in package} <= names
     for name in aezoo.list_variants():
         entry = aezoo.get_entry(name)
         small = sum(file["bytes"] for file in entry["files"].values()) <= WHEEL_LIMIT
@@ -58,9 +39,8 @@ def test_the_wheel_carries_every_variant_that_is_small_or_not_on_the_hub(
     assert not [name for name in names if name.startswith(("tests/", "docs/", "zoo/"))]
 
 
-@pytest.mark.slow
 def test_the_wheel_runs_the_demo_from_another_folder(wheel: Path, tmp_path: Path) -> None:
-    """Into an environment of its own that sees this one's dependencies, but not its aezoo."""
+    """In an environment that has this one's dependencies, but not its aezoo."""
     home = tmp_path / "env"
     venv.create(home, with_pip=False)
     site = next(home.glob("lib/python*/site-packages"))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import aezoo
-from aezoo.plugins import registry
+from aezoo.plugins.builtin import BUILTINS
 from aezoo.zoo.index import Entry
 
 PACKAGE = Path(aezoo.__file__).parent
@@ -122,7 +122,7 @@ def test_all_imports_of_a_source_count(source: str, found: set[str]) -> None:
 
 
 def test_built_ins_named_as_text_are_modules() -> None:
-    assert set(registry.BUILTINS) <= MODULES
+    assert set(BUILTINS) <= MODULES
 
 
 def test_module_names_say_what_they_are_for() -> None:

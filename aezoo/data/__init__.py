@@ -1,1 +1,1 @@
-"""data."""
+"""Data: samples and their splits, user data to samples, preprocessing, noises and built-in datasets."""

@@ -1,8 +1,4 @@
-"""Data as batches, from whatever a person hands over.
-
-What fits in memory stays as it came (bytes, mostly) in one tensor, and is sliced and scaled a batch at a
-time. That is several times faster than passing every sample through transforms and a loader.
-"""
+"""User data to samples: tensors, arrays, map-style datasets and dataset specs become splits for training."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import IterableDataset
 
+from aezoo.data.samples import Samples
 from aezoo.data.transforms import from_numpy, is_image
 from aezoo.errors import DataError
 from aezoo.specs.components import DatasetSpec
@@ -22,124 +19,112 @@ from aezoo.specs.variant import AutoencoderSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-from aezoo.data.samples import Samples
 
 
-class Pair(NamedTuple):
-    """An item of `Pairs`: what goes in, what should come out, and the label that was set aside."""
+@runtime_checkable
+class MapDataset(Protocol):
+    """Protocol of PyTorch's map-style datasets."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class LabelledItem(NamedTuple):
+    """An item of an `InputTargetDataset` with a label."""
 
     input: Any
     target: Any
     label: Any
 
 
-class UnlabelledPair(NamedTuple):
-    """The same of a dataset without labels; a loader could not stack None."""
+class UnlabelledItem(NamedTuple):
+    """An item of an `InputTargetDataset` without a label; a data loader could not collate a None."""
 
     input: Any
     target: Any
 
     @property
     def label(self) -> None:
-        """None."""
+        """Always None."""
 
 
-class Pairs:
-    """A map-style dataset of (input, target, label), made by `pairs`."""
+@dataclass(eq=False, repr=False)
+class InputTargetDataset:
+    """A map-style dataset of (input, target) or (input, target, label), returned by `aezoo.pairs`."""
 
-    def __init__(
-        self,
-        dataset: "MapDataset",
-        input_transform: Callable[[Any], Any] | None,
-        target_transform: Callable[[Any], Any] | None,
-    ) -> None:
-        self.dataset = dataset
-        self.input_transform = input_transform
-        self.target_transform = target_transform
+    dataset: MapDataset
+    input_transform: Callable[[Any], Any] | None = None
+    target_transform: Callable[[Any], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Pair | UnlabelledPair:
+    def __getitem__(self, index: int) -> LabelledItem | UnlabelledItem:
         item: object = self.dataset[index]
         sample, label = item, None
         if isinstance(item, tuple | list):
             parts = cast(Sequence[object], item)
             if len(parts) not in (1, 2):
-                raise DataError(f"item {index} has {len(parts)} parts; (sample, label) is expected")
+                raise DataError(f"expected (sample, label) as item {index}, found {len(parts)} parts")
             sample, label = (*parts, None)[:2]
-        # A transform that writes in place must reach neither the dataset nor the other transform's sample.
-        made = _made(copy.deepcopy(sample), self.input_transform)
-        target = _made(copy.deepcopy(sample), self.target_transform)
-        target = copy.deepcopy(target) if _overlap(made, target) else target
-        return UnlabelledPair(made, target) if label is None else Pair(made, target, label)
+        # Copies, because a transform may work in place.
+        made, target = (
+            copy.deepcopy(sample) if transform is None else transform(copy.deepcopy(sample))
+            for transform in (self.input_transform, self.target_transform)
+        )
+        target = copy.deepcopy(target) if _may_share_memory(made, target) else target
+        return UnlabelledItem(made, target) if label is None else LabelledItem(made, target, label)
 
 
-def _made(sample: object, transform: Callable[[Any], Any] | None) -> object:
-    return sample if transform is None else transform(sample)
-
-
-def _overlap(a: object, b: object) -> bool:
+def _may_share_memory(a: object, b: object) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.may_share_memory(cast(Any, a), cast(Any, b))
-    # A tensor may be a view of an array; a copy too many is cheap.
+    # A tensor may be a view of an array.
     return a is b or (isinstance(a, Tensor | np.ndarray) and isinstance(b, Tensor | np.ndarray))
 
 
 def pairs(
-    dataset: "MapDataset",
+    dataset: MapDataset,
     input_transform: Callable[[Any], Any] | None = None,
     target_transform: Callable[[Any], Any] | None = None,
-) -> Pairs:
-    """Makes (input, target) pairs for an autoencoder of any supervised dataset, labels kept aside.
+) -> InputTargetDataset:
+    """Makes (input, target) pairs from any dataset; labels are kept.
 
         gray_to_colour = aezoo.pairs(dataset, input_transform=Grayscale())
 
-    `aezoo.train(spec, data=...)` takes the result; so does a `DataLoader`. Training runs the transforms
-    once for each item: a corruption that should be drawn anew in every epoch belongs in `recipe.noises`.
+    `aezoo.train(spec, data=...)` and `DataLoader` accept the result. Training runs the transforms once per
+    item; a corruption to be drawn again in every epoch belongs in `recipe.noises`.
 
     Args:
         dataset: map-style; items are samples or (sample, label).
-        input_transform: applied to a copy of the sample, to give the input.
-        target_transform: applied to another copy, to give the target.
+        input_transform: computes the input from a copy of the sample; by default the copy itself.
+        target_transform: computes the target from another copy of the sample; by default the copy itself.
 
     Returns:
-        A map-style dataset of `(input, target, label)`; input and target never share memory. The label
-        is None where the dataset has none.
+        A map-style dataset whose items have the attributes `input`, `target` and `label` (None without
+        labels). Input and target never share memory.
     """
-    return Pairs(dataset, input_transform, target_transform)
-
-
-@runtime_checkable
-class MapDataset(Protocol):
-    """PyTorch's map-style dataset."""
-
-    def __len__(self) -> int:
-        """How many items."""
-        ...
-
-    def __getitem__(self, index: int) -> Any:
-        """One item: a sample, (sample, label), (input, target) or (input, target, label)."""
-        ...
+    return InputTargetDataset(dataset, input_transform, target_transform)
 
 
 @dataclass
 class Splits:
-    """The splits that a training uses.
+    """The splits of a training run, validated for its spec.
 
     Attributes:
-        name: as it stands in records.
-        train: what the weights are fitted to.
-        validation: what everything is chosen by.
-        held_out: how the validation split came about, in words.
+        name: name of the dataset in records.
+        train: training split.
+        validation: validation split, used for early stopping and every other choice.
+        validation_note: how the validation split was chosen, in words.
     """
 
     name: str
     train: Samples
     validation: Samples
-    held_out: str
+    validation_note: str
     _dataset: DatasetSpec | None = None
     _spec: AutoencoderSpec | None = None
 
@@ -150,47 +135,49 @@ class Splits:
 
     @cached_property
     def test(self) -> Samples:
-        """The test split, read when first asked for: once, after everything was chosen."""
+        """The test split, read on first access.
+
+        Raises:
+            DataError: there is no test split, or it does not match the spec.
+        """
         if self._dataset is None or self._spec is None:
             raise DataError(f"{self.name} has no test split")
         return self._dataset.load("test").validated_for(self._spec)
 
 
 def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
-    """Whatever was given, as splits that fit the spec.
+    """Loads or draws training and validation splits and checks them against a spec.
 
     Args:
-        data: a `DatasetSpec`, a `Samples`, a tensor or an array (n, *shape), a pair of them (input,
-            target), or a map-style dataset whose items are samples, (sample, label), (input, target) or
-            (input, target, label).
-        spec: what the data must fit.
-        seed: of the tenth that is held out for validation, unless the dataset has a split of its own.
+        data: a `DatasetSpec`, which has its own validation split; or a `Samples`, a tensor or an array
+            (n, *shape), a tuple (input, target) of these, or a map-style dataset whose items are samples,
+            (sample, label), (input, target) or (input, target, label).
+        spec: shapes and ranges of input and target.
+        seed: seed for drawing a tenth of the samples, at least one, for validation.
 
     Raises:
-        DataError: data of another kind, or that do not fit.
+        DataError: unsupported data, data that do not match the spec, or fewer than two samples.
     """
     if isinstance(data, DatasetSpec):
         train, validation = (data.load(split).validated_for(spec) for split in ("train", "validation"))
-        name = str(data.kind_name)
-        return Splits(name, train, validation, data.validation_note(), data, spec)
+        return Splits(str(data.kind_name), train, validation, data.validation_note(), data, spec)
     samples = as_samples(data).validated_for(spec)
-    if len(samples) < 2:
-        raise DataError(f"{len(samples)} sample is too few to hold one out for validation")
-    order = torch.randperm(len(samples), generator=Generator().manual_seed(seed))
-    held = max(1, len(samples) // 10)
-    return Splits(
-        type(data).__name__, samples[order[held:]], samples[order[:held]],
-        f"{held} of {len(samples)} samples, drawn with seed {seed}",
-    )  # fmt: skip
+    n, n_validation = len(samples), max(1, len(samples) // 10)
+    if n < 2:
+        raise DataError(f"{n} sample is too few to hold one out for validation")
+    order = torch.randperm(n, generator=Generator().manual_seed(seed))
+    train, validation = samples[order[n_validation:]], samples[order[:n_validation]]
+    note = f"{n_validation} of {n} samples, drawn with seed {seed}"
+    return Splits(type(data).__name__, train, validation, note)
 
 
 def as_samples(data: object) -> Samples:
-    """A tensor, an array, a pair of them or a map-style dataset as `Samples`.
+    """Converts a tensor, an array, a tuple (input, target) of these, or a map-style dataset to `Samples`.
 
     Raises:
-        DataError: anything else, or items of different shapes.
+        DataError: unsupported data, or items of different shapes.
     """
-    what = type(data).__name__
+    found = type(data).__name__
     if isinstance(data, Samples):
         return data
     if isinstance(data, Tensor):
@@ -198,24 +185,26 @@ def as_samples(data: object) -> Samples:
     if isinstance(data, np.ndarray):
         return Samples(from_numpy(cast(Any, data)))
     if isinstance(data, tuple):
-        pair = cast(tuple[object, ...], data)
-        if len(pair) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in pair):
-            inputs, targets = (as_samples(part).inputs for part in pair)
+        parts = cast(tuple[object, ...], data)
+        if len(parts) == 2 and all(isinstance(part, Tensor | np.ndarray) for part in parts):
+            inputs, targets = (as_samples(part).inputs for part in parts)
             return Samples(inputs, targets)
-    # Keys are no indices, and a stream that knows its length is still no map.
+    # A mapping is not indexed by number, and a sized IterableDataset is not indexed at all.
     elif isinstance(data, MapDataset) and not isinstance(data, Mapping | str | type | IterableDataset):
         return stack_items(data)
     raise DataError(
-        "expected a tensor, an array, an (input, target) pair of them, a map-style dataset or a dataset "
-        f"spec, found {what}"
+        "expected a tensor, an array, an (input, target) tuple of these, a map-style dataset or a dataset "
+        f"spec, found {found}"
     )
 
 
 def stack_items(data: MapDataset) -> Samples:
-    """Every item of a map-style dataset, stacked.
+    """Reads and stacks every item of a map-style dataset.
+
+    The second part of an item is its label if it is a number, otherwise its target.
 
     Raises:
-        DataError: no items, or items that differ in shape or in what they hold.
+        DataError: no items, or items that differ in shape or in their parts.
     """
     if len(data) == 0:
         raise DataError("there are no samples")
@@ -225,15 +214,15 @@ def stack_items(data: MapDataset) -> Samples:
         parts = list(cast(Sequence[object], item)) if isinstance(item, tuple | list) else [item]
         if not 1 <= len(parts) <= 3:
             raise DataError(
-                f"item {index} has {len(parts)} parts; a sample, (sample, label), (input, target) or "
-                "(input, target, label) is expected"
+                "expected a sample, (sample, label), (input, target) or (input, target, label) as item "
+                f"{index}, found {len(parts)} parts"
             )
         for column, part in zip(columns, parts, strict=False):
             if part is not None or column is columns[0]:
                 column.append(_as_tensor(part, index))
     for what, column in zip(("target or label", "label"), columns[1:], strict=True):
         if column and len(column) != len(data):
-            raise DataError(f"{len(column)} of {len(data)} items have a {what}; all or none are expected")
+            raise DataError(f"expected a {what} in every item or in none, found {len(column)} of {len(data)}")
     try:
         inputs, second, third = (torch.stack(column) if column else None for column in columns)
     except (RuntimeError, ValueError) as error:
@@ -255,4 +244,5 @@ def _as_tensor(part: object, index: int) -> Tensor:
         array = np.array(cast(Any, part))
         return from_numpy(np.moveaxis(array, -1, 0) if is_image(part) and array.ndim == 3 else array)
     except (TypeError, ValueError) as error:
-        raise DataError(f"item {index} is a {type(part).__name__}, not a sample") from error
+        found = type(part).__name__
+        raise DataError(f"expected an image or numbers in item {index}, found {found}") from error

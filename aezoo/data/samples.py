@@ -1,13 +1,13 @@
-"""Data as batches, from whatever a person hands over.
+"""In-memory datasets: inputs, targets and labels as tensors, read in scaled batches.
 
-What fits in memory stays as it came (bytes, mostly) in one tensor, and is sliced and scaled a batch at a
-time. That is several times faster than passing every sample through transforms and a loader.
+The tensors keep the dtype they came in, usually uint8, and are sliced and scaled one batch at a time. This is
+several times faster than a data loader that transforms every sample.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,40 +17,41 @@ from aezoo.errors import DataError
 from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import AutoencoderSpec
 
-if TYPE_CHECKING:
-    pass
-
-
 BLOCK = 4096
-"""Samples that a pass over all of them reads at once."""
+"""Batch size of passes over a whole split, such as hashing."""
 
 
 class Batch(NamedTuple):
-    """Some samples: inputs and targets scaled to their ranges, labels or None."""
+    """A batch of samples.
+
+    Attributes:
+        input: float32, (batch, *input shape), scaled to the range of the input.
+        target: float32, (batch, *target shape), scaled to the range of the target.
+        labels: (batch,), or None.
+    """
 
     input: Tensor
     target: Tensor
     labels: Tensor | None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same rows on a device."""
+        """Moves the tensors to a device."""
         labels = None if self.labels is None else self.labels.to(device)
         return Batch(self.input.to(device), self.target.to(device), labels)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A split of a dataset, as it came.
+    """One split of a dataset, before scaling to the ranges of a spec.
 
     Attributes:
-        inputs: (n, *shape), uint8 or floating point.
-        targets: (n, *shape), or None where the input is its own target.
+        inputs: (n, *input shape), uint8 or floating point.
+        targets: (n, *target shape), uint8 or floating point; None if the input is the target.
         labels: (n,), or None.
-        index: which rows of these tensors make up the split, in this order; None for all of them.
-        mapped: whether the tensors lie in a file; they are then read a batch at a time and never copied
-            as a whole.
-        scaler: what the inputs were scaled by, where that was fitted to the training split.
-        columns: names of the values of an input, where they come from a table.
+        index: int64, the rows of the tensors that make up the split, in order; None for all rows.
+        mapped: whether the tensors are memory-mapped from a file; they are then never copied as a whole.
+        scaler: the scaler that was applied to the inputs, fitted to the training split, or None.
+        columns: names of the input values, if they come from a table.
     """
 
     inputs: Tensor
@@ -63,7 +64,7 @@ class Samples:
 
     def __post_init__(self) -> None:
         if self.inputs.ndim == 0:
-            raise DataError("a single number holds no samples")
+            raise DataError("expected an axis that counts the samples, found a single number")
         for name, tensor in (("targets", self.targets), ("labels", self.labels)):
             if tensor is not None and len(tensor) != len(self.inputs):
                 raise DataError(f"{len(self.inputs)} inputs but {len(tensor)} {name}")
@@ -74,32 +75,17 @@ class Samples:
     def __getitem__(self, index: slice | Tensor) -> "Samples":
         if self.mapped or self.index is not None:
             return self.select(torch.arange(len(self))[index])
-        return self._each(lambda t: t[index])
+        return self._map(lambda t: t[index])
 
     def select(self, index: Tensor) -> "Samples":
-        """Some of these samples, sharing the tensors."""
+        """Selects samples by number without copying the tensors."""
         return replace(self, index=index if self.index is None else self.index[index])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
-        inputs, targets, labels = (None if t is None else change(t) for t in self._tensors())
-        assert inputs is not None
-        return replace(self, inputs=inputs, targets=targets, labels=labels)
-
-    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        return self.inputs, self.targets, self.labels
-
-    def _taken(self) -> "Samples":
-        """The same samples with tensors that hold them and no others."""
-        if self.index is None:
-            return self
-        index = self.index
-        return replace(self._each(lambda t: t[index]), index=None)
-
     def concat(self, other: "Samples") -> "Samples":
-        """These samples and then the others.
+        """Appends the samples of `other`; does not copy if both are selections from the same tensors.
 
         Raises:
-            DataError: one has targets or labels and the other has none.
+            DataError: only one of the two has targets, or only one has labels.
         """
         for name in ("targets", "labels"):
             if (getattr(self, name) is None) != (getattr(other, name) is None):
@@ -111,61 +97,64 @@ class Samples:
             and self.inputs.shape == other.inputs.shape
         ):
             return replace(self, index=torch.cat([self.index, other.index]))
-        first, second = self._taken(), other._taken()
+        first, second = self._materialize(), other._materialize()
         rest = iter([t for t in second._tensors() if t is not None])
-        return replace(first._each(lambda t: torch.cat([t, next(rest)])), mapped=False)
+        return replace(first._map(lambda t: torch.cat([t, next(rest)])), mapped=False)
 
     def validated_for(self, spec: AutoencoderSpec) -> "Samples":
-        """The same samples, proven to be what a spec expects, with missing channel axes added.
+        """Checks shapes, dtypes and values against a spec and adds missing channel axes.
 
         Raises:
-            DataError: no samples, another shape or dtype, or values outside the declared range.
+            DataError: no samples, no targets where the spec needs them, another shape or dtype, NaN or
+                infinite values, or values outside the declared range.
         """
         if len(self) == 0:
             raise DataError("there are no samples")
         if self.targets is None and spec.output.shape != spec.input.shape:
-            raise DataError(
-                f"the spec's target has shape {list(spec.output.shape)}, but the data bring inputs alone"
-            )
+            raise DataError(f"expected targets of shape {list(spec.output.shape)}, found inputs only")
         try:
-            inputs = _fitted(self.inputs, spec.input, "input")
+            inputs = _validated(self.inputs, spec.input, "input")
         except DataError as error:
             if self.scaler is None or spec.input.range is None:
                 raise
-            raise DataError(f"scale: standard leaves no bounds, leave `input.range` out: {error}") from error
-        if self.targets is None and spec.output != spec.input:
-            _fitted(self.inputs, spec.output, "target")
-        targets = None if self.targets is None else _fitted(self.targets, spec.output, "target")
+            raise DataError(
+                f"`scale: standard` gives unbounded values, remove `input.range`: {error}"
+            ) from error
+        targets = self.targets
+        if targets is not None:
+            targets = _validated(targets, spec.output, "target")
+        elif spec.output != spec.input:
+            _validated(self.inputs, spec.output, "target")
         return replace(self, inputs=inputs, targets=targets)
 
     def to(self, device: torch.device) -> "Samples":
-        """The same samples on a device; mapped ones stay where they are, to follow batch by batch."""
+        """Moves the samples to a device; mapped ones stay on the CPU and are moved batch by batch."""
         if self.mapped or self.inputs.device == device:
             return self
-        return self._taken()._each(lambda t: t.to(device))
+        return self._materialize()._map(lambda t: t.to(device))
 
-    def rows(self, index: slice | Tensor, spec: AutoencoderSpec) -> Batch:
-        """Some samples as a network and a loss see them.
+    def batch(self, index: slice | Tensor, spec: AutoencoderSpec) -> Batch:
+        """Reads a batch and scales bytes to the ranges of the spec.
 
         Args:
-            index: which ones, on the device of `inputs`.
-            spec: whose ranges bytes are scaled to.
+            index: numbers of the samples, on the device of `inputs`.
+            spec: the spec that the samples were validated for.
         """
-        where = index if self.index is None else self.index[index]
-        x = _scaled(self.inputs[where], spec.input)
+        rows = index if self.index is None else self.index[index]
+        x = _scaled(self.inputs[rows], spec.input)
         if self.targets is None and spec.output.range == spec.input.range:
             target = x
         else:
-            target = _scaled((self.inputs if self.targets is None else self.targets)[where], spec.output)
-        return Batch(x, target, None if self.labels is None else self.labels[where])
+            target = _scaled((self.inputs if self.targets is None else self.targets)[rows], spec.output)
+        return Batch(x, target, None if self.labels is None else self.labels[rows])
 
     def batches(self, spec: AutoencoderSpec, size: int) -> Iterator[Batch]:
-        """All samples, `size` at a time."""
+        """Reads all samples in order, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
-            yield self.rows(slice(start, start + size), spec)
+            yield self.batch(slice(start, start + size), spec)
 
     def sha256(self) -> str:
-        """A hash of all values, shapes and dtypes."""
+        """Hashes dtypes, shapes and values of all tensors, in the order of the split."""
         digest = hashlib.sha256()
         for tensor in self._tensors():
             if tensor is None:
@@ -179,25 +168,39 @@ class Samples:
         return digest.hexdigest()
 
     def target_mean(self, spec: AutoencoderSpec) -> Tensor:
-        """The mean target, summed in double precision, as float32 of the target's shape."""
+        """Mean of the scaled targets, float32, (*target shape), summed in double precision."""
         total = torch.zeros(spec.output.shape, dtype=torch.float64)
-        for rows in self.batches(spec, BLOCK):
-            total += rows.target.double().sum(0).cpu()
+        for batch in self.batches(spec, BLOCK):
+            total += batch.target.double().sum(0).cpu()
         return (total / len(self)).float()
 
+    def _tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return self.inputs, self.targets, self.labels
 
-def _fitted(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        """Applies a function to every tensor, in the order of `_tensors`."""
+        inputs, targets, labels = (None if t is None else change(t) for t in self._tensors())
+        assert inputs is not None
+        return replace(self, inputs=inputs, targets=targets, labels=labels)
+
+    def _materialize(self) -> "Samples":
+        """Copies the selected rows, so that the tensors contain nothing else."""
+        index = self.index
+        return self if index is None else replace(self._map(lambda t: t[index]), index=None)
+
+
+def _validated(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
     if x.dtype == torch.uint8:
         if spec.range is None:
-            raise DataError(f"bytes need a declared range for the {what} to be scaled to")
+            raise DataError(f"uint8 {what}s need `{what}.range` in the spec")
     elif x.is_floating_point():
         x = x.float()
         check_values(x, spec)
     else:
         raise DataError(f"expected uint8 or floating point as {what}, found {x.dtype}")
-    # A single sample would pass for a batch of channels.
+    # One sample of shape (channels, ...) would otherwise pass for a batch of single-channel samples.
     if tuple(x.shape) == spec.shape:
-        raise DataError(f"expected a batch of {list(spec.shape)}, found a single one")
+        raise DataError(f"expected a batch of samples of shape {list(spec.shape)}, found a single sample")
     return with_batch_axis(x, spec.shape)
 
 

@@ -1,4 +1,4 @@
-"""Penalties on latents and weights. Rows are averaged, latents summed unless the source says otherwise."""
+"""Auxiliary top-k loss: Gao et al., arXiv:2406.04093, appendix A.2."""
 
 import math
 from collections.abc import Callable
@@ -7,26 +7,32 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
+from aezoo.losses.penalties import batch_dependence
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
-from aezoo.model.layers.sparsity import Lifetime
 from aezoo.model.sequential import LayerSequence
 from aezoo.specs.base import Count, NonNegativeFloat
 from aezoo.specs.components import LossSpec
 
 
 class AuxK(nn.Module):
-    """Lets dead latents reconstruct what the others left over; counts how long each has been silent."""
+    """Auxiliary top-k loss: dead latents reconstruct the residual.
+
+    Attributes:
+        idle: training samples since each latent was last non-zero, (num_latents,); empty before the first.
+    """
+
+    idle: Tensor
 
     def __init__(self, spec: "AuxKSpec") -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("idle", torch.zeros(0))
 
-    idle: Tensor
-
-    def forward(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0; 0 while no latent is dead."""
+    @override
+    def forward(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        """The mean squared error; 0 if no latent is dead. Samples are counted in training only."""
         fired = (output.latents.detach().flatten(1) != 0).any(0)
         if self.idle.numel() == 0:
             self.idle = torch.zeros(fired.shape, device=fired.device)
@@ -35,55 +41,42 @@ class AuxK(nn.Module):
         dead = self.idle >= self.spec.dead_after
         if not dead.any():
             return output.x_hat.new_zeros(())
-        pre_acts = before_last(ae.encoder, batch.input).flatten(1)
+        pre_acts = LayerSequence(list(ae.encoder)[:-1])(context.input).flatten(1)
         ranked = pre_acts.masked_fill(~dead, -math.inf)
         k = min(self.spec.k, int(dead.count_nonzero()))
         kept = ranked.topk(k, dim=1, sorted=False).indices
-        revived = torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept))
-        # What the decoder makes of nothing is no part of what the dead latents add.
-        silence = ae.decode(torch.zeros_like(output.latents[:1]))
-        added = ae.decode(revived.view_as(output.latents)) - silence
-        left_over = (batch.target - output.x_hat).detach()
-        return (added - left_over).square().mean()
+        latents = torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept))
+        # The decoder's output for latents of zero is not part of what the dead latents add.
+        offset = ae.decode(torch.zeros_like(output.latents[:1]))
+        added = ae.decode(latents.view_as(output.latents)) - offset
+        residual = (context.target - output.x_hat).detach()
+        return (added - residual).square().mean()
 
 
 class AuxKSpec(LossSpec):
-    """Squared error of the dead latents' reconstruction of what the others left over, mean over elements.
+    """Auxiliary top-k loss: dead latents reconstruct the residual (arXiv:2406.04093, appendix A.2).
 
-    Gao et al., arXiv:2406.04093, appendix A.2. For encoders that end in `topk`.
+    The `k` largest dead latents of each sample are decoded; the term is the squared error of the result to
+    target - x_hat, averaged over elements. For encoders that end in `topk`.
     """
 
     kind: Literal["auxk"] = "auxk"
     weight: NonNegativeFloat = 1 / 32
     """Factor of the term in the objective."""
     k: Count = 32
-    """Dead latents that each sample may use."""
+    """Number of dead latents used per sample."""
     dead_after: Count = 50_000
-    """Training samples without a use after which a latent counts as dead."""
+    """Training samples without a non-zero value after which a latent counts as dead."""
 
+    @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        """An encoder that does not end in `topk`, or a decoder that needs more than latents."""
         if ae.spec.encoder[-1].kind_name != "topk":
             return "auxk revives latents that topk leaves out; end the encoder in topk"
         if ae.decoder.needs:
             return "auxk decodes latents alone, but this decoder needs more"
-        # It runs both sides a second time, once on a single row: running statistics would be of no data.
-        return row_mixing(ae.encoder, "auxk") or row_mixing(ae.decoder, "auxk")
+        # Both sides run again, the decoder on a single row as well, which would change running statistics.
+        return batch_dependence(ae.encoder, "auxk") or batch_dependence(ae.decoder, "auxk")
 
+    @override
     def build(self) -> Callable[[Output, StepContext, Autoencoder], Tensor]:
-        """Makes the module, which counts."""
         return AuxK(self)
-
-
-def row_mixing(stack: LayerSequence, kind: str) -> str | None:
-    for module in stack.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Lifetime):
-            what = type(module).__name__
-            return f"{kind} needs rows that do not depend on one another, which {what} makes them do"
-    return None
-
-
-def before_last(stack: LayerSequence, x: Tensor) -> Tensor:
-    """What a stack's last layer is given."""
-    layers: list[nn.Module] = list(stack)
-    return LayerSequence(layers[:-1])(x, {})

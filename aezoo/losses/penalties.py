@@ -1,4 +1,8 @@
-"""Penalties on latents and weights. Rows are averaged, latents summed unless the source says otherwise."""
+"""Penalties on latents and weights: averaged over rows, and summed over latents unless the source averages.
+
+L1: Olshausen and Field, Nature 381, 1996. KL sparsity: Ng, CS294A lecture notes, 2011. Variational KL: Kingma
+and Welling, arXiv:1312.6114. Contractive: Rifai et al., ICML 2011.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -6,44 +10,46 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from aezoo.errors import DataError
-from aezoo.losses.auxk import AuxKSpec, row_mixing
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext, get_layer
-from aezoo.plugins.hookspecs import Register, hookimpl
+from aezoo.model.layers.sparsity import Lifetime
+from aezoo.model.sequential import LayerSequence
 from aezoo.specs.base import NonNegativeFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
 SMALLEST = 1e-7
-"""Mean activations are kept this far from 0 and 1, where their logarithms have no value."""
+"""Smallest distance of a mean activation from 0 and 1, where its logarithm is infinite."""
 LATENTS_AT_ONCE = 64
 """Rows of the Jacobian that the general contractive penalty computes together."""
 
 
 class L1LatentsSpec(LossSpec):
-    """Absolute values of the latents, summed (Olshausen and Field, Nature 381, 1996)."""
+    """Absolute values of the latents, summed over latents; at least 0 (Nature 381, 1996)."""
 
     kind: Literal["l1_latents"] = "l1_latents"
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
         return output.latents.flatten(1).abs().sum(1).mean()
 
 
 class KlSparsitySpec(LossSpec):
-    """KL divergence of each latent's mean activation from `rho`, mean over latents, in nats.
+    """KL divergence of a Bernoulli variable with mean `rho` from each latent's mean activation, in nats.
 
-    Ng, Sparse autoencoder, CS294A lecture notes (2011), section 3. The mean is over the batch.
+    rho log(rho / m) + (1 - rho) log((1 - rho) / (1 - m)), where m is the latent's mean over the batch,
+    averaged over latents; at least 0. Ng, CS294A lecture notes, 2011, section 3.
     """
 
     kind: Literal["kl_sparsity"] = "kl_sparsity"
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Share of the time that a latent should be active."""
+    """Mean activation that latents should have."""
     outside: Literal["refuse", "clamp"] = "refuse"
-    """What becomes of latents outside [0, 1]."""
+    """What to do with latents outside [0, 1]."""
 
+    @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        """Latents that may leave [0, 1], where those are refused."""
         low, high = output_bounds(ae.spec.encoder)
         if self.outside == "clamp" or (low >= 0 and high <= 1):
             return None
@@ -52,8 +58,9 @@ class KlSparsitySpec(LossSpec):
             "sigmoid, or declare `outside: clamp`"
         )
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0.
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        """The term.
 
         Raises:
             DataError: a latent outside [0, 1].
@@ -70,62 +77,63 @@ class KlSparsitySpec(LossSpec):
 
 
 class VaeKlSpec(LossSpec):
-    """KL divergence of the latents' normal distributions from a standard one, summed, in nats.
+    """KL divergence of each latent's normal distribution from the standard normal, in nats.
 
-    Kingma and Welling, arXiv:1312.6114, appendix B. `weight` is the beta of Higgins et al. (ICLR 2017),
-    which means something only beside a data term that is summed over a sample's elements.
+    (mean^2 + var - 1 - log var) / 2, summed over latents; at least 0. Kingma and Welling, arXiv:1312.6114,
+    appendix B. `weight` is the beta of Higgins et al. (ICLR 2017) if the reconstruction term is summed over
+    elements.
     """
 
     kind: Literal["vae_kl"] = "vae_kl"
     free_bits: NonNegativeFloat = 0.0
-    """Nats that each latent has for free: below it, its batch mean is not pressed further down
-    (Kingma et al., arXiv:1606.04934, appendix C.8)."""
+    """KL below this threshold (nats per latent, mean over the batch) is not penalized (Kingma et al.,
+    arXiv:1606.04934, appendix C.8)."""
 
+    @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        """An encoder without a layer that emits means and log variances."""
         if {"mean", "log_var"} <= set(ae.encoder.emits):
             return None
         return "vae_kl needs an encoder that emits 'mean' and 'log_var'; end it in gaussian_sample"
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
         mean, log_var = output.aux["mean"].flatten(1), output.aux["log_var"].flatten(1)
         each = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
         return each.mean(0).clamp(min=self.free_bits).sum()
 
 
 class ContractiveSpec(LossSpec):
-    """Squared Frobenius norm of the encoder's Jacobian at the input, exactly.
+    """Squared Frobenius norm of the encoder's Jacobian at the input, computed exactly; at least 0.
 
-    Rifai et al., ICML 2011, section 2. One linear layer has a closed form; for any other encoder each
-    latent's gradient is computed, which takes as many backward passes as there are latents.
+    Rifai et al., ICML 2011, section 2. The norm of a single linear layer has a closed form. For any other
+    encoder the term is expensive: one backward pass per latent.
     """
 
     kind: Literal["contractive"] = "contractive"
 
+    @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        """An encoder in which a row's latents depend on other rows."""
-        return row_mixing(ae.encoder, "contractive")
+        return batch_dependence(ae.encoder, "contractive")
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
         with torch.enable_grad():
-            norm = one_layer_norm(ae, batch.input)
-            norm = jacobian_norm(ae, batch.input) if norm is None else norm
+            norm = one_layer_norm(ae, context.input)
+            norm = jacobian_norm(ae, context.input) if norm is None else norm
         return norm if torch.is_grad_enabled() else norm.detach()
 
 
 def one_layer_norm(ae: Autoencoder, x: Tensor) -> Tensor | None:
-    """The mean squared norm in closed form; None for an encoder that is more than one linear layer."""
-    layers = list(ae.encoder)
-    flattening = [layer for layer in layers[:-1] if not isinstance(layer, nn.Flatten)]
-    steps = dict(layers[-1].named_children())
+    """The mean squared norm in closed form; None if the encoder is not a single linear layer."""
+    *others, last = ae.encoder
+    steps = dict(last.named_children())
     linear = steps.get("linear")
-    if flattening or set(steps) - {"linear", "activation"} or type(linear) is not nn.Linear:
+    flat = all(isinstance(layer, nn.Flatten) for layer in others)
+    if not flat or set(steps) - {"linear", "activation"} or type(linear) is not nn.Linear:
         return None
-    pre_acts = linear(x.flatten(1))
     if "activation" not in steps:
         return linear.weight.square().sum()
+    pre_acts = linear(x.flatten(1))
     pre_acts = pre_acts if pre_acts.requires_grad else pre_acts.requires_grad_()
     slope = _gradient(steps["activation"](pre_acts).sum(), pre_acts)
     return (slope.square() @ linear.weight.square().sum(1)).mean()
@@ -137,42 +145,50 @@ def jacobian_norm(ae: Autoencoder, x: Tensor) -> Tensor:
     latents = ae.encode(x).flatten(1)
     total = latents.new_zeros(())
     for start in range(0, latents.shape[1], LATENTS_AT_ONCE):
-        some = latents[:, start : start + LATENTS_AT_ONCE]
-        # One vector for each latent: ones down its column pick its gradient for every row at once.
-        picks = torch.eye(some.shape[1]).to(some)[:, None].expand(-1, len(x), -1)
-        rows = _gradient(some, x, picks)
-        total = total + rows.square().sum()
+        chunk = latents[:, start : start + LATENTS_AT_ONCE]
+        # Row i of the identity, repeated for every sample, selects the gradients of latent i.
+        vectors = torch.eye(chunk.shape[1]).to(chunk)[:, None].expand(-1, len(x), -1)
+        total = total + _gradient(chunk, x, vectors).square().sum()
     return total / len(x)
 
 
-def _gradient(of: Tensor, at: Tensor, along: Tensor | None = None) -> Tensor:
-    """A gradient that can be differentiated again, or one for each vector of `along`."""
+def _gradient(of: Tensor, at: Tensor, vectors: Tensor | None = None) -> Tensor:
+    """A differentiable gradient, or one for each of `vectors`."""
     found: Any = torch.autograd.grad(
-        of, at, along, create_graph=True, is_grads_batched=along is not None, materialize_grads=True
+        of, at, vectors, create_graph=True, is_grads_batched=vectors is not None, materialize_grads=True
     )
     return found[0]
 
 
+def batch_dependence(layers: LayerSequence, kind: str) -> str | None:
+    """Why a loss that needs independent rows does not fit some layers; None if it does."""
+    for module in layers.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Lifetime):
+            what = type(module).__name__
+            return f"{kind} needs rows that do not depend on one another, but {what} makes them dependent"
+    return None
+
+
 class WeightDecaySpec(LossSpec):
-    """Squared weights of chosen layers, summed; biases and normalisations are left alone."""
+    """Squared weights of chosen layers, summed; at least 0. Biases and normalizations are left out."""
 
     kind: Literal["weight_decay"] = "weight_decay"
     on: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)] = (
         "encoder",
         "decoder",
     )
-    """Layers by path, such as `decoder.0`, or a whole side."""
+    """Paths of layers, such as `decoder.0`, or the whole `encoder` or `decoder`."""
 
+    @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        """A path that is not there, or that has no weights."""
         for path in self.on:
-            if not list(_weights(ae, path)):
-                return f"weight_decay has nothing to do on {path!r}"
+            if not _weights(ae, path):
+                return f"weight_decay finds no weights at {path!r}"
         return None
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
-        # Once each, where a layer is named beside its side.
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        # A weight counts once, even if several paths include it.
         weights = {weight: None for path in self.on for weight in _weights(ae, path)}
         total = output.x_hat.new_zeros(())
         for weight in weights:
@@ -183,10 +199,3 @@ class WeightDecaySpec(LossSpec):
 def _weights(ae: Autoencoder, path: str) -> list[Tensor]:
     found = get_layer(ae, path)
     return [] if found is None else [p for p in found.parameters() if p.ndim > 1]
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers every built-in penalty."""
-    for spec in (L1LatentsSpec, KlSparsitySpec, VaeKlSpec, ContractiveSpec, WeightDecaySpec, AuxKSpec):
-        register(spec)

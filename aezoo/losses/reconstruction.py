@@ -1,4 +1,8 @@
-"""Reconstruction terms. Rows are averaged, always; over a row's elements the reduction is declared."""
+"""Reconstruction terms: the distance of a reconstruction from its target.
+
+Each is computed per element and averaged over rows; `reduction` says whether the elements of a row are
+averaged or summed. Huber loss: Huber, Annals of Mathematical Statistics 35, 1964.
+"""
 
 import math
 from typing import Literal
@@ -6,10 +10,10 @@ from typing import Literal
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from aezoo.errors import DataError
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
-from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import PositiveFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
@@ -22,22 +26,23 @@ def reduce_rows(elements: Float[Tensor, "batch *shape"], reduction: Reduction) -
 
 
 class MseSpec(LossSpec):
-    """Squared difference between reconstruction and target."""
+    """Squared error, (x_hat - target)^2; at least 0."""
 
     kind: Literal["mse"] = "mse"
     role = "reconstruction"
     reduction: Reduction = "mean"
     """Over the elements of a row."""
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
-        return reduce_rows((output.x_hat - batch.target).square(), self.reduction)
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        return reduce_rows((output.x_hat - context.target).square(), self.reduction)
 
 
 class BceSpec(LossSpec):
-    """Binary cross-entropy in nats between a reconstruction and a target that both lie in [0, 1].
+    """Binary cross-entropy, -target log(x_hat) - (1 - target) log(1 - x_hat), in nats; at least 0.
 
-    The decoder must end in a sigmoid or anything else that stays in [0, 1].
+    Logarithms are limited to -100 or more, as in PyTorch. Reconstruction and target must be in [0, 1]: end
+    the decoder in a sigmoid.
     """
 
     kind: Literal["bce"] = "bce"
@@ -45,67 +50,61 @@ class BceSpec(LossSpec):
     reduction: Reduction = "mean"
     """Over the elements of a row."""
 
+    @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        """A target or a decoder that leaves [0, 1]."""
-        wanted = ae.spec.output.range
-        if wanted is not None and not (wanted[0] >= 0 and wanted[1] <= 1):
-            return f"bce needs targets in [0, 1], their range is {list(wanted)}"
+        target = ae.spec.output.range
+        if target is not None and not (target[0] >= 0 and target[1] <= 1):
+            return f"bce needs targets in [0, 1], their range is {list(target)}"
         low, high = output_bounds(ae.spec.decoder)
         if low < 0 or high > 1:
             return f"bce needs a decoder that stays in [0, 1], its last layers give {low:g} to {high:g}"
         return None
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0.
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        """The term.
 
         Raises:
             DataError: a reconstruction or a target outside [0, 1].
         """
-        for name, values in (("reconstruction", output.x_hat), ("target", batch.target)):
+        for name, values in (("reconstruction", output.x_hat), ("target", context.target)):
             low, high = (float(value) for value in values.detach().aminmax())
             if math.isnan(low):
-                # PyTorch raises (on a GPU: dies) where other losses become NaN, which the trainer reports.
+                # PyTorch would raise, and on a GPU abort. The trainer reports a loss that is NaN.
                 return output.x_hat.sum() * math.nan
             if low < 0 or high > 1:
                 raise DataError(
                     f"bce needs values in [0, 1], the {name} has {low:g} to {high:g}; "
                     "end the decoder in a sigmoid and declare a range of [0, 1]"
                 )
-        elements = F.binary_cross_entropy(output.x_hat, batch.target, reduction="none")
+        elements = F.binary_cross_entropy(output.x_hat, context.target, reduction="none")
         return reduce_rows(elements, self.reduction)
 
 
 class L1Spec(LossSpec):
-    """Absolute difference between reconstruction and target."""
+    """Absolute error, |x_hat - target|; at least 0."""
 
     kind: Literal["l1"] = "l1"
     role = "reconstruction"
     reduction: Reduction = "mean"
     """Over the elements of a row."""
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
-        return reduce_rows((output.x_hat - batch.target).abs(), self.reduction)
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        return reduce_rows((output.x_hat - context.target).abs(), self.reduction)
 
 
 class HuberSpec(LossSpec):
-    """Half the squared difference up to `delta`, linear beyond (Huber, Ann. Math. Statist. 35, 1964)."""
+    """Half the squared error up to `delta`, delta (|x_hat - target| - delta / 2) beyond; at least 0."""
 
     kind: Literal["huber"] = "huber"
     role = "reconstruction"
     delta: PositiveFloat = 1.0
-    """Where it turns linear, in units of the target."""
+    """Absolute error from which the loss is linear, in units of the target."""
     reduction: Reduction = "mean"
     """Over the elements of a row."""
 
-    def __call__(self, output: Output, batch: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
-        elements = F.huber_loss(output.x_hat, batch.target, reduction="none", delta=self.delta)
+    @override
+    def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
+        elements = F.huber_loss(output.x_hat, context.target, reduction="none", delta=self.delta)
         return reduce_rows(elements, self.reduction)
-
-
-@hookimpl
-def register_losses(register: Register) -> None:
-    """Registers every built-in loss."""
-    for spec in (MseSpec, BceSpec, L1Spec, HuberSpec):
-        register(spec)

@@ -1,34 +1,33 @@
-"""The network: two stacks of layers, what they give, and what a trained one knows about itself."""
+"""The autoencoder: encode, decode, forward; and the records of a trained one."""
 
-import html
 import math
-from collections.abc import Callable, Mapping
-from collections.abc import Generator as ContextGenerator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
+from typing_extensions import override
 
 from aezoo.data.transforms import Scaler, Transforms
 from aezoo.errors import NotSupportedError
 from aezoo.model.sequential import Aux, Exact, LayerSequence, LayerShape, Mean
-from aezoo.model.summary import LayerRow, describe_layer, format_shape
+from aezoo.model.summary import LayerRow, as_html, as_text, describe_layer, format_shape
 from aezoo.specs.variant import AutoencoderSpec
 
 DATA_STATISTICS = ("target_mean", "input_shift", "input_scale")
-"""Tensors of an autoencoder that are measured on the training data rather than trained."""
+"""Buffers of an autoencoder that are computed from the training data."""
 
 
 class Output(NamedTuple):
-    """What `forward` gives.
+    """The result of `Autoencoder.forward`.
 
     Attributes:
         x_hat: the reconstruction, (batch, *target shape).
         latents: the code, floating point, (batch, *latent shape).
-        aux: what layers emitted beside their output, by name.
+        aux: tensors that layers emitted in addition to their output, by name.
     """
 
     x_hat: Tensor
@@ -37,15 +36,15 @@ class Output(NamedTuple):
 
 
 class StepContext(NamedTuple):
-    """What a loss is given beside the output.
+    """What a loss receives in addition to the output.
 
     Attributes:
-        input: what the network saw, noise included, (batch, *input shape).
-        target: what it should give, always clean, (batch, *target shape).
-        labels: one for each row, or None; never used for the reconstruction itself.
-        epoch: epochs of this stage that lie behind, fractional within an epoch.
-        step: steps of this training that lie behind.
-        generator: for whatever a loss draws.
+        input: what the network received, noise included, (batch, *input shape).
+        target: what the network should return, without noise, (batch, *target shape).
+        labels: (batch,) or None. No built-in loss reads them.
+        epoch: epochs of this stage completed so far, fractional within an epoch.
+        step: optimizer steps of this training completed so far.
+        generator: source of all random numbers that a loss draws.
     """
 
     input: Tensor
@@ -53,21 +52,21 @@ class StepContext(NamedTuple):
     labels: Tensor | None
     epoch: float
     step: int
-    generator: Generator
+    generator: torch.Generator
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights came from.
+    """Where the weights of an autoencoder come from.
 
     Attributes:
-        kind: `built` (random weights), `trained` (in this process), `folder`, `zoo` (by name), `hub`.
-        path: the folder, where there is one; that of the Hub's cache for what came from there.
-        sha256: of the weights' file, checked; None for weights that come from no file.
-        index_verified: whether an index of a zoo named these very bytes.
-        repository: on the Hub, `owner/name`; None for what came from elsewhere.
-        commit: of the repository, 40 hexadecimal digits.
-        hashes: file -> sha256 of every file that was read.
+        kind: `built` (random weights), `trained` (in this process), `folder`, `zoo` (by name) or `hub`.
+        path: the folder, if any; for the Hub, the folder in its cache.
+        sha256: verified hash of the weights file, if any.
+        index_verified: whether the index of a zoo lists this hash.
+        repository: `owner/name` on the Hub, if any.
+        commit: commit of the repository, 40 hexadecimal digits.
+        hashes: sha256 of every file that was read, by file name.
     """
 
     kind: str
@@ -80,22 +79,21 @@ class Source:
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder, made by `aezoo.build`, `aezoo.train` or `aezoo.load`.
+    """An encoder and a decoder. Created by `aezoo.build`, `aezoo.train` and `aezoo.load`.
 
     Attributes:
         encoder: (batch, *input shape) -> (batch, *latent shape).
         decoder: (batch, *latent shape) -> (batch, *target shape).
-        spec: what it was built from.
-        shapes: shapes of every layer by path.
-        target_mean: mean of the training targets, (*target shape); None before any training.
-        input_shift: what was taken off each input value in training, (*input shape); None where inputs
-            were not scaled by what was fitted to them.
-        input_scale: what each was then divided by; likewise.
-        columns: a table's columns in the order of the input's values; empty for other data.
-        metrics: measured numbers as in `metrics.json`; empty for a network nobody measured.
-        history: one record for each epoch of the training in this process.
-        training_record: circumstances of the training as in `training.json`.
-        source: where the weights came from.
+        spec: the spec that it was built from.
+        shapes: input and output shape of every layer, by path.
+        target_mean: mean of the training targets, (*target shape); None before training.
+        input_shift: subtracted from the inputs in training, (*input shape); None if they were not scaled.
+        input_scale: the shifted inputs were divided by it, (*input shape); None if they were not scaled.
+        columns: column names of a table, in the order of the input's values; empty for other data.
+        metrics: measured numbers as in `metrics.json`; empty if nothing was measured.
+        history: one record per epoch of a training in this process.
+        training_record: circumstances of the training, as in `training.json`.
+        source: where the weights come from.
     """
 
     target_mean: Tensor | None
@@ -121,7 +119,121 @@ class Autoencoder(nn.Module):
         self.history: list[dict[str, Any]] = []
         self.training_record: dict[str, Any] = {}
         self.source = Source("built")
-        self._decoder_needs = tuple(name for name in decoder.needs)
+
+    def encode(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *latents"]:
+        """Encodes a batch.
+
+        Args:
+            x: (batch, *input shape), as `transforms()` returns it.
+
+        Returns:
+            The latents, (batch, *latent shape).
+
+        Raises:
+            ValueError: another shape.
+        """
+        self._check_input(x)
+        return self.encoder(x)
+
+    def decode(
+        self, latents: Float[Tensor, "batch *latents"], aux: Aux | None = None
+    ) -> Float[Tensor, "batch *target"]:
+        """Decodes latents.
+
+        Args:
+            latents: (batch, *latent shape).
+            aux: `forward(x).aux`; required if the decoder needs what the encoder emits. Not changed.
+
+        Returns:
+            The reconstruction, (batch, *target shape).
+
+        Raises:
+            ValueError: another shape, or a name missing from `aux`.
+        """
+        aux = dict(aux or {})
+        if missing := ", ".join(repr(name) for name in self.decoder.needs if name not in aux):
+            raise ValueError(
+                f"this decoder needs {missing} from the encoder; call decode(out.latents, out.aux) with "
+                "out = ae(x)"
+            )
+        if tuple(latents.shape[1:]) != self.latent_shape:
+            expected = format_shape(self.latent_shape)
+            raise ValueError(f"expected latents of shape (batch, {expected}), found {tuple(latents.shape)}")
+        return self.decoder(latents, aux)
+
+    @override
+    def forward(self, x: Float[Tensor, "batch *input"]) -> Output:
+        """Encodes and decodes a batch.
+
+        Args:
+            x: (batch, *input shape), as `transforms()` returns it.
+
+        Raises:
+            ValueError: another shape.
+        """
+        self._check_input(x)
+        aux: Aux = {}
+        latents = self.encoder(x, aux)
+        return Output(self.decoder(latents, aux), latents, aux)
+
+    def _check_input(self, x: Tensor) -> None:
+        if tuple(x.shape[1:]) != self.spec.input.shape:
+            expected = format_shape(self.spec.input.shape)
+            raise ValueError(
+                f"expected input of shape (batch, {expected}), found {tuple(x.shape)}; "
+                "ae.transforms() converts images and arrays"
+            )
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *target"]:
+        """Draws latents from the prior and decodes them.
+
+        Args:
+            n: number of samples.
+            generator: on the autoencoder's device; PyTorch's global one by default.
+
+        Returns:
+            (n, *target shape).
+
+        Raises:
+            NotSupportedError: the encoder's last layer has no `sample_prior(n, generator)`, as in every
+                autoencoder that is not variational.
+        """
+        draw: Callable[[int, torch.Generator | None], Tensor] | None
+        draw = getattr(self._last_layer, "sample_prior", None)
+        if draw is None:
+            raise NotSupportedError("this autoencoder has no prior to sample from; a variational one has")
+        latents = draw(n, generator)
+        like = next(self.parameters(), latents)
+        return self.decode(latents.to(like.device, like.dtype))
+
+    @torch.no_grad()
+    def score_samples(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, " batch"]:
+        """Scores how usual each sample is: minus its mean squared reconstruction error.
+
+        As in scikit-learn, a higher score is more usual. The autoencoder runs in its current mode.
+
+        Args:
+            x: (batch, *input shape).
+
+        Returns:
+            (batch,), at most 0.
+
+        Raises:
+            NotSupportedError: the target's shape is not the input's.
+        """
+        if self.spec.output.shape != self.spec.input.shape:
+            raise NotSupportedError("score_samples compares with the input, which is not this target's shape")
+        return -(self(x).x_hat - x).flatten(1).square().mean(1)
+
+    def sparsity(self) -> Exact | Mean | None:
+        """How many latents are non-zero, as the encoder's last layer declares; None if it does not."""
+        declare: Callable[[], Exact | Mean | None] | None = getattr(self._last_layer, "sparsity", None)
+        return None if declare is None else declare()
+
+    @property
+    def _last_layer(self) -> nn.Module:
+        return self.encoder[len(self.encoder) - 1]
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -131,133 +243,24 @@ class Autoencoder(nn.Module):
 
     @property
     def num_latents(self) -> int:
-        """How many latents a sample has."""
+        """Number of latents of one sample."""
         return math.prod(self.latent_shape)
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers in both stacks."""
+        """Number of parameters of the encoder and the decoder."""
         return sum(p.numel() for p in self.parameters())
 
-    # -- running ----------------------------------------------------------------------------------
-
-    def encode(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *latents"]:
-        """The latents of a batch.
-
-        Args:
-            x: (batch, *spec.input.shape), as `transforms()` makes it.
-
-        Raises:
-            ValueError: another shape.
-        """
-        self._check_input(x)
-        return self.encoder(x, {})
-
-    def decode(
-        self, latents: Float[Tensor, "batch *latents"], aux: Aux | None = None
-    ) -> Float[Tensor, "batch *target"]:
-        """The reconstruction that latents stand for.
-
-        Args:
-            latents: (batch, *latent_shape).
-            aux: `forward(x).aux`, for decoders that need what the encoder emitted.
-
-        Raises:
-            ValueError: another shape, or something in `aux` is missing.
-        """
-        given = {} if aux is None else dict(aux)
-        missing = [name for name in self._decoder_needs if name not in given]
-        if missing:
-            names = ", ".join(map(repr, missing))
-            raise ValueError(
-                f"this decoder needs {names} of the encoder; call decode(out.latents, out.aux) with "
-                "out = ae(x)"
-            )
-        if tuple(latents.shape[1:]) != self.latent_shape:
-            raise ValueError(f"expected latents of shape (batch, {format_shape(self.latent_shape)}), found "
-                             f"{tuple(latents.shape)}")  # fmt: skip
-        return self.decoder(latents, given)
-
-    def forward(self, x: Float[Tensor, "batch *input"]) -> Output:
-        """Encodes and decodes.
-
-        Args:
-            x: (batch, *spec.input.shape).
-        """
-        self._check_input(x)
-        aux: Aux = {}
-        latents = self.encoder(x, aux)
-        return Output(self.decoder(latents, aux), latents, aux)
-
-    def _check_input(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.spec.input.shape:
-            raise ValueError(
-                f"expected input of shape (batch, {format_shape(self.spec.input.shape)}), found {tuple(x.shape)}; "
-                "ae.transforms() makes it of images and arrays"
-            )
-
-    @torch.no_grad()
-    def score_samples(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, " batch"]:
-        """How usual each sample looks: minus its mean squared reconstruction error.
-
-        As in scikit-learn, higher is more usual. Runs in the module's present mode.
-
-        Args:
-            x: (batch, *spec.input.shape), where input and target have the same shape.
-
-        Returns:
-            (batch,), at most 0.
-
-        Raises:
-            NotSupportedError: the target is not the input.
-        """
-        if self.spec.output.shape != self.spec.input.shape:
-            raise NotSupportedError("score_samples compares with the input, which is not this target's shape")
-        return -(self(x).x_hat - x).flatten(1).square().mean(1)
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: Generator | None = None) -> Float[Tensor, "n *target"]:
-        """Draws from the prior and decodes.
-
-        Args:
-            n: how many.
-            generator: on the autoencoder's device; by default PyTorch's global one.
-
-        Returns:
-            (n, *target shape).
-
-        Raises:
-            NotSupportedError: no layer at the end of the encoder defines a prior (`sample_prior(n,
-                generator)`), as none does in a plain autoencoder.
-        """
-        draw: Callable[[int, Generator | None], Tensor] | None = getattr(
-            self.encoder[len(self.encoder) - 1], "sample_prior", None
-        )
-        if draw is None:
-            raise NotSupportedError("this autoencoder has no prior to sample from; a variational one has")
-        drawn = draw(n, generator)
-        like = next(self.parameters(), drawn)
-        return self.decode(drawn.to(like.device, like.dtype))
+    # -- data -------------------------------------------------------------------------------------
 
     def transforms(self) -> Transforms:
-        """What turns a PIL image, an array or a uint8 tensor into a batch for this autoencoder."""
+        """The preprocessing that converts PIL images, arrays and uint8 tensors to input batches."""
         dataset: object = getattr(getattr(self.spec, "recipe", None), "dataset", None)
         return Transforms(self.spec.input, self.scaler, self.columns, getattr(dataset, "fit", "stretch"))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Autoencoder":
-        """Moves to a device or another precision; the units of the data stay as exact as they were."""
-        measured = {
-            name: tensor for name in DATA_STATISTICS[1:] if (tensor := getattr(self, name)) is not None
-        }
-        super()._apply(fn, recurse)
-        for name, tensor in measured.items():
-            if not tensor.is_meta:
-                setattr(self, name, tensor.to(getattr(self, name).device))
-        return self
-
     @property
     def scaler(self) -> Scaler | None:
-        """What was fitted to the training inputs, where they were scaled by it."""
+        """The scaling computed from the training inputs; None if they were not scaled."""
         if self.input_shift is None or self.input_scale is None:
             return None
         return Scaler(self.input_shift, self.input_scale)
@@ -267,60 +270,46 @@ class Autoencoder(nn.Module):
         self.input_shift = None if scaler is None else scaler.shift
         self.input_scale = None if scaler is None else scaler.scale
 
-    def sparsity(self) -> Exact | Mean | None:
-        """What the encoder's last layer promises about the latents."""
-        promise: Callable[[], Exact | Mean | None] | None = getattr(
-            self.encoder[len(self.encoder) - 1], "sparsity", None
-        )
-        return None if promise is None else promise()
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Autoencoder":
+        # The scaling keeps its precision when the weights are converted to another dtype.
+        before = {name: getattr(self, name) for name in ("input_shift", "input_scale")}
+        super()._apply(fn, recurse)
+        for name, tensor in before.items():
+            if tensor is not None and not tensor.is_meta:
+                setattr(self, name, tensor.to(getattr(self, name).device))
+        return self
 
-    # -- showing ----------------------------------------------------------------------------------
+    # -- printing ---------------------------------------------------------------------------------
 
     def summary(self) -> list[LayerRow]:
-        """Every layer of both stacks with its kind, its shapes and its parameters."""
-        rows: list[LayerRow] = []
+        """One row per layer: path, kind with options, input shape, output shape, number of parameters."""
         spec = self.spec.resolved()
-        for side, stack, layers in (
-            ("encoder", self.encoder, spec.encoder),
-            ("decoder", self.decoder, spec.decoder),
-        ):
-            for index, (layer, layer_spec) in enumerate(zip(stack, layers, strict=True)):
-                path = f"{side}.{index}"
-                total = sum(p.numel() for p in layer.parameters())
-                rows.append(LayerRow(path, describe_layer(layer_spec), *self.shapes[path], total))
+        specs = {f"encoder.{i}": layer for i, layer in enumerate(spec.encoder)}
+        specs |= {f"decoder.{i}": layer for i, layer in enumerate(spec.decoder)}
+        rows: list[LayerRow] = []
+        for path, layer_spec in specs.items():
+            count = sum(p.numel() for p in self.get_submodule(path).parameters())
+            kind = describe_layer(layer_spec)
+            rows.append(LayerRow(path, kind, *self.shapes[path], count))
         return rows
 
     def _title(self) -> str:
-        name: str | None = getattr(self.spec, "name", None)
-        shape = " x ".join(map(str, self.spec.input.shape))
-        counts = f"{self.num_latents:,} latents, {self.num_parameters:,} parameters"
-        return f"{name or 'autoencoder'}: {shape} -> {counts}"
+        name: str = getattr(self.spec, "name", "autoencoder")
+        shape = format_shape(self.spec.input.shape)
+        return f"{name}: {shape} -> {self.num_latents:,} latents, {self.num_parameters:,} parameters"
 
+    @override
     def __repr__(self) -> str:
-        head = ("layer", "kind", "output", "parameters")
-        cells = [head] + [
-            (r.path, r.kind, format_shape(r.output), f"{r.parameters:,}") for r in self.summary()
-        ]
-        widths = [max(len(row[i]) for row in cells) for i in range(4)]
-        lines = [
-            f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip()
-            for a, b, c, d in cells
-        ]
-        return "\n".join([self._title(), *lines])
+        return as_text(self._title(), self.summary())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(r.path)}</td><td>{html.escape(r.kind)}</td>"
-            f"<td>{format_shape(r.output)}</td><td style='text-align:right'>{r.parameters:,}</td></tr>"
-            for r in self.summary()
-        )
-        head = "<tr><th>layer</th><th>kind</th><th>output</th><th>parameters</th></tr>"
-        return f"<table><caption>{html.escape(self._title())}</caption>{head}{rows}</table>"
+        return as_html(self._title(), self.summary())
 
 
 @contextmanager
-def eval_mode(ae: Autoencoder) -> ContextGenerator[None]:
-    """Within, evaluation mode; afterwards every module is in the mode that it was in."""
+def eval_mode(ae: Autoencoder) -> Generator[None]:
+    """Switches to evaluation mode inside the context; afterwards restores the mode of every module."""
     modes = [(module, module.training) for module in ae.modules()]
     ae.eval()
     try:
@@ -331,7 +320,7 @@ def eval_mode(ae: Autoencoder) -> ContextGenerator[None]:
 
 
 def get_layer(ae: Autoencoder, path: str) -> nn.Module | None:
-    """The layer at a path such as `encoder.1`, or a whole side; None where there is none."""
+    """The layer at a path such as `encoder.1`, or the whole `encoder` or `decoder`; None if there is none."""
     if path.partition(".")[0] not in ("encoder", "decoder"):
         return None
     try:

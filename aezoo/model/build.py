@@ -1,16 +1,20 @@
-"""From a spec to an autoencoder. Every mistake is found on the meta device, before anything is allocated."""
+"""Building an autoencoder from a spec: first on the meta device, then with seeded weights.
+
+Every error is found on the meta device, where tensors have shapes but no memory.
+"""
 
 import os
+from collections.abc import Mapping
 
 import torch
 
 from aezoo.errors import Problem, SpecError
 from aezoo.model.autoencoder import Autoencoder
-from aezoo.model.sequential import LayerSequence, LayerShape, ShapeTrace, logging_shapes
+from aezoo.model.sequential import LayerBuilder, LayerShape
 from aezoo.specs.variant import AutoencoderSpec
 
 MAX_PARAMETERS = 1_000_000_000
-"""Parameters that a network may have unless a caller or `AEZOO_MAX_PARAMETERS` says otherwise."""
+"""Largest number of parameters, unless `max_parameters` or `AEZOO_MAX_PARAMETERS` says otherwise."""
 
 
 def build(
@@ -21,74 +25,82 @@ def build(
     dtype: torch.dtype = torch.float32,
     max_parameters: int | None = None,
 ) -> Autoencoder:
-    """Builds a network with random weights.
+    """Builds an autoencoder with random weights.
 
-    The same spec and seed give the same weights bit for bit, whatever the device; PyTorch's global
-    random state is left as it was.
+    The same spec and seed give the same weights bit for bit on every device. PyTorch's global random state
+    is not changed.
 
     Args:
         spec: an architecture or a whole variant.
-        seed: of the initial weights.
-        device: where the weights go after they were drawn on the CPU.
-        dtype: of the weights, floating point.
-        max_parameters: refuses more than that; by default a thousand million.
+        seed: seed of the initial weights.
+        device: where the weights are moved after they were drawn on the CPU.
+        dtype: floating-point type of the weights.
+        max_parameters: largest number of parameters allowed; by default 1e9, or `AEZOO_MAX_PARAMETERS`.
 
     Returns:
-        The autoencoder in training mode, as PyTorch's modules are when new.
+        The autoencoder, in training mode.
 
     Raises:
-        SpecError: layers that do not fit one another, or too many parameters.
+        SpecError: layers that do not fit together, or too many parameters.
     """
-    log = ShapeTrace()
-    _assemble(spec, log, max_parameters)
-    log.replay = True
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which seeds every accelerator as well.
-        torch.default_generator.manual_seed(seed)
-        ae = _assemble(spec, log, max_parameters, "cpu")
-    return ae.to(device=device, dtype=dtype)
+    ae = build_on_meta(spec, max_parameters=max_parameters)
+    return materialize(ae, seed=seed, device=device, dtype=dtype)
 
 
 def build_on_meta(
     spec: AutoencoderSpec,
-    shapes: dict[str, LayerShape] | None = None,
+    shapes: Mapping[str, LayerShape] | None = None,
     max_parameters: int | None = None,
 ) -> Autoencoder:
-    """The network on the meta device: every name, shape and dtype, and no memory.
+    """Builds an autoencoder on the meta device: all names, shapes and dtypes, but no memory.
 
     Args:
         spec: an architecture or a whole variant.
-        shapes: what an earlier build found, which spares a forward pass on the meta device.
+        shapes: `Autoencoder.shapes` of an earlier build, if known. No layer is run then.
         max_parameters: as for `build`.
 
     Raises:
         SpecError: as for `build`, or shapes that do not follow from the spec.
     """
-    log = ShapeTrace() if shapes is None else ShapeTrace(dict(shapes), replay=True)
-    return _assemble(spec, log, max_parameters)
-
-
-def _assemble(
-    spec: AutoencoderSpec, log: ShapeTrace, max_parameters: int | None, device: str = "meta"
-) -> Autoencoder:
-    with logging_shapes(log), torch.device(device):
-        encoder = LayerSequence.build(spec.encoder, spec.input.shape, "encoder")
-        assert encoder.out_shape is not None
-        decoder = LayerSequence.build(spec.decoder, encoder.out_shape, "decoder")
-    if unknown := sorted(log.shapes.keys() - log.seen):
-        raise SpecError([Problem(unknown[0], "shapes are recorded for a layer that the spec does not have")])
-    if decoder.out_shape != spec.output.shape:
-        what = "target" if spec.target else "input"
-        raise SpecError([Problem(
-            f"decoder.{len(spec.decoder) - 1}",
-            f"gives {decoder.out_shape}, which is not the {what}'s shape {spec.output.shape}",
-        )])  # fmt: skip
-    ae = Autoencoder(encoder, decoder, spec, log.shapes)
+    with torch.device("meta"):
+        ae = _assemble(spec, shapes)
     limit = _parameter_limit() if max_parameters is None else max_parameters
     if ae.num_parameters > limit:
         text = f"{ae.num_parameters:,} parameters are more than the {limit:,} allowed"
         raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
     return ae
+
+
+def materialize(
+    ae: Autoencoder,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Autoencoder:
+    """Builds an autoencoder of `build_on_meta` with random weights, without measuring shapes again.
+
+    `ae` is not changed. The other arguments and the result are those of `build`.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # torch.manual_seed would seed every accelerator as well.
+        torch.default_generator.manual_seed(seed)
+        built = _assemble(ae.spec, ae.shapes)
+    return built.to(device=device, dtype=dtype)
+
+
+def _assemble(spec: AutoencoderSpec, known: Mapping[str, LayerShape] | None) -> Autoencoder:
+    builder = LayerBuilder(known)
+    encoder = builder.sequence(spec.encoder, spec.input.shape, "encoder")
+    assert encoder.out_shape is not None
+    decoder = builder.sequence(spec.decoder, encoder.out_shape, "decoder")
+    if unknown := sorted((known or {}).keys() - builder.shapes.keys()):
+        raise SpecError([Problem(unknown[0], "shapes are recorded for a layer that the spec does not have")])
+    if decoder.out_shape != spec.output.shape:
+        what = "target" if spec.target else "input"
+        text = f"gives {decoder.out_shape}, which is not the {what}'s shape {spec.output.shape}"
+        raise SpecError([Problem(f"decoder.{len(spec.decoder) - 1}", text)])
+    return Autoencoder(encoder, decoder, spec, builder.shapes)
 
 
 def _parameter_limit() -> int:

@@ -1,34 +1,32 @@
-"""The stack that runs layers, builds them one behind the other and finds their shapes."""
+"""Sequences of layers: running them, building them from specs and finding their shapes."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from aezoo.errors import AezooError, LayerError, Problem, SpecError
 from aezoo.specs.components import LayerSpec
 
 MAX_VALUES = 2**31
-"""Values that a layer may make of one sample: 8 GiB of them."""
+"""Largest number of values that a layer may give for one sample: 8 GiB in float32."""
 
 Aux = dict[str, Tensor]
-"""What layers emit beside their output, by name."""
+"""Tensors that layers emit in addition to their output, by name."""
 
 
 @dataclass(frozen=True)
 class Exact:
-    """Every row keeps exactly `k` latents; all others are zero (a kept one may be zero, too).
+    """Exactly `k` latents of each row are kept; the others are zero. A kept latent may be zero as well.
 
     Attributes:
-        k: how many.
-        by: whether they are the layer's largest inputs by signed value or by magnitude, passed on unchanged;
-        None
-            where nothing is said of that.
+        k: number of latents kept.
+        by: if given, the latents kept are the layer's largest inputs, by signed value or by magnitude, and
+            are passed on unchanged. Not compared: two declarations are equal if their `k` is.
     """
 
     k: int
@@ -37,7 +35,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class Mean:
-    """Rows keep `k` latents on average over a dataset."""
+    """Rows keep `k` latents on average over a dataset; the others are zero."""
 
     k: float
 
@@ -49,61 +47,34 @@ class LayerShape(NamedTuple):
     output: tuple[int, ...]
 
 
-@dataclass
-class ShapeTrace:
-    """Shapes of every layer by path: measured during the first build, looked up in later ones.
-
-    The first forward pass on the meta device costs about a second in a process. A loaded variant
-    brings its shapes along, so that it needs none.
-    """
-
-    shapes: dict[str, LayerShape] = field(default_factory=dict[str, LayerShape])
-    replay: bool = False
-    seen: set[str] = field(default_factory=set[str])
-    where: str = ""
-    source: str = ""
-    aux: Aux = field(default_factory=dict[str, Tensor])
-
-
-_log: ContextVar[ShapeTrace | None] = ContextVar("aezoo_shape_log", default=None)
-
-
-@contextmanager
-def logging_shapes(log: ShapeTrace) -> Generator[ShapeTrace]:
-    """Within, `LayerSequence.build` measures into `log`, or replays it."""
-    token = _log.set(log)
-    try:
-        yield log
-    finally:
-        _log.reset(token)
-
-
 class LayerSequence(nn.Module):
-    """Runs layers in order and carries what they emit to those that need it.
+    """Layers applied in order. They pass tensors to one another through `aux`.
 
-    Its children are named by their index, so that tensors are called `encoder.1.linear.weight`. A stack
-    is a layer itself and may be nested.
+    Children are named by their index, so that parameters are called `encoder.1.linear.weight`. A sequence is
+    itself a layer and can be nested.
+
+    Args:
+        layers: modules called as `layer(h)`, or as `layer(h, aux)` if they declare `emits` or `needs`.
+        out_shape: shape of one sample after the last layer, if known.
 
     Attributes:
-        emits: names that its layers add to `aux`.
-        needs: names that its layers read from `aux` and none before them in this stack emits.
-        out_shape: shape of one sample after the last layer, where `build` made the stack.
+        emits: names that the layers add to `aux`.
+        needs: names that the layers read from `aux` and that no earlier layer of the sequence emits.
+        out_shape: shape of one sample after the last layer; None if unknown.
     """
 
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
+    def __init__(self, layers: Iterable[nn.Module], out_shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
         emits: list[str] = []
         needs: list[str] = []
-        self._with_aux: list[bool] = []
         for index, layer in enumerate(layers):
-            gives, takes = declared(layer)
-            needs += [name for name in takes if name not in emits and name not in needs]
-            emits += gives
-            self._with_aux.append(bool(gives or takes) or isinstance(layer, LayerSequence))
+            emitted, needed = declared(layer)
+            needs += [name for name in needed if name not in emits and name not in needs]
+            emits += emitted
             self.add_module(str(index), layer)
         self.emits = tuple(emits)
         self.needs = tuple(needs)
-        self.out_shape: tuple[int, ...] | None = None
+        self.out_shape = out_shape
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -114,144 +85,186 @@ class LayerSequence(nn.Module):
     def __getitem__(self, index: int) -> nn.Module:
         return list(self.children())[index]
 
-    def forward(self, h: Tensor, aux: Aux) -> Tensor:
+    @override
+    def forward(self, h: Tensor, aux: Aux | None = None) -> Tensor:
         """Runs all layers.
 
         Args:
             h: (batch, *in_shape).
-            aux: read and written by layers that declare it.
+            aux: holds what the layers need, and receives what they emit.
+
+        Returns:
+            (batch, *out_shape).
         """
-        for layer, with_aux in zip(self.children(), self._with_aux, strict=True):
-            h = layer(h, aux) if with_aux else layer(h)
+        aux = {} if aux is None else aux
+        for layer in self.children():
+            h = run_layer(layer, h, aux)
         return h
 
     @classmethod
     def build(cls, layers: Iterable[LayerSpec], in_shape: tuple[int, ...], name: str) -> "LayerSequence":
-        """Builds layers one behind the other; containers call it for the layers that they hold.
+        """Builds layers in order, each for the shape that the one before it gives.
+
+        A container calls it in its own `build` for the layers that it contains:
+        `LayerSequence.build(self.layers, in_shape, "layers")`.
 
         Args:
-            layers: specs; `repeat` is written out here.
-            in_shape: shape of one sample before the first of them.
-            name: the field that holds them, for paths in errors.
+            layers: specs; one with `repeat` becomes several layers.
+            in_shape: shape of one sample before the first layer.
+            name: the field that holds the specs, for paths in errors.
 
         Raises:
-            SpecError: a layer that does not fit its input, with its path and both sizes.
+            SpecError: a layer that does not fit its input. Paths begin with `name`; for a container, they are
+                completed to the path in the document.
         """
-        log = _log.get()
-        if log is None:
-            # A container that is built by itself, outside of an autoencoder.
-            layers, log = tuple(layers), ShapeTrace()
-            with logging_shapes(log), torch.device("meta"):
-                cls.build(layers, in_shape, name)
-            log.replay = True
-            with logging_shapes(log):
-                return cls.build(layers, in_shape, name)
-        outer = log.where, log.source, log.aux
-        if log.where:
-            # What nested layers emit reaches those outside through the layer that holds them.
-            log.aux = dict(log.aux)
-        built: list[nn.Module] = []
-        before, shape = "the encoder" if name == "decoder" else "the input", in_shape
-        try:
-            for entry, spec in enumerate(layers):
-                # Layers held inside are written out by a call of their own: paths stay the document's.
-                for single in (spec.model_copy(update={"repeat": 1}),) * spec.repeat:
-                    log.where = ".".join(filter(None, (outer[0], name, str(len(built)))))
-                    log.source = ".".join(filter(None, (outer[1], name, str(entry))))
-                    layer = _build_layer(single, shape, log, before)
-                    shape = log.shapes[log.where].output
-                    built.append(layer)
-                before = log.source
-        finally:
-            log.where, log.source, log.aux = outer
-        stack = cls(built)
-        stack.out_shape = shape
-        return stack
+        if isinstance(layers, NestedLayers):
+            # What is emitted in a container reaches other layers through the container's own `emits`.
+            builder = replace(layers.builder, aux=dict(layers.builder.aux))
+        else:
+            layers = tuple(layers)
+            measuring = LayerBuilder()
+            with torch.device("meta"):
+                measuring.sequence(layers, in_shape, name)
+            builder = LayerBuilder(known=measuring.shapes)
+        return builder.sequence(layers, in_shape, name)
 
 
 def declared(layer: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that a layer emits and needs; any `nn.Module` that declares nothing is a layer too."""
+    """The names that a layer emits and the names that it needs. Any `nn.Module` may leave both out."""
     emits: tuple[str, ...] = getattr(layer, "emits", ())
     needs: tuple[str, ...] = getattr(layer, "needs", ())
     return emits, needs
 
 
-def _build_layer(spec: LayerSpec, in_shape: tuple[int, ...], log: ShapeTrace, before: str) -> nn.Module:
-    where, source = log.where, log.source
-    log.seen.add(where)
-    given = f"{before} gives" if before != "the input" else "the input has"
-    try:
-        layer = spec.build(in_shape)
-    except LayerError as error:
-        problem = Problem(f"{source}.{error.field}", f"{error.message} that {given}")
-        raise SpecError([problem]) from error
-    except AezooError:
-        raise
-    except Exception as error:
-        what = f"{spec.kind_name} cannot be built on {in_shape}: {_first_line(error)}"
-        raise SpecError([Problem(source, what)]) from error
-    if log.replay:
-        recorded = log.shapes.get(where)
-        if recorded is None or recorded.input != in_shape:
-            raise SpecError([Problem(where, f"recorded shapes do not follow from {in_shape}")])
-        return layer
-    _refuse_hidden_tensors(layer, source)
-    log.where, log.source = where, source
-    log.shapes[where] = LayerShape(in_shape, _measure(layer, spec, in_shape, log, source, given))
-    return layer
+def run_layer(layer: nn.Module, h: Tensor, aux: Aux) -> Tensor:
+    """Calls a layer, with `aux` if it declares names."""
+    return cast(Tensor, layer(h, aux) if any(declared(layer)) else layer(h))
 
 
-def _measure(
-    layer: nn.Module, spec: LayerSpec, in_shape: tuple[int, ...], log: ShapeTrace, source: str, given: str
-) -> tuple[int, ...]:
-    """The output shape, found by running the built module once on the meta device."""
-    emits, needs = declared(layer)
-    for name in needs:
-        if name not in log.aux:
-            raise SpecError(
-                [Problem(source, f"{spec.kind_name} needs {name!r}, which no layer before emits")]
-            )
-    clash = next((name for name in emits if name in log.aux), None)
-    if clash is not None:
-        raise SpecError(
-            [Problem(source, f"{spec.kind_name} emits {clash!r}, which a layer before emits too")]
-        )
-    h = torch.empty((2, *in_shape), device="meta")
-    was_training = layer.training
-    try:
-        with torch.no_grad():
-            layer.eval()
-            out = cast(Tensor, layer(h, log.aux) if emits or needs else layer(h))
-    except Exception as error:
-        what = f"{spec.kind_name} does not take the shape {in_shape} that {given}: {_first_line(error)}"
-        raise SpecError([Problem(source, what)]) from error
-    finally:
-        layer.train(was_training)
-    if out.shape[0] != 2 or out.ndim < 2 or 0 in out.shape:
-        what = f"{spec.kind_name} makes {tuple(out.shape)} of a batch of 2 x {in_shape}"
-        raise SpecError(
-            [Problem(source, f"{what}; a layer keeps the batch axis and gives at least one value")]
-        )
-    if math.prod(out.shape[1:]) > MAX_VALUES:
-        what = f"{spec.kind_name} makes {math.prod(out.shape[1:]):,} values of a sample"
-        raise SpecError([Problem(source, f"{what}, more than {MAX_VALUES:,}")])
-    missing = next((name for name in emits if name not in log.aux), None)
-    if missing is not None:
-        raise SpecError(
-            [Problem(source, f"{spec.kind_name} declares that it emits {missing!r} but does not")]
-        )
-    return tuple(out.shape[1:])
+# -- building -----------------------------------------------------------------------------------------
 
 
-def _refuse_hidden_tensors(layer: nn.Module, source: str) -> None:
-    """Plain tensor attributes and non-persistent buffers would stay on the meta device unseen."""
+@dataclass(frozen=True)
+class LayerBuilder:
+    """Builds layers in order and finds the shape after each.
+
+    Shapes are measured by running each layer on the meta device, or looked up in `known`. The first forward
+    pass on the meta device takes more than a second in a process, so `load` looks them up.
+
+    Attributes:
+        known: shapes of all layers by path; None to measure them.
+        shapes: shapes of the layers built so far, by path. `repeat` counts as several layers.
+        aux: tensors on the meta device that the layers built so far emit.
+        prefix: path of the container, with a dot at its end; empty for the encoder and the decoder.
+    """
+
+    known: Mapping[str, LayerShape] | None = None
+    shapes: dict[str, LayerShape] = field(default_factory=dict[str, LayerShape])
+    aux: Aux = field(default_factory=dict[str, Tensor])
+    prefix: str = ""
+
+    def sequence(self, layers: Iterable[LayerSpec], in_shape: tuple[int, ...], name: str) -> LayerSequence:
+        """Builds a sequence; see `LayerSequence.build`."""
+        built: list[nn.Module] = []
+        shape, given = in_shape, "the encoder gives" if name == "decoder" else "the input has"
+        for index, spec in enumerate(layers):
+            for _ in range(spec.repeat):
+                path = f"{self.prefix}{name}.{len(built)}"
+                try:
+                    layer, shape = self._layer(spec, shape, path, given)
+                except SpecError as error:
+                    # Completed to the path in the document by each container around it.
+                    here = f"{name}.{index}"
+                    problems = (replace(p, path=f"{here}.{p.path}".rstrip(".")) for p in error.problems)
+                    raise SpecError(problems) from error
+                built.append(layer)
+                given = f"{name}.{index} gives"
+        return LayerSequence(built, shape)
+
+    def _layer(
+        self, spec: LayerSpec, in_shape: tuple[int, ...], path: str, given: str
+    ) -> tuple[nn.Module, tuple[int, ...]]:
+        """A layer and the shape that it gives. Paths of errors are relative to the layer."""
+        single = spec.model_copy(update={"repeat": 1, **self._nested(spec, f"{path}.")})
+        try:
+            layer = single.build(in_shape)
+        except LayerError as error:
+            text = f"{error.message} that {given}" if error.about_input else error.message
+            raise SpecError([Problem(error.field, text)]) from error
+        except AezooError:
+            raise
+        except Exception as error:
+            raise _problem(f"{spec.kind_name} cannot be built on {in_shape}: {_first_line(error)}") from error
+        if self.known is None:
+            _check_tensors(layer)
+            out_shape = self._output_shape(layer, in_shape, str(spec.kind_name), given)
+        elif path in self.known and self.known[path].input == in_shape:
+            out_shape = self.known[path].output
+        else:
+            raise _problem(f"recorded shapes do not follow from {in_shape}")
+        self.shapes[path] = LayerShape(in_shape, out_shape)
+        return layer, out_shape
+
+    def _nested(self, spec: LayerSpec, prefix: str) -> "dict[str, NestedLayers]":
+        nested: dict[str, NestedLayers] = {}
+        for name, value in spec:
+            items = cast(tuple[Any, ...], value) if isinstance(value, tuple) else ()
+            if any(isinstance(item, LayerSpec) for item in items):
+                nested[name] = NestedLayers(items)
+                nested[name].builder = replace(self, prefix=prefix)
+        return nested
+
+    def _output_shape(
+        self, layer: nn.Module, in_shape: tuple[int, ...], kind: str, given: str
+    ) -> tuple[int, ...]:
+        """The shape after a layer, found by running it on two samples in evaluation mode."""
+        emits, needs = declared(layer)
+        for name in needs:
+            if name not in self.aux:
+                raise _problem(f"{kind} needs {name!r}, which no earlier layer emits")
+        for name in emits:
+            if name in self.aux:
+                raise _problem(f"{kind} emits {name!r}, which an earlier layer emits too")
+        was_training = layer.training
+        try:
+            with torch.no_grad():
+                out = run_layer(layer.eval(), torch.empty((2, *in_shape), device="meta"), self.aux)
+        except Exception as error:
+            text = f"{kind} does not take the shape {in_shape} that {given}: {_first_line(error)}"
+            raise _problem(text) from error
+        finally:
+            layer.train(was_training)
+        if out.shape[0] != 2 or out.ndim < 2 or 0 in out.shape:
+            text = f"{kind} gives {tuple(out.shape)} for a batch of 2 x {in_shape}"
+            raise _problem(f"{text}; a layer keeps the batch axis and gives at least one value")
+        if (values := math.prod(out.shape[1:])) > MAX_VALUES:
+            raise _problem(f"{kind} gives {values:,} values for one sample, more than {MAX_VALUES:,}")
+        for name in emits:
+            if name not in self.aux:
+                raise _problem(f"{kind} declares that it emits {name!r} but does not")
+        return tuple(out.shape[1:])
+
+
+class NestedLayers(tuple[LayerSpec, ...]):
+    """The layers of a container that is being built, with the builder of the network around it."""
+
+    builder: LayerBuilder
+
+
+def _check_tensors(layer: nn.Module) -> None:
+    # Plain tensor attributes and non-persistent buffers would stay on the meta device after a load.
     for module in layer.modules():
         plain = [name for name, value in vars(module).items() if isinstance(value, Tensor)]
-        fleeting = sorted(cast(Any, module)._non_persistent_buffers_set)
-        for name in (*plain, *fleeting):
+        transient = sorted(cast(Any, module)._non_persistent_buffers_set)
+        for name in (*plain, *transient):
             what = "a plain tensor" if name in plain else "a non-persistent buffer"
-            text = f"{type(module).__name__}.{name} is {what}; make it a parameter or a persistent buffer"
-            raise SpecError([Problem(source, text)])
+            raise _problem(
+                f"{type(module).__name__}.{name} is {what}; make it a parameter or a persistent buffer"
+            )
+
+
+def _problem(text: str) -> SpecError:
+    return SpecError([Problem("", text)])
 
 
 def _first_line(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""plugins."""
+"""Plugins: the hooks, the registry of kinds, and a template for new packages."""

@@ -1,7 +1,7 @@
-"""What a plugin may contribute: one hook for each family of kinds.
+"""What a plugin can register: one hook for each open family of kinds.
 
-A plugin is a module named by an entry point of group `aezoo`. It states the contract that it was written
-for and implements any of the hooks below:
+A plugin is a module named by an entry point of group `aezoo`. It states the plugin contract for which it was
+written, and implements any of the hooks below:
 
     import aezoo
 
@@ -11,10 +11,10 @@ for and implements any of the hooks below:
     def register_layers(register):
         register(MyLayerSpec)
 
-Every hook is handed `register`, to be called once for each class. A kind carries the entry point's name,
-a dot and its own name (`sae.batch_topk`), so that a kind which aezoo gains later cannot break a plugin.
-aezoo's own kinds are bare, and enter through these same hooks. Hooks may gain arguments; they never lose
-one, and an implementation may leave out those that it does not need.
+A hook calls its argument `register` once for each class. Kinds of a plugin begin with the name of its entry
+point and a dot (`sae.batch_topk`), so that they cannot clash with kinds that aezoo adds later. aezoo's own
+kinds have no prefix and are registered by the same hooks. Later versions may add arguments to a hook but
+never remove one; an implementation may omit arguments that it does not use.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from typing import Any
 import pluggy
 
 PLUGIN_API = 1
-"""The contract of this aezoo; a plugin says with `AEZOO_PLUGIN_API` which one it was written for."""
+"""Version of the plugin contract. A plugin states the version that it needs as `AEZOO_PLUGIN_API`."""
 
 PROJECT = "aezoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -34,7 +34,7 @@ Register = Callable[[type[Any]], None]
 
 @hookspec
 def register_layers(register: Register) -> None:
-    """Layers: subclasses of `aezoo.LayerSpec`, each of which builds its `nn.Module`."""
+    """Layers: subclasses of `aezoo.LayerSpec`, whose `build` returns an `nn.Module`."""
 
 
 @hookspec
@@ -54,7 +54,7 @@ def register_datasets(register: Register) -> None:
 
 @hookspec
 def register_callbacks(register: Register) -> None:
-    """What happens around training steps and epochs: subclasses of `aezoo.CallbackSpec`."""
+    """Code that runs during training: subclasses of `aezoo.CallbackSpec`."""
 
 
 @hookspec
@@ -70,4 +70,4 @@ HOOKS = {
     "callback": "register_callbacks",
     "metric": "register_metrics",
 }
-"""Family of kinds -> the hook that fills it."""
+"""Open family -> name of its hook."""

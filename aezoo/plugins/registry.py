@@ -1,12 +1,11 @@
-"""Finds plugins, and knows every kind and who brought it.
+"""The registry: every kind of every open family, and the plugin that registered it.
 
-Built-ins enter first, through the same hooks as everyone else, then the entry points of group `aezoo`
-sorted by name: once, on the first look-up, never at import. What a plugin brings is taken as a whole or
-not at all, and a plugin that fails is named once in a warning while everything else goes on working.
+Plugins are loaded once, on the first look-up, never at import: the built-in kinds first, then the entry
+points of group `aezoo`, sorted by name. A plugin is registered completely or not at all. A plugin that fails
+is reported in one warning, and everything else keeps working.
 """
 
 import difflib
-import importlib
 import importlib.util
 import os
 import re
@@ -15,8 +14,10 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -25,33 +26,26 @@ import pluggy
 
 from aezoo.errors import PluginWarning, RegistryError
 from aezoo.plugins import hookspecs
+from aezoo.plugins.builtin import BUILTINS
 
 GROUP = "aezoo"
-K = TypeVar("K")
-BUILTINS = (
-    "aezoo.model.layers",
-    "aezoo.losses.reconstruction",
-    "aezoo.losses.penalties",
-    "aezoo.data.noises",
-    "aezoo.data.datasets",
-    "aezoo.evaluation.metrics",
-    "aezoo.training.callbacks",
-)
 SESSION = "register()"
-"""Stands in a `PluginInfo`'s place of a name for what `aezoo.register` took in this process."""
+"""Name of the `PluginInfo` of kinds registered with `aezoo.register` in this process."""
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One source of kinds.
+    """A source of kinds.
 
     Attributes:
-        name: entry-point name; `aezoo` for the built-ins, `register()` for this process's own.
-        distribution: the installed distribution it came with, None for this process's own.
-        version: that distribution's version.
-        api: the contract it states (`AEZOO_PLUGIN_API`), None where it could not be read.
-        kinds: what it brought, as (family, kind) in the order of registration.
-        error: why it was refused; None when it works.
+        name: entry-point name; `aezoo` for the built-in kinds, `register()` for those of this process.
+        distribution: installed distribution of the entry point; None for this process.
+        version: version of the distribution.
+        api: plugin contract that the module states (`AEZOO_PLUGIN_API`); None if it could not be read.
+        kinds: registered kinds as (family, kind), in order of registration.
+        error: why the plugin was left out; None if it was loaded.
     """
 
     name: str
@@ -69,24 +63,30 @@ class PluginInfo:
 
 @dataclass(frozen=True)
 class Registration:
-    """A class that stands for a kind, and who brought it."""
+    """A class registered for a kind, and the name of the plugin that registered it."""
 
     cls: type[Any]
-    contributor: str
+    plugin: str
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest known word, or nothing where none is near."""
+    """` (did you mean 'x'?)` for the nearest known word; empty if no word is similar."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def unknown_kind(family: str, kind: str, known: tuple[str, ...]) -> RegistryError:
+    """Returns the error for a kind that is not registered."""
+    text = f"unknown {family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
+    return RegistryError(text)
+
+
 class Registry:
-    """Every kind of every family.
+    """Every kind of every open family.
 
     Args:
-        builtins: modules with hooks whose kinds are bare.
-        find: gives the entry points to load; asked once.
+        builtins: modules with hooks that register built-in kinds.
+        find: returns the entry points to load; called once.
     """
 
     def __init__(
@@ -100,73 +100,74 @@ class Registry:
         self._loading = False
         self._loaded = False
         self._claims: dict[tuple[str, str], list[Registration]] = {}
-        self._contributors: list[PluginInfo] = []
+        self._plugins: list[PluginInfo] = []
         self._warnings: list[str] = []
 
     # -- looking up -------------------------------------------------------------------------------
 
     def get(self, family: str, kind: str) -> type[Any]:
-        """The class of a kind.
+        """Returns the class of a kind.
 
         Raises:
-            RegistryError: nobody has it, or more than one claims it.
+            RegistryError: the kind is unknown, or several plugins claim it.
         """
         self.load()
         claims = self._claims.get((family, kind), [])
         if not claims:
-            known = self.names(family)
-            raise RegistryError(
-                f"unknown {family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
-            )
+            raise unknown_kind(family, kind, self.names(family))
         if len(claims) > 1:
-            who = " and ".join(claim.contributor for claim in claims)
-            raise RegistryError(f"{family} {kind!r} is claimed by {who}; AEZOO_PLUGINS can leave one out")
+            who = " and ".join(claim.plugin for claim in claims)
+            raise RegistryError(
+                f"{family} {kind!r} is claimed by {who}; leave one of them out with AEZOO_PLUGINS"
+            )
         return claims[0].cls
 
     def names(self, family: str) -> tuple[str, ...]:
-        """Every usable kind of a family, sorted."""
+        """Kinds of a family that exactly one plugin claims, sorted."""
         self.load()
         return tuple(sorted(k for (f, k), claims in self._claims.items() if f == family and len(claims) == 1))
 
-    def contributor(self, family: str, kind: str) -> PluginInfo:
-        """Who brought a kind."""
+    def plugin_of(self, family: str, kind: str) -> PluginInfo:
+        """Returns the plugin that registered a kind.
+
+        Raises:
+            RegistryError: the kind is unknown, or several plugins claim it.
+        """
         self.get(family, kind)
-        return next(c for c in self.list_plugins() if (family, kind) in c.kinds)
+        return next(plugin for plugin in self.list_plugins() if (family, kind) in plugin.kinds)
 
     def list_plugins(self) -> tuple[PluginInfo, ...]:
-        """Everyone who brought kinds or tried to, aezoo first."""
+        """All plugins, including those that were left out: `aezoo`, the entry points, this process."""
         self.load()
-        own = tuple(
-            key for key, claims in self._claims.items() if any(c.contributor == SESSION for c in claims)
-        )
-        local = (PluginInfo(SESSION, None, None, hookspecs.PLUGIN_API, own),) if own else ()
-        return (*self._contributors, *local)
+        kinds = tuple(key for key, claims in self._claims.items() if any(c.plugin == SESSION for c in claims))
+        session = (PluginInfo(SESSION, None, None, hookspecs.PLUGIN_API, kinds),) if kinds else ()
+        return (*self._plugins, *session)
 
     # -- registering ------------------------------------------------------------------------------
 
     def register(self, cls: type[Any]) -> None:
-        """Takes in one class for this process; see `register` below.
+        """Registers one class for this process; see `aezoo.register`.
 
         Raises:
-            RegistryError: no such family, no kind, or a kind that aezoo or a plugin has.
+            RegistryError: not a class of an open family, no kind, or a kind of aezoo or of a plugin.
         """
         self.load()
         family, kind = family_and_kind(cls)
-        others = [c for c in self._claims.get((family, kind), []) if c.contributor != SESSION]
+        others = [c.plugin for c in self._claims.get((family, kind), []) if c.plugin != SESSION]
         if others:
-            raise RegistryError(f"{family} {kind!r} is already taken by {others[0].contributor}")
+            raise RegistryError(f"{family} {kind!r} is already registered by {others[0]}")
         self._claims[family, kind] = [Registration(cls, SESSION)]
 
     def run_file(self, path: Path) -> tuple[tuple[str, str], ...]:
-        """Runs a Python file and takes in what it registers; see `load_plugin_file` below."""
+        """Runs a Python file and registers its kinds; see `aezoo.load_plugin_file`."""
         self.load()
-        before = {key: list(claims) for key, claims in self._claims.items()}
+        before = dict(self._claims)
         name = f"aezoo_file_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise RegistryError(f"{path}: expected a Python file")
         module = importlib.util.module_from_spec(spec)
-        # Classes look their module up here, when pydantic resolves annotations or one is pickled.
+        # pydantic and pickle look up the module of a class here.
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
@@ -174,114 +175,97 @@ class Registry:
                 for cls in _collect(module):
                     self.register(cls)
         except Exception as error:
-            # As a whole or not at all.
             self._claims = before
             del sys.modules[name]
-            raise RegistryError(f"{_place(path, error)}: {type(error).__name__}: {_flat(error)}") from error
-        brought = tuple(
-            key
-            for key, claims in self._claims.items()
-            if claims[0].contributor == SESSION and claims != before.get(key)
-        )
-        if not brought:
+            text = f"{_location(path, error)}: {type(error).__name__}: {_one_line(error)}"
+            raise RegistryError(text) from error
+        registered = tuple(key for key, claims in self._claims.items() if claims != before.get(key))
+        if not registered:
             del sys.modules[name]
-            raise RegistryError(f"{path} registers nothing; mark each class with @aezoo.register")
-        return brought
+            raise RegistryError(f"{path} registers nothing; decorate each class with @aezoo.register")
+        return registered
 
     # -- loading ----------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Takes in built-ins and plugins; the first call works, later ones return at once."""
+        """Loads the built-in kinds and the plugins, if that has not been done."""
         if self._loaded:
             return
         with self._lock:
-            # A plugin that looks something up while it is imported comes here again, in the thread that
-            # holds the lock: it must find the built-ins rather than start over.
+            # A plugin that looks a kind up while it is imported calls this again from the thread that holds
+            # the lock: the built-in kinds are there, and loading must not start over.
             if self._loaded or self._loading:
                 return
             self._loading = True
-            # An interrupted load left these half filled.
+            # An earlier load may have been interrupted.
             self._claims.clear()
-            self._contributors.clear()
+            self._plugins.clear()
             self._warnings.clear()
             try:
                 self._load_builtins()
-                for name, points in self._wanted():
-                    self._load_plugin(name, points)
+                self._load_plugins()
                 self._loaded = True
             finally:
                 self._loading = False
-        # At the end: where warnings are errors, the first would leave the rest unloaded.
+        # Last, because a filter may turn the first warning into an exception.
         for message in self._warnings:
             warnings.warn(message, PluginWarning, stacklevel=2)
 
     def _load_builtins(self) -> None:
-        kinds: list[tuple[str, str]] = []
-        for name in self._builtins:
-            module = importlib.import_module(name)
-            for cls in _collect(module):
-                key = family_and_kind(cls)
-                self._claims.setdefault(key, []).append(Registration(cls, "aezoo"))
-                kinds.append(key)
-        self._contributors.append(
-            PluginInfo("aezoo", "aezoo", version("aezoo"), hookspecs.PLUGIN_API, tuple(kinds))
-        )
+        classes = [cls for name in self._builtins for cls in _collect(import_module(name))]
+        self._add(PluginInfo("aezoo", "aezoo", version("aezoo"), hookspecs.PLUGIN_API), classes)
 
-    def _wanted(self) -> list[tuple[str, list[EntryPoint]]]:
-        """Entry points by name, as `AEZOO_PLUGINS` narrows them."""
-        by_name: dict[str, list[EntryPoint]] = {}
-        for point in self._find():
-            by_name.setdefault(point.name, []).append(point)
-        narrowed = os.environ.get("AEZOO_PLUGINS")
-        if narrowed is None:
-            return sorted(by_name.items())
-        wanted = [name.strip() for name in narrowed.split(",") if name.strip()]
-        for name in wanted:
-            if name not in by_name:
-                near = suggestion(name, by_name)
+    def _load_plugins(self) -> None:
+        points = list(self._find())
+        installed = {point.name for point in points}
+        for name in _enabled_names() or ():
+            if name not in installed:
+                near = suggestion(name, installed)
                 self._warnings.append(f"AEZOO_PLUGINS names {name!r}, which is not installed{near}")
-        return sorted((name, points) for name, points in by_name.items() if name in wanted)
+        for name, same in groupby(enabled_entry_points(points), key=lambda point: point.name):
+            self._load_plugin(name, list(same))
 
     def _load_plugin(self, name: str, points: list[EntryPoint]) -> None:
-        first = points[0]
-        distribution, its_version = _distribution(first)
+        distribution, its_version = _distribution(points[0])
         api: int | None = None
         try:
-            _one_owner(name, points)
-            module = first.load()
+            _check_name(name, points)
+            module = points[0].load()
             api = _stated_api(module)
             _check_api(api)
-            claims = [(family_and_kind(cls), Registration(cls, name)) for cls in _collect(module)]
-            for (family, kind), _ in claims:
+            classes = _collect(module)
+            for family, kind in map(family_and_kind, classes):
                 if not kind.startswith(f"{name}."):
                     raise RegistryError(f"{family} {kind!r} must be called '{name}.{kind}' in this plugin")
-        except BaseException as error:  # even SystemExit at import must not take aezoo down
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            # On one line, which pluggy's own errors are not.
-            reason = f"{type(error).__name__}: {_flat(error)}"
-            refused = PluginInfo(name, distribution, its_version, api, (), reason)
-            self._contributors.append(refused)
-            self._warnings.append(f"plugin {refused} was left out: {reason}")
-            return
-        for key, claim in claims:
-            self._claims.setdefault(key, []).append(claim)
-        kinds = tuple(key for key, _ in claims)
-        self._contributors.append(PluginInfo(name, distribution, its_version, api, kinds))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # including SystemExit at import
+            reason = f"{type(error).__name__}: {_one_line(error)}"
+            failed = PluginInfo(name, distribution, its_version, api, error=reason)
+            self._plugins.append(failed)
+            self._warnings.append(f"plugin {failed} was left out: {reason}")
+        else:
+            self._add(PluginInfo(name, distribution, its_version, api), classes)
+
+    def _add(self, plugin: PluginInfo, classes: list[type[Any]]) -> None:
+        kinds = [family_and_kind(cls) for cls in classes]
+        for key, cls in zip(kinds, classes, strict=True):
+            self._claims.setdefault(key, []).append(Registration(cls, plugin.name))
+        self._plugins.append(replace(plugin, kinds=tuple(kinds)))
 
 
 def family_and_kind(cls: object) -> tuple[str, str]:
-    """The family and the kind of a class that is about to be registered.
+    """The family and the kind of a class to register.
 
     Raises:
-        RegistryError: not a class of an open family, or one without a `kind`.
+        RegistryError: not a class of an open family, or a class without a `kind`.
     """
     if not isinstance(cls, type):
         raise RegistryError(f"register takes a class, found {cls!r}")
     family: object = getattr(cls, "family", None)
     if family not in hookspecs.HOOKS:
         known = ", ".join(hookspecs.HOOKS)
-        raise RegistryError(f"{cls.__qualname__} belongs to no open family ({known})")
+        raise RegistryError(f"{cls.__qualname__} does not belong to an open family ({known})")
     kind: object = getattr(cls, "kind_name", None)
     if not isinstance(kind, str):
         raise RegistryError(f'{cls.__qualname__} has no kind; give it `kind: Literal["name"] = "name"`')
@@ -289,18 +273,18 @@ def family_and_kind(cls: object) -> tuple[str, str]:
 
 
 def _collect(module: ModuleType) -> list[type[Any]]:
-    """Calls every hook that one module implements and returns what it registered.
+    """Calls every hook that one module implements, and returns the classes that it registers.
 
-    A manager of its own for each plugin: a hook that raises cannot stop another plugin's, and a
-    module that pluggy took in only half (it raises on a wrong argument after registering) is dropped
-    with its manager. A misspelt hook is silent in pluggy until `check_pending`.
+    Each module has a pluggy manager of its own: a hook that raises cannot stop another plugin, and a module
+    that pluggy rejects halfway is dropped with its manager. pluggy accepts a misspelt hook until
+    `check_pending`.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module)
     manager.check_pending()
     if not manager.get_hookcallers(module):
-        raise RegistryError(f"module {module.__name__} has no hook; mark each with @aezoo.hookimpl")
+        raise RegistryError(f"module {module.__name__} has no hook; decorate each with @aezoo.hookimpl")
     found: dict[tuple[str, str], type[Any]] = {}
     for family, hook in hookspecs.HOOKS.items():
 
@@ -317,99 +301,65 @@ def _collect(module: ModuleType) -> list[type[Any]]:
 
 
 def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
+    """Name and version of an entry point's distribution."""
     if point.dist is None:
         return None, None
     return point.dist.metadata["Name"], point.dist.version
 
 
 def distribution_of(point: EntryPoint) -> str:
-    """The distribution and version that an entry point came with, in words."""
+    """Name and version of an entry point's distribution, as text."""
     name, its_version = _distribution(point)
     return "no distribution" if name is None else f"{name} {its_version}"
 
 
 def same_name(a: str, b: str) -> bool:
-    """Whether two names are of one distribution, whatever their case, dots, hyphens (PEP 503)."""
+    """Whether two names are the same distribution: case, dots and hyphens do not matter (PEP 503)."""
     return re.sub(r"[-_.]+", "-", a).lower() == re.sub(r"[-_.]+", "-", b).lower()
 
 
+def _enabled_names() -> list[str] | None:
+    """The names in `AEZOO_PLUGINS`, separated by commas; None if the variable is not set."""
+    names = os.environ.get("AEZOO_PLUGINS")
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
 def enabled_entry_points(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """Entry points sorted by name, as `AEZOO_PLUGINS` (a comma list; empty for none) narrows them."""
-    narrowed = os.environ.get("AEZOO_PLUGINS")
-    wanted = None if narrowed is None else {name.strip() for name in narrowed.split(",")}
-    return sorted((p for p in points if wanted is None or p.name in wanted), key=lambda p: p.name)
+    """The entry points that `AEZOO_PLUGINS` enables, by default all, sorted by name."""
+    names = _enabled_names()
+    return sorted((p for p in points if names is None or p.name in names), key=lambda point: point.name)
 
 
-def _one_owner(name: str, points: list[EntryPoint]) -> None:
+def _check_name(name: str, points: list[EntryPoint]) -> None:
     owners = sorted({str(_distribution(point)[0]) for point in points})
     if len(owners) > 1:
         raise RegistryError(f"entry point {name!r} is claimed by {' and '.join(owners)}; uninstall one")
     if name == "aezoo":
-        raise RegistryError("the entry-point name 'aezoo' is the library's own")
+        raise RegistryError("the entry-point name 'aezoo' is reserved for the library")
 
 
 def _stated_api(module: ModuleType) -> int:
     api: object = getattr(module, "AEZOO_PLUGIN_API", None)
     if not isinstance(api, int):
+        name = module.__name__
         raise RegistryError(
-            f"module {module.__name__} states no contract; add AEZOO_PLUGIN_API = {hookspecs.PLUGIN_API}"
+            f"module {name} states no contract; add AEZOO_PLUGIN_API = {hookspecs.PLUGIN_API}"
         )
     return api
 
 
 def _check_api(api: int) -> None:
     if api > hookspecs.PLUGIN_API:
-        raise RegistryError(
-            f"needs plugin contract {api}, this aezoo {version('aezoo')} has {hookspecs.PLUGIN_API}; "
-            "a newer aezoo is needed"
-        )
+        has = f"this aezoo {version('aezoo')} has {hookspecs.PLUGIN_API}"
+        raise RegistryError(f"needs plugin contract {api}, {has}; upgrade aezoo")
 
 
-registry = Registry()
-"""The registry of this process."""
-
-
-def register(cls: type[K]) -> type[K]:
-    """Makes a kind of one's own usable in this process at once: `aezoo.register(MyLoss)`.
-
-    Returns the class, so that it also serves as a decorator. Registering again under the same kind
-    replaces the earlier class, as running a notebook's cell again should.
-
-    Args:
-        cls: a subclass of `LayerSpec`, `LossSpec`, `NoiseSpec`, `DatasetSpec`, `CallbackSpec` or
-            `MetricSpec` with a `kind` of its own.
-
-    Raises:
-        RegistryError: another class, no kind, or a kind that aezoo or a plugin has.
-    """
-    registry.register(cls)
-    return cls
-
-
-def load_plugin_file(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
-    """Runs a Python file of one's own and takes in the kinds that it registers, for this process.
-
-    The file marks its classes with `@aezoo.register`, or has the hooks of a plugin. A folder saved with
-    such a kind says so, since no distribution brings it.
-
-    Args:
-        path: of the file; its code runs.
-
-    Returns:
-        What it registered, as (family, kind).
-
-    Raises:
-        RegistryError: no such file, one that fails (with the line), or one that registers nothing.
-    """
-    return registry.run_file(Path(path))
-
-
-def _flat(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _place(path: Path, error: Exception) -> str:
-    """The file, with the line in it that was running, where one was."""
+def _location(path: Path, error: Exception) -> str:
+    """The file and, if the error was raised in it, the line."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -417,6 +367,45 @@ def _place(path: Path, error: Exception) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
+registry = Registry()
+"""The registry of this process."""
+
+
+def register(cls: type[K]) -> type[K]:
+    """Registers a kind for this process: `aezoo.register(MyLoss)`.
+
+    Returns the class, so that it can be used as a decorator. Registering a kind again replaces its class, as
+    when a notebook cell is run again.
+
+    Args:
+        cls: a class with a `kind`, of a family for which there is a hook (`LayerSpec`, `LossSpec`, ...).
+
+    Raises:
+        RegistryError: not such a class, no kind, or a kind of aezoo or of a plugin.
+    """
+    registry.register(cls)
+    return cls
+
+
+def load_plugin_file(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
+    """Runs a Python file and registers its kinds for this process.
+
+    The file decorates its classes with `@aezoo.register` or implements the hooks of a plugin. A folder saved
+    with such a kind records that no distribution provides it.
+
+    Args:
+        path: the Python file; its code is executed.
+
+    Returns:
+        The registered kinds as (family, kind).
+
+    Raises:
+        RegistryError: the file is missing, raises an exception (the message names the line) or registers
+            nothing.
+    """
+    return registry.run_file(Path(path))
+
+
 def list_plugins() -> tuple[PluginInfo, ...]:
-    """Everyone who brought kinds or tried to, aezoo first."""
+    """All plugins, including those that were left out: `aezoo`, the entry points, this process."""
     return registry.list_plugins()

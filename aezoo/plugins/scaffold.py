@@ -1,4 +1,4 @@
-"""A plugin to begin with: a package that installs, registers one layer and passes its own tests."""
+"""A template for plugins: a package that registers one layer and passes its own tests."""
 
 import re
 from importlib.metadata import version
@@ -17,7 +17,7 @@ build-backend = "hatchling.build"
 [project]
 name = "aezoo-{dashed}"
 version = "0.1.0"
-description = "Kinds for aezoo: {name}.soft_threshold."
+description = "aezoo plugin: {name}.soft_threshold."
 readme = "README.md"
 license = "MIT"
 requires-python = ">=3.11"
@@ -34,7 +34,7 @@ packages = ["aezoo_{name}"]
 """
 
 MODULE = '''\
-"""Kinds for aezoo, all of which begin with `{name}.`."""
+"""An aezoo plugin; its kinds begin with `{name}.`."""
 
 from typing import Annotated, Literal
 
@@ -44,11 +44,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 AEZOO_PLUGIN_API = {api}
-"""The contract that this plugin was written for."""
+"""Version of the plugin contract for which this module was written."""
 
 
 class SoftThreshold(nn.Module):
-    """Takes `threshold` off every value's magnitude, and sets what is smaller to zero."""
+    """Subtracts `threshold` from the magnitude of every value; smaller values become 0."""
 
     def __init__(self, threshold: float) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ class SoftThreshold(nn.Module):
 
 
 class SoftThresholdSpec(aezoo.LayerSpec):
-    """Soft thresholding, the proximal map of an L1 penalty (Daubechies et al., CPAM 57, 2004)."""
+    """Soft thresholding, the proximal operator of an L1 penalty (Daubechies et al., CPAM 57, 2004)."""
 
     kind: Literal["{name}.soft_threshold"] = "{name}.soft_threshold"
     threshold: Annotated[float, Field(ge=0)] = 0.1
-    """Taken off every magnitude, in units of the input."""
+    """Subtracted from every magnitude, in units of the input."""
 
     examples = ({{}}, {{"threshold": 0.5}})
 
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
+        """Builds the module: (batch, *in_shape) -> (batch, *in_shape)."""
         return SoftThreshold(self.threshold)
 
 
@@ -80,7 +80,7 @@ def register_layers(register):
 '''
 
 TEST = '''\
-"""The layer does what it says, and keeps aezoo's contract."""
+"""Tests of the layer and of aezoo's contract."""
 
 import aezoo
 import torch
@@ -94,15 +94,15 @@ def test_small_values_become_zero() -> None:
     assert torch.equal(layer(torch.tensor([[0.25, 1.0, -2.0]])), torch.tensor([[0.0, 0.5, -1.5]]))
 
 
-def test_the_layer_keeps_the_contract() -> None:
+def test_the_layer_passes_the_contract_checks() -> None:
     check_layer(SoftThresholdSpec(), in_shape=(8,))
 
 
-def test_the_installed_plugin_keeps_the_contract() -> None:
+def test_the_installed_plugin_passes_the_contract_checks() -> None:
     check_plugin("aezoo-{dashed}")
 
 
-def test_a_spec_may_use_it() -> None:
+def test_the_layer_can_be_used_in_a_spec() -> None:
     spec = aezoo.get_spec("fc-64").replace({{"encoder.1": {{"kind": "{name}.soft_threshold"}}}})
     assert aezoo.build(spec).num_latents == 784
 '''
@@ -110,15 +110,15 @@ def test_a_spec_may_use_it() -> None:
 README = """\
 # aezoo-{dashed}
 
-Kinds for aezoo, a declarative model zoo of autoencoders.
+A plugin for aezoo, a declarative model zoo of autoencoders.
 
-| kind | what |
-|---|---|
-| `{name}.soft_threshold` | a layer: takes `threshold` off every magnitude, and sets what is smaller to zero |
+| layer | fields | description |
+|---|---|---|
+| `{name}.soft_threshold` | `threshold` (0.1) | subtracts `threshold` from every magnitude, down to 0 |
 
 ```sh
 pip install aezoo-{dashed}
-aezoo plugins                    # shows it
+aezoo plugins                    # lists it
 aezoo check-plugin aezoo-{dashed}
 ```
 
@@ -158,26 +158,24 @@ def new_plugin(name: str, parent: Path = Path()) -> Path:
     """Writes a complete plugin package into a new folder `aezoo-NAME`.
 
     Args:
-        name: the entry point's name, with which every kind begins: lower-case letters, digits and
-        underscores;
-            a leading `aezoo-` and hyphens are understood.
-        parent: where the folder goes.
+        name: name of the entry point and prefix of the kinds: lower-case letters, digits and underscores. A
+            leading `aezoo-` is removed, and hyphens become underscores.
+        parent: folder in which the new folder is created.
 
     Returns:
-        The folder: `pip install -e` it, run `pytest` in it.
+        The new folder, ready for `pip install --editable` and `pytest`.
 
     Raises:
-        RegistryError: a name that cannot be one, or a folder that is there already.
+        RegistryError: the name is invalid, or the folder exists.
     """
     name = name.removeprefix("aezoo-").replace("-", "_")
     if not NAME.fullmatch(name) or name == "aezoo":
-        raise RegistryError(
-            f"{name!r} is no plugin's name; write lower-case letters, digits and underscores, a letter first"
-        )
+        expected = "lower-case letters, digits and underscores, beginning with a letter"
+        raise RegistryError(f"{name!r} is not a plugin name; expected {expected}")
     dashed = name.replace("_", "-")
     folder = parent / f"aezoo-{dashed}"
     if folder.exists():
-        raise RegistryError(f"{folder} is there already; nothing was written")
+        raise RegistryError(f"{folder} already exists; nothing was written")
     files = {
         "pyproject.toml": PYPROJECT,
         f"aezoo_{name}/__init__.py": MODULE,
@@ -191,5 +189,5 @@ def new_plugin(name: str, parent: Path = Path()) -> Path:
     for path, text in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text.format(**values) if text is not GITIGNORE else text, "utf-8")
+        target.write_text(text.format(**values), "utf-8")
     return folder

@@ -1,1 +1,1 @@
-"""specs."""
+"""Specs: variants, recipes and their components as plain data. Nothing here imports torch."""

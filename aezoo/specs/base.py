@@ -1,8 +1,8 @@
-"""What every spec is built on: closed, frozen, strictly typed models, and families told apart by `kind`.
+"""Base classes of specs: frozen, strictly typed models, and families of models selected by `kind`.
 
-The `kind` of an entry is looked up while a document is checked, not when a class is defined, so that a
-plugin installed tomorrow is understood by a class defined today. (A union frozen at import could not
-hold it: pydantic keeps a nested model's old union even after `model_rebuild(force=True)`.)
+A `kind` is looked up in the registry while a document is validated, not when a class is defined. A pydantic
+union is fixed when its class is defined, even after `model_rebuild(force=True)`, and could not contain the
+kinds of plugins loaded later.
 """
 
 import copy
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,68 +17,86 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_serializer,
     model_validator,
 )
-from pydantic_core import core_schema
+from pydantic_core import InitErrorDetails, core_schema
 
 from aezoo.errors import Problem, RegistryError, SpecError
-from aezoo.plugins.registry import registry, suggestion
+from aezoo.plugins.hookspecs import HOOKS
+from aezoo.plugins.registry import registry, suggestion, unknown_kind
 from aezoo.specs.messages import abbreviate, problems, validation_error
 
 MAX_INT = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=MAX_INT)]
-"""A whole number from 1."""
+"""A positive integer."""
 NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_INT)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
-"""A part of a whole, above 0 and at most 1."""
+"""A fraction, above 0 and at most 1."""
 
 MAX_KIND = 64
-"""Letters of a kind; what is longer is none, and would only lengthen the error."""
+"""Maximum length of a kind. A longer word is rejected without being repeated in the error."""
 
 FAMILY_MARKER = "x-aezoo-family"
-"""Stands for a family in a JSON Schema until `documents.json_schema` puts its kinds there."""
+"""Placeholder for a family in a class's JSON Schema; `schema.json_schema` replaces it."""
+
+CLOSED: dict[str, dict[str, type["RegisteredSpec"]]] = {}
+"""Closed family -> kind -> class. The kinds of open families are in the registry."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Spec")
 
-
-def _some(value: tuple[T, ...]) -> tuple[T, ...]:
-    return entries(value, MAX_ITEMS)
+NonEmpty = Annotated[tuple[T, ...], Field(min_length=1, max_length=1000)]
 
 
-def entries(value: tuple[T, ...], most: int) -> tuple[T, ...]:
-    """The same, if it has at least one entry and not more than `most`."""
-    if not 1 <= len(value) <= most:
-        raise validation_error(f"expected 1 to {most} entries, found {len(value)}")
-    return value
+class ByType:
+    """Annotates a union of `int`, a tuple and a `Literal` of strings: the type of a value selects the member.
+
+    For a plain union pydantic reports an error of every member and adds the members to the path.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        names = {int: "an integer", tuple: "a list", str: "a word"}
+        strict = ConfigDict(strict=True)
+        members = {_type_of(m): TypeAdapter[Any](m, config=strict) for m in get_args(source)}
+        expected = " or ".join(names[member] for member in members)
+
+        def validate(value: object) -> object:
+            if type(value) not in members:
+                raise validation_error(f"expected {expected}, found {abbreviate(value)}")
+            return members[type(value)].validate_python(value)
+
+        return core_schema.no_info_plain_validator_function(
+            validate, json_schema_input_schema=handler(source)
+        )
 
 
-MAX_ITEMS = 1000
-# Not pydantic's min_length: it counts only valid items, and so adds a second error to a bad one.
-NonEmpty = Annotated[
-    tuple[T, ...], AfterValidator(_some), Field(json_schema_extra={"minItems": 1, "maxItems": MAX_ITEMS})
-]
-"""One entry or more."""
+def _type_of(annotation: Any) -> type:
+    if get_origin(annotation) is Annotated:
+        return _type_of(get_args(annotation)[0])
+    return str if get_origin(annotation) is Literal else get_origin(annotation) or annotation
 
 
 def _number(value: object) -> object:
-    # To pydantic a literal 1 is as good as `true` and 1.0, which are equal to it.
+    # pydantic accepts `true` and 1.0 for a literal 1, because they are equal to it.
     if type(value) is not int:
         raise validation_error(f"expected a whole number, found {abbreviate(value)}")
     return value
 
 
 WholeNumber = BeforeValidator(_number)
-"""Annotates a `Literal` of numbers."""
+"""Annotates a `Literal` of integers."""
 
 
 class Spec(BaseModel):
-    """Base of everything declared: closed, frozen, strictly typed."""
+    """Base class of specs. Unknown keys are rejected, instances are frozen, and types are not coerced."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
@@ -88,26 +105,26 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lists_are_tuples(cls, data: object) -> object:
-        # Strict mode wants tuples where YAML, JSON and people write lists.
+        # Strict mode accepts only tuples for tuples; YAML and JSON have lists.
         if isinstance(data, dict):
             return {key: _as_tuple(value) for key, value in cast(dict[Any, Any], data).items()}
         return data
 
     @model_serializer(mode="wrap")
     def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # `kind` is a default, which `exclude_defaults` would drop.
+        # `kind` always has its default, which `exclude_defaults` would drop.
         data: dict[str, Any] = handler(self)
         kind: str | None = getattr(self, "kind", None)
         return data if kind is None else {"kind": kind, **data}
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
-        """A copy with some values changed, checked as a whole.
+        """Returns a copy with some values changed, validated as a whole.
 
         Args:
-            changes: dotted path -> new value, as in `{"encoder.2.k": 8, "recipe.batch_size": 256}`.
+            changes: dotted path -> new value, such as `{"encoder.2.k": 8, "recipe.batch_size": 256}`.
 
         Raises:
-            SpecError: a path that does not exist, or a result that is not valid.
+            SpecError: a path does not exist, or the result is invalid.
         """
         data = self.model_dump(mode="json")
         for path, value in changes.items():
@@ -127,54 +144,51 @@ def _plain(value: object) -> object:
 
 def _set(data: Any, path: str, value: object) -> None:
     node: Any = data
-    *parents, last = path.split(".")
-    for depth, part in enumerate([*parents, last]):
-        here = ".".join(path.split(".")[:depth]) or "the spec"
-        key: Any = part
+    keys = path.split(".")
+    for depth, key in enumerate(keys):
+        here = ".".join(keys[:depth]) or "the spec"
+        last = depth == len(keys) - 1
         if isinstance(node, list):
-            size = len(cast(list[Any], node))
-            if not part.isdigit() or int(part) >= size:
-                raise SpecError([Problem(path, f"{here} has entries 0 to {size - 1}, found {part!r}")])
-            key = int(part)
+            size = len(cast(list[object], node))
+            if not key.isdigit() or int(key) >= size:
+                raise SpecError([Problem(path, f"{here} has entries 0 to {size - 1}, found {key!r}")])
         elif not isinstance(node, dict):
-            raise SpecError([Problem(path, f"{here} is a single value and has no {part!r}")])
-        if depth == len(parents):
-            node[key] = value
-            return
-        children = cast(dict[Any, Any] | list[Any], node)
-        if isinstance(children, dict) and key not in children:
-            near = suggestion(part, children)
-            raise SpecError([Problem(path, f"{here} has no {part!r}{near}")])
-        node = children[key]
+            raise SpecError([Problem(path, f"{here} is a single value and has no {key!r}")])
+        elif key not in node and not last:
+            known = cast(dict[str, object], node)
+            raise SpecError([Problem(path, f"{here} has no {key!r}{suggestion(key, known)}")])
+        index: Any = int(key) if isinstance(node, list) else key
+        if last:
+            node[index] = value
+        node = cast(Any, node)[index]
 
 
 def _is_root(cls: type[Spec]) -> bool:
-    """Whether a class is the abstract head of a family: the one that names it."""
+    """Whether a class is the root of a family: the class that sets `family`."""
     return "family" in vars(cls)
 
 
 class RegisteredSpec(Spec):
-    """Base of the families: abstract classes whose concrete ones are told apart by `kind`.
+    """Base class of families: abstract roots whose concrete classes are selected by `kind`.
 
-    A subclass that sets `family` is the root of a family. Validating against a root looks `kind` up and
-    validates against the concrete class. A bare word stands for a kind with nothing but defaults.
+    A subclass that sets `family` is the root of a family. Validation against a root looks up `kind` and
+    validates against the concrete class. A string is short for a mapping with only that `kind`. Plugins can
+    register kinds of the families that have a hook; the other families are closed.
 
     Attributes:
-        family: the family's name.
-        members: a closed family's kinds; None where the registry knows them.
-        kind_name: a concrete class's kind.
-        examples: fields of specs that contract checks try out; those that have no default, at least.
-        exempt: check of `aezoo.testing` -> why this kind need not pass it.
+        family: name of the family.
+        kind_name: the kind of a concrete class.
+        examples: options of the specs that contract checks try, including every field without a default.
+        exempt: name of a check in `aezoo.testing` -> reason why this kind need not pass it.
     """
 
     family: ClassVar[str]
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     exempt: ClassVar[Mapping[str, str]] = {}
-    members: ClassVar[dict[str, type["RegisteredSpec"]] | None] = None
     kind_name: ClassVar[str | None] = None
 
     def __new__(cls, *args: object, **values: object) -> Self:
-        """Refuses to make an instance of a family itself."""
+        """Rejects instances of a root class."""
         if _is_root(cls):
             raise TypeError(f"{cls.__name__} is abstract; use one of its kinds")
         return super().__new__(cls)
@@ -189,12 +203,12 @@ class RegisteredSpec(Spec):
         if len(words) != 1 or not isinstance(words[0], str) or field.default != words[0]:
             raise TypeError(f'{cls.__qualname__}: write kind as `kind: Literal["name"] = "name"`')
         if cls.model_config.get("extra") != "forbid" or not cls.model_config.get("frozen"):
-            raise TypeError(f"{cls.__qualname__}: a spec stays extra='forbid' and frozen=True")
+            raise TypeError(f"{cls.__qualname__}: a spec keeps extra='forbid' and frozen=True")
         cls.kind_name = words[0]
-        if cls.members is not None:
+        if cls.family not in HOOKS:
             if not cls.__module__.startswith("aezoo."):
-                raise TypeError(f"{cls.__qualname__}: {cls.family} is a closed family, it takes no kinds")
-            cls.members[cls.kind_name] = cls
+                raise TypeError(f"{cls.__qualname__}: {cls.family} is a closed family and takes no new kinds")
+            CLOSED.setdefault(cls.family, {})[cls.kind_name] = cls
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -208,39 +222,37 @@ class RegisteredSpec(Spec):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        # Expanding a family here would recurse for ever; `json_schema` replaces the marker.
+        # A residual layer contains layers, so that expanding a family here would not end.
         return {FAMILY_MARKER: cls.family} if _is_root(cls) else handler(schema)
 
     @classmethod
     def kinds(cls) -> tuple[str, ...]:
-        """The family's kinds, sorted."""
-        if cls.members is None:
+        """Kinds of the family, sorted."""
+        if cls.family in HOOKS:
             return registry.names(cls.family)
-        registry.load()  # activations are defined beside the layers that use them
-        return tuple(sorted(cls.members))
+        registry.load()  # imports the modules that define the kinds
+        return tuple(sorted(CLOSED[cls.family]))
 
     @classmethod
     def of_kind(cls, kind: str) -> type["RegisteredSpec"]:
-        """The concrete class of a kind.
+        """Returns the concrete class of a kind.
 
         Raises:
-            RegistryError: no such kind.
+            RegistryError: the kind is unknown.
         """
-        if cls.members is None:
+        if cls.family in HOOKS:
             return cast(type[RegisteredSpec], registry.get(cls.family, kind))
         known = cls.kinds()
-        if kind not in cls.members:
-            raise RegistryError(
-                f"unknown {cls.family} {kind!r}{suggestion(kind, known)}; known are {', '.join(known)}"
-            )
-        return cls.members[kind]
+        if kind not in known:
+            raise unknown_kind(cls.family, kind, known)
+        return CLOSED[cls.family][kind]
 
     @classmethod
     def class_for(cls, data: Mapping[str, object]) -> type["RegisteredSpec"]:
-        """The concrete class of a mapping's `kind`; the class itself where it is concrete or has no kind.
+        """Returns the class that validates a mapping: that of its `kind`, or this class if it has none.
 
         Raises:
-            RegistryError: no such kind.
+            RegistryError: the kind is unknown.
         """
         kind = data.get("kind")
         return cls.of_kind(kind) if _is_root(cls) and isinstance(kind, str) else cls
@@ -252,32 +264,30 @@ class RegisteredSpec(Spec):
         if isinstance(value, str):
             value = {"kind": value}
         if not isinstance(value, Mapping):
-            raise validation_error(
-                f"expected a {cls.family}: a word or a mapping with `kind`, found {abbreviate(value)}"
-            )
+            text = f"expected a {cls.family}: a word or a mapping with `kind`, found {abbreviate(value)}"
+            raise validation_error(text)
         data = cast(Mapping[str, object], value)
         kind = data.get("kind")
         if not isinstance(kind, str) or len(kind) > MAX_KIND:
             what = "missing" if "kind" not in data else "not a word"
-            raise _error_at("kind", kind, f"{what}; one of {', '.join(cls.kinds())} is expected")
+            raise _kind_error(kind, f"{what}; expected one of {', '.join(cls.kinds())}")
         try:
             concrete = cls.of_kind(kind)
         except RegistryError as error:
-            raise _error_at("kind", kind, str(error)) from error
+            raise _kind_error(kind, str(error)) from error
         return concrete.model_validate(dict(data), context=info.context)
 
 
-def _error_at(field: str, found: object, message: str) -> ValidationError:
-    return ValidationError.from_exception_data(
-        "spec", [{"type": validation_error(message), "loc": (field,), "input": found}]
-    )
+def _kind_error(kind: object, message: str) -> ValidationError:
+    details = InitErrorDetails(type=validation_error(message), loc=("kind",), input=kind)
+    return ValidationError.from_exception_data("spec", [details])
 
 
 def check(cls: type[S], data: object) -> S:
     """Validates plain data against a spec class.
 
     Raises:
-        SpecError: every mistake, each with its path.
+        SpecError: every mistake with its path.
     """
     try:
         return cls.model_validate(data)

@@ -1,7 +1,6 @@
-"""Abstract classes of everything a spec declares by `kind`, one for each family.
+"""Abstract classes of the open families: layers, losses, noises, datasets, callbacks and metrics.
 
-Layers, losses, noises, datasets, callbacks and metrics are open families: plugins register kinds of them.
-Activations are a closed family. This module does not import torch.
+Plugins register kinds of these families. Activations are a closed family.
 """
 
 import math
@@ -11,25 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 
 from pydantic import AfterValidator, Field
 
-from aezoo.specs.base import (
-    NonEmpty,
-    NonNegativeFloat,
-    RegisteredSpec,
-)
+from aezoo.specs.base import NonEmpty, NonNegativeFloat, RegisteredSpec
 from aezoo.specs.messages import validation_error
+from aezoo.specs.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-from aezoo.specs.stages import Members
-from aezoo.specs.tensor import TensorSpec
-
 Bounds = tuple[float, float]
-"""A smallest and a largest value, infinite where there are none."""
+"""Smallest and largest possible value, infinite if unbounded."""
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 Split = Literal["train", "validation", "test"]
+MAX_LAYERS = 2000
 
-# Runtime classes of packages that import this one. Concrete classes annotate with the real ones.
+# Classes of packages that import this one, which concrete specs annotate with.
 Autoencoder: TypeAlias = Any
 Output: TypeAlias = Any
 Samples: TypeAlias = Any
@@ -37,66 +31,65 @@ StepContext: TypeAlias = Any
 
 
 class ActivationSpec(RegisteredSpec):
-    """An elementwise function; its arguments are PyTorch's."""
+    """An elementwise function with the arguments of PyTorch's module of the same name."""
 
     family = "activation"
-    members: ClassVar[Members] = {}
 
     @abstractmethod
     def build(self) -> "nn.Module":
-        """The module that applies it."""
+        """Builds the module: (batch, *shape) -> (batch, *shape)."""
 
     @abstractmethod
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give, infinite where there are none."""
+    def output_bounds(self) -> Bounds:
+        """Bounds of the output, infinite if unbounded."""
 
 
 class LayerSpec(RegisteredSpec):
-    """A layer: data here, and the `nn.Module` that `build` makes of it.
+    """A layer: the spec is data, and `build` returns its `nn.Module`.
 
-    The module is called `forward(h) -> h`. One that gives more than its output or needs what an earlier
-    layer gave declares the names (`emits = ("mean", "log_var")`, `needs = ("pool1.indices",)`) and is
-    called `forward(h, aux)`, where `aux` is a dict that it reads and writes. The module keeps no plain
-    tensor attribute and no non-persistent buffer. It may define `after_step()`, called after each step
-    of the optimizer, and `sparsity()`, which says how many latents are non-zero.
+    The module defines `forward(h) -> h`. A module that writes values for later layers or reads values of
+    earlier ones lists their names in `emits` (`("mean", "log_var")`) or `needs` (`("pool1.indices",)`) and
+    defines `forward(h, aux) -> h`, where `aux` is the dict of those values. State is kept in parameters and
+    persistent buffers, not in plain tensor attributes. The module may define `after_step()`, called after
+    each optimizer step, and `sparsity()`, the number of non-zero latents.
     """
 
     family = "layer"
     limits_information: ClassVar[bool] = False
-    """Whether its output carries less than its size says, as sparse or noisy latents do."""
+    """Whether the layer limits information (sparsity, noise), so that an overcomplete code is fine."""
     surrogate_gradient: ClassVar[bool] = False
-    """Whether its backward pass is meant not to be the derivative, as a straight-through one is not."""
+    """Whether the backward pass intentionally differs from the derivative (straight-through estimators)."""
     example_shape: ClassVar[tuple[int, ...]] = (8,)
-    """Shape of one sample, on which contract checks try its `examples` out."""
+    """Input shape, without the batch axis, on which contract checks try the `examples`."""
 
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
-    """How many such layers follow one another."""
+    """Number of consecutive layers with these options, each with its own weights."""
 
     @abstractmethod
     def build(self, in_shape: tuple[int, ...]) -> "nn.Module":
-        """Makes the module.
+        """Builds the module.
 
         Args:
-            in_shape: shape of one sample that it will be given, without the batch axis.
+            in_shape: input shape without the batch axis.
 
         Raises:
-            LayerError: a field that does not fit `in_shape`.
+            LayerError: an option does not fit `in_shape`.
         """
 
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of what it gives for values within `given`, as far as the spec tells.
+        """Bounds of the output for inputs within `given`; unbounded by default.
 
-        By default infinite. Losses and advice go by it: bce wants a decoder that stays in [0, 1].
+        Used to check the decoder's range against the data and the loss: `bce` needs outputs in [0, 1].
         """
         return UNBOUNDED
 
     def expanded(self) -> "tuple[LayerSpec, ...]":
-        """This entry as single layers, nested ones included."""
+        """This entry as single layers, with nested layers expanded too."""
         nested = {name: expand(layers) for name, layers in self._nested().items()}
         return (self.model_copy(update={"repeat": 1, **nested}),) * self.repeat
 
     def layer_count(self) -> int:
-        """How many single layers this entry stands for, nested ones included."""
+        """Number of single layers in this entry, including nested ones."""
         return self.repeat * (1 + sum(layer_count(layers) for layers in self._nested().values()))
 
     def _nested(self) -> "dict[str, tuple[LayerSpec, ...]]":
@@ -108,8 +101,8 @@ class LayerSpec(RegisteredSpec):
         }
 
 
-def output_bounds(layers: "tuple[LayerSpec, ...]") -> Bounds:
-    """Bounds of what layers give, as far as their specs tell; infinite where there are none."""
+def output_bounds(layers: tuple[LayerSpec, ...]) -> Bounds:
+    """Bounds of the output of a sequence of layers for unbounded inputs."""
     bounds = UNBOUNDED
     for layer in layers:
         bounds = layer.output_bounds(bounds)
@@ -117,59 +110,59 @@ def output_bounds(layers: "tuple[LayerSpec, ...]") -> Bounds:
 
 
 def include_zero(bounds: Bounds) -> Bounds:
-    """Bounds of the same values, and of zeros among them."""
+    """The bounds, widened to include 0."""
     return min(bounds[0], 0.0), max(bounds[1], 0.0)
 
 
 def after_dropout(bounds: Bounds, p: float) -> Bounds:
-    """Bounds behind a dropout, which scales up what it keeps."""
+    """Bounds after dropout, which sets values to 0 and scales the others by 1 / (1 - p)."""
     return include_zero((bounds[0] / (1 - p), bounds[1] / (1 - p))) if p else bounds
 
 
 def expand(layers: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
-    """Layers with every `repeat` written out."""
+    """The layers with every `repeat` written out."""
     return tuple(single for layer in layers for single in layer.expanded())
 
 
 def layer_count(layers: tuple[LayerSpec, ...]) -> int:
-    """How many layers there are with every `repeat` written out."""
+    """Number of layers with every `repeat` written out."""
     return sum(layer.layer_count() for layer in layers)
 
 
 class LossSpec(RegisteredSpec):
     """A term of the training objective.
 
-    The spec is the function: `loss(output, batch, ae) -> scalar`, unweighted; the trainer applies
-    `weight` and warm-up. Rows are always averaged, so that repeating a batch changes nothing. A loss
-    with parameters of its own defines `build` and is the module that it returns.
+    The spec is a function `loss(output, context, ae) -> scalar` that returns the unweighted term; the trainer
+    applies `weight` and its warm-up. Terms are averaged over the rows of the batch. A loss with parameters
+    overrides `build` and returns a module with the same signature.
 
     Attributes:
-        role: `reconstruction` for a data term, `penalty` for anything added to it.
+        role: `reconstruction` for the data term, `penalty` for any other term.
     """
 
     family = "loss"
     role: ClassVar[Literal["reconstruction", "penalty"]] = "penalty"
     example_encoder: ClassVar[tuple[dict[str, Any], ...]] = ()
-    """Layers on a vector that it goes with, where it objects to plain, variational and sparse ones; contract
-    checks try its `examples` out behind them."""
+    """Encoder layers for a vector on which contract checks try the `examples`. Needed if the loss is
+    incompatible with plain, variational and sparse encoders."""
 
     weight: NonNegativeFloat = 1.0
     """Factor of the term in the objective."""
     warmup_epochs: NonNegativeFloat = 0.0
     """Epochs over which the weight grows linearly from 0 to its full value."""
 
-    def __call__(self, output: "Output", batch: "StepContext", ae: "Autoencoder") -> "Tensor":
-        """The unweighted term, a scalar."""
+    def __call__(self, output: "Output", context: "StepContext", ae: "Autoencoder") -> "Tensor":
+        """Returns the unweighted term, a scalar."""
         raise TypeError(f"{type(self).__qualname__} defines neither __call__ nor build")
 
     def build(self) -> "Callable[[Output, StepContext, Autoencoder], Tensor]":
-        """What the trainer calls: the spec itself, or a module where the loss has parameters."""
+        """Returns what the trainer calls: the spec itself, or a module if the loss has parameters."""
         return self
 
     def incompatibility(self, ae: "Autoencoder") -> str | None:
-        """Why it does not go with a network (on the meta device), found before training starts.
+        """Returns why the loss cannot be used with a network (on the meta device), or None if it can.
 
-        None where it does.
+        Checked before training starts.
         """
         return None
 
@@ -179,27 +172,30 @@ class LossSpec(RegisteredSpec):
 
 
 class NoiseSpec(RegisteredSpec):
-    """A corruption of the input: the spec is the function `noise(x, generator) -> x`, on a batch.
+    """A corruption of the input: a function `noise(x, generator) -> x` on a batch.
 
-    Never in place, and no global random state: whatever is drawn is drawn from `generator`.
+    It must not work in place, and must draw random numbers only from `generator`.
     """
 
     family = "noise"
 
     @abstractmethod
     def __call__(self, x: "Tensor", generator: "Generator") -> "Tensor":
-        """The corrupted batch, of the same shape and dtype."""
+        """Returns the corrupted batch: (batch, *shape) -> (batch, *shape), dtype unchanged."""
 
-    def incompatibility(self, given: "TensorSpec") -> str | None:
-        """Why it does not go with an input, found before training starts; None where it does."""
+    def incompatibility(self, given: TensorSpec) -> str | None:
+        """Returns why the noise cannot be applied to an input, or None if it can.
+
+        Checked before training starts.
+        """
         return None
 
 
 class DatasetSpec(RegisteredSpec):
-    """A named dataset that gives its splits as `Samples`.
+    """A named dataset that loads its splits as `Samples`.
 
     Attributes:
-        hub_id: by which the Hub knows the dataset, for model cards; None where it does not.
+        hub_id: id of the dataset on the Hugging Face Hub, for model cards; None if it is not there.
     """
 
     family = "dataset"
@@ -207,29 +203,29 @@ class DatasetSpec(RegisteredSpec):
 
     @abstractmethod
     def load(self, split: Split) -> "Samples":
-        """One split; `validation` is held out of the training data, never out of the test data.
+        """Loads one split. `validation` is held out of the training data, never of the test data.
 
         Raises:
-            DataError: the data are neither here nor to be had, or there is no such split.
+            DataError: the data are missing and cannot be downloaded, or the split does not exist.
         """
 
     def has(self, split: Split) -> bool:
-        """Whether there is such a split; by default all three."""
+        """Whether the split exists; by default all three do."""
         return True
 
     def validation_note(self) -> str:
-        """How the validation split comes about, in words, for the record."""
+        """How the validation split was made, for the training record."""
         return "the dataset's own split"
 
 
 class CallbackSpec(RegisteredSpec):
-    """Something that happens around training; `build` makes a `Callback`, which may keep state."""
+    """Code that runs during training; `build` returns a `Callback`, which may keep state."""
 
     family = "callback"
 
     @abstractmethod
     def build(self) -> Any:
-        """A fresh `aezoo.Callback` for one training."""
+        """Returns a new `aezoo.Callback` for one training."""
 
 
 class MetricSpec(RegisteredSpec):
@@ -262,12 +258,11 @@ class MetricSpec(RegisteredSpec):
         """A fresh `aezoo.Meter` for one pass over the data."""
 
 
-def _not_too_many(value: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+def _limit_layers(value: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
     if (found := layer_count(value)) > MAX_LAYERS:
-        raise validation_error(f"{found:,} layers, every `repeat` written out, are more than {MAX_LAYERS:,}")
+        raise validation_error(f"{found:,} layers with every `repeat` written out exceed {MAX_LAYERS:,}")
     return value
 
 
-MAX_LAYERS = 2000
-# Nested repeats multiply: three lines could ask for a thousand million layers.
-Layers = Annotated[NonEmpty[LayerSpec], AfterValidator(_not_too_many)]
+# Nested repeats multiply: three lines could ask for a billion layers.
+Layers = Annotated[NonEmpty[LayerSpec], AfterValidator(_limit_layers)]

@@ -11,46 +11,51 @@ from aezoo.specs.stages import StageSpec
 
 
 class RecipeSpec(Spec):
-    """How the weights come about."""
+    """Training configuration."""
 
     dataset: DatasetSpec | None = None
-    """What to train on; None where the data are given to `train`."""
+    """Training data. Not needed if they are passed to `train`."""
     reconstruction: LossSpec
-    """The data term."""
+    """The data term of the objective."""
     penalties: tuple[LossSpec, ...] = ()
+    """Terms added to the data term."""
     noises: tuple[NoiseSpec, ...] = ()
-    """Applied in order to the input, never to the target; drawn anew for every batch."""
+    """Corruptions applied in order to the input, not to the target; drawn again for every batch."""
     callbacks: tuple[CallbackSpec, ...] = ()
+    """Code that runs during training."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    """Rows per step, over all processes."""
     stages: NonEmpty[StageSpec]
+    """Stages of the training, in order."""
     refit: bool = False
-    """After choosing on the validation split, train once more on it and the training split together."""
+    """Whether to train again on the training and validation data together, for the selected epochs."""
     seed: NonNegativeInt = 0
-    """Of the initial weights, the order of the rows and every noise."""
+    """Seed for initialization, shuffling and noise."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
-    """CPU threads while training: sums over another number of threads differ in their last bits."""
+    """CPU threads. The last bits of sums depend on their number."""
     autocast: Literal["bf16"] | None = None
-    """Whether layers run in bfloat16 where PyTorch deems that safe; weights and losses stay float32."""
+    """`bf16` runs layers under `torch.autocast` in bfloat16; weights and losses stay float32."""
     init_from: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    """A variant's name, or a folder, of the same architecture, whose weights to start from."""
+    """Name or folder of a variant of the same architecture that provides the initial weights."""
     global_batch_norm: bool = False
-    """Whether batch norm's statistics are the whole batch's where several processes share it, or each
-    process's own rows'."""
+    """Whether batch normalization uses the statistics of the whole batch in distributed training, instead of
+    each process's rows."""
     weights_dtype: Literal["float32", "float16"] = "float32"
-    """Precision in which weights are stored; what is measured is measured on what is stored."""
+    """Dtype of the saved weights. Metrics are measured with the weights as saved; a loaded network computes in
+    float32 by default."""
 
     @field_validator("reconstruction")
     @classmethod
     def _is_data_term(cls, value: LossSpec) -> LossSpec:
-        return _of_role(value, "reconstruction")
+        return _with_role(value, "reconstruction")
 
     @field_validator("penalties")
     @classmethod
     def _are_penalties(cls, value: tuple[LossSpec, ...]) -> tuple[LossSpec, ...]:
-        return tuple(_of_role(loss, "penalty") for loss in value)
+        return tuple(_with_role(loss, "penalty") for loss in value)
 
 
-def _of_role(loss: LossSpec, role: str) -> LossSpec:
+def _with_role(loss: LossSpec, role: str) -> LossSpec:
     if loss.role != role:
-        raise validation_error(f"{loss.kind_name!r} is a {loss.role}, a {role} is expected here")
+        raise validation_error(f"expected a {role}, found the {loss.role} {loss.kind_name!r}")
     return loss

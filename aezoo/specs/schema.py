@@ -1,12 +1,12 @@
-"""Specs as files: YAML in and out, the JSON Schema for editors, and the canonical form that is hashed."""
+"""The version of documents, the hash of a spec, and its JSON Schema."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 from aezoo.errors import CheckpointError, Problem, SpecError
 from aezoo.jsonio import canonical_json
-from aezoo.specs.base import FAMILY_MARKER, RegisteredSpec
+from aezoo.specs.base import FAMILY_MARKER, RegisteredSpec, Spec
 from aezoo.specs.components import (
     ActivationSpec,
     CallbackSpec,
@@ -21,10 +21,10 @@ from aezoo.specs.stages import OptimizerSpec, ScheduleSpec, StageSpec
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 
 SCHEMA_VERSION = 1
-"""Of specs and of `config.json`; grows when an older document would otherwise be read wrongly."""
+"""Version of specs and of `config.json`, raised if a change alters the meaning of older documents."""
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""Schema version -> the function that lifts a spec of that version to the next one."""
+"""Schema version -> function that converts a spec of that version to the next one."""
 
 FAMILIES: tuple[type[RegisteredSpec], ...] = (
     LayerSpec,
@@ -41,11 +41,11 @@ FAMILIES: tuple[type[RegisteredSpec], ...] = (
 
 
 def migrate(data: dict[str, Any]) -> dict[str, Any]:
-    """Lifts a document to this aezoo's schema and takes its `schema_version` off.
+    """Converts a document to the current schema and removes its `schema_version`.
 
     Raises:
-        SpecError: the version is no number.
-        SchemaVersionError: the document is newer than this aezoo.
+        SpecError: the version is not a positive integer.
+        CheckpointError: `schema-version`, the document is newer than this aezoo.
     """
     data = dict(data)
     version: object = data.pop("schema_version", SCHEMA_VERSION)
@@ -62,37 +62,34 @@ def migrate(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def spec_sha256(spec: AutoencoderSpec) -> str:
-    """Hash of a resolved spec: every default written out, every `repeat` expanded."""
+    """SHA-256 of a resolved spec: all defaults included, every `repeat` written out."""
     data = spec.resolved().model_dump(mode="json")
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a `spec.yaml`, with every kind that is registered now.
+    """The JSON Schema (2020-12) of a `spec.yaml`, including all registered kinds.
 
-    Editors complete and check with it.
+    Editors use it for completion and validation.
     """
     definitions: dict[str, Any] = {}
 
-    def absorb(schema: dict[str, Any]) -> dict[str, Any]:
+    def schema_of(cls: type[Spec]) -> dict[str, Any]:
+        schema = cls.model_json_schema()
         for name, definition in schema.pop("$defs", {}).items():
             definitions.setdefault(name, _finished(definition))
         return _finished(schema)
 
-    root = absorb(VariantSpec.model_json_schema())
+    root = schema_of(VariantSpec)
     root["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
     for family in FAMILIES:
-        choices: list[dict[str, Any]] = []
-        bare: list[str] = []
-        for kind in family.kinds():
-            cls = family.of_kind(kind)
-            name = f"{family.family}:{kind}"
-            definitions[name] = absorb(cls.model_json_schema())
-            choices.append({"$ref": f"#/$defs/{name}"})
-            if not any(field.is_required() for field in cls.model_fields.values()):
-                bare.append(kind)
-        either = [*choices, *([{"enum": bare}] if bare else [])]
-        definitions[family.family] = {"oneOf": either} if either else {"not": {}}
+        classes = {kind: family.of_kind(kind) for kind in family.kinds()}
+        for kind, cls in classes.items():
+            definitions[f"{family.family}:{kind}"] = schema_of(cls)
+        choices: list[dict[str, Any]] = [{"$ref": f"#/$defs/{family.family}:{kind}"} for kind in classes]
+        if bare := [kind for kind, cls in classes.items() if not _has_required_fields(cls)]:
+            choices.append({"enum": bare})
+        definitions[family.family] = {"oneOf": choices} if choices else {"not": {}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "aezoo variant",
@@ -101,19 +98,21 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def _has_required_fields(cls: type[Spec]) -> bool:
+    return any(field.is_required() for field in cls.model_fields.values())
+
+
 def _finished(node: Any) -> Any:
-    """Puts references for family markers, and `kind` among the required keys."""
+    """Replaces family markers by references, requires `kind`, and drops the titles that pydantic adds."""
     if isinstance(node, list):
         return [_finished(item) for item in cast(list[Any], node)]
     if not isinstance(node, dict):
         return node
-    found = {key: _finished(value) for key, value in _items(cast(dict[str, Any], node))}
+    # A property may be called `title`; its value is a schema, not a string.
+    items = cast(dict[str, Any], node).items()
+    found = {k: _finished(v) for k, v in items if k != "title" or not isinstance(v, str)}
     if FAMILY_MARKER in found:
         return {"$ref": f"#/$defs/{found[FAMILY_MARKER]}"}
     if "const" in found.get("properties", {}).get("kind", {}):
         found["required"] = ["kind", *(name for name in found.get("required", []) if name != "kind")]
     return found
-
-
-def _items(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    return (item for item in node.items() if item[0] != "title" or not isinstance(item[1], str))

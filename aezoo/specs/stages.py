@@ -1,127 +1,129 @@
-"""Closed families of a recipe: optimizers, learning-rate schedules, stages and early stopping."""
+"""Closed families of a recipe: optimizers, learning-rate schedules and stages; and early stopping."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from aezoo.specs.base import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, RegisteredSpec, Spec
 from aezoo.specs.messages import validation_error
 
-Members = dict[str, type[RegisteredSpec]] | None
-
 
 class OptimizerSpec(RegisteredSpec):
-    """How gradients become steps."""
+    """A gradient descent algorithm; arguments are PyTorch's."""
 
     family = "optimizer"
-    members: ClassVar[Members] = {}
 
 
 class _AdaptiveSpec(OptimizerSpec):
     lr: PositiveFloat = 1e-3
-    """Learning rate of the first step."""
+    """Initial learning rate."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """Share of the running mean, and of the running mean square, that each step keeps."""
+    """Decay rates of the running averages of the gradient and of its square."""
     eps: PositiveFloat = 1e-8
-    """Added to the root of the mean square."""
+    """Added to the denominator for numerical stability."""
 
 
 class AdamSpec(_AdaptiveSpec):
-    """Adam (Kingma and Ba, arXiv:1412.6980), fused where PyTorch has it."""
+    """Adam (Kingma and Ba, arXiv:1412.6980), with PyTorch's fused implementation if available."""
 
     kind: Literal["adam"] = "adam"
     weight_decay: NonNegativeFloat = 0.0
-    """L2 penalty added to the gradient."""
+    """Coefficient of the L2 penalty added to the gradient."""
 
 
 class AdamWSpec(_AdaptiveSpec):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), fused likewise."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), fused if available."""
 
     kind: Literal["adamw"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
-    """Share of each weight that is taken off at each step, times the learning rate."""
+    """Fraction of each weight subtracted per step, times the learning rate."""
 
 
 class SgdSpec(OptimizerSpec):
-    """Stochastic gradient descent, with momentum where it is declared."""
+    """Stochastic gradient descent, optionally with momentum."""
 
     kind: Literal["sgd"] = "sgd"
     lr: PositiveFloat = 1e-2
-    """Learning rate of the first step."""
+    """Initial learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of the previous update added to the current one."""
     nesterov: bool = False
-    """Whether the gradient is taken where the momentum leads; needs a momentum."""
+    """Whether to use Nesterov momentum; needs a momentum above 0."""
     weight_decay: NonNegativeFloat = 0.0
-    """L2 penalty added to the gradient."""
+    """Coefficient of the L2 penalty added to the gradient."""
 
     @field_validator("nesterov")
     @classmethod
-    def _has_momentum(cls, value: bool, info: ValidationInfo) -> bool:
+    def _needs_momentum(cls, value: bool, info: ValidationInfo) -> bool:
         if value and not info.data.get("momentum"):
             raise validation_error("nesterov needs a momentum above 0")
         return value
 
 
 class ScheduleSpec(RegisteredSpec):
-    """How the learning rate changes during a stage."""
+    """The learning rate over the course of a stage."""
 
     family = "schedule"
-    members: ClassVar[Members] = {}
 
 
 class ConstantSpec(ScheduleSpec):
-    """The optimizer's learning rate throughout."""
+    """A constant learning rate."""
 
     kind: Literal["constant"] = "constant"
 
 
 class CosineSpec(ScheduleSpec):
-    """Half a cosine from the optimizer's learning rate down to `final`, step by step (arXiv:1608.03983)."""
+    """Cosine annealing to `final` times the learning rate, updated every step (arXiv:1608.03983)."""
 
     kind: Literal["cosine"] = "cosine"
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Last learning rate as a share of the first."""
+    """Final learning rate as a fraction of the initial one."""
     warmup_steps: NonNegativeInt = 0
-    """Steps over which the rate first grows linearly from 0."""
+    """Steps of linear warm-up from 0 before the annealing."""
 
 
 class PlateauSpec(ScheduleSpec):
-    """Multiplies the rate by `factor` whenever validation has not improved for `patience` epochs."""
+    """Reduces the learning rate when the validation loss stops improving."""
 
     kind: Literal["plateau"] = "plateau"
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor by which the rate is multiplied."""
     patience: NonNegativeInt = 5
-    """Epochs without improvement that are let pass."""
+    """Epochs without improvement before the rate is reduced."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-4
-    """Relative improvement that counts as one."""
+    """Smallest relative improvement that counts."""
     min_lr: NonNegativeFloat = 0.0
+    """Lower bound of the learning rate."""
 
 
 class EarlyStopSpec(Spec):
-    """Ends a stage when the validation loss stops improving, and goes back to its best epoch."""
+    """Ends a stage when the validation loss stops improving, and restores the weights of the best epoch."""
 
     patience: Count
     """Epochs without improvement after which the stage ends."""
     min_delta: NonNegativeFloat = 0.0
-    """Improvement below which an epoch counts as none, in units of the loss."""
+    """Smallest improvement that counts, in units of the loss."""
 
 
 class StageSpec(RegisteredSpec):
-    """A part of a recipe; parts run in order."""
+    """One stage of a training; the stages of a recipe run in order."""
 
     family = "stage"
-    members: ClassVar[Members] = {}
 
 
 class DescentStage(StageSpec):
-    """What stages of gradient descent have in common."""
+    """Fields that the stages of gradient descent share."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Passes over the training data; the maximum, with `early_stop`."""
     optimizer: OptimizerSpec = AdamSpec()
+    """Algorithm of gradient descent."""
     schedule: ScheduleSpec = ConstantSpec()
+    """Learning rate over the course of the stage."""
     early_stop: EarlyStopSpec | None = None
+    """When to end the stage early. By default it trains for all epochs and keeps the last weights."""
     tie: bool = False
-    """Each decoder weight is the transpose of its mirror image in the encoder during this stage."""
+    """Whether each decoder weight is the transpose of the mirrored encoder weight during this stage."""
 
 
 class FitStage(DescentStage):
@@ -129,25 +131,26 @@ class FitStage(DescentStage):
 
     kind: Literal["fit"] = "fit"
     freeze: tuple[Annotated[str, Field(max_length=200)], ...] = ()
-    """Layers by path, such as `encoder.1`, or a whole side, that stay as they are."""
+    """Paths of layers that are not trained: `encoder.1`, or `encoder` or `decoder` for all of its layers."""
 
 
 class GreedyStage(DescentStage):
-    """Layer-wise training: the outermost pair of an encoder layer and a decoder layer, then the next one in.
+    """Greedy layer-wise training (Bengio et al., NeurIPS 2006).
 
-    Bengio et al., Greedy layer-wise training of deep networks, NeurIPS 2006. Each pair is trained for
-    `epochs`, with those outside it frozen.
+    The outermost pair of an encoder and a decoder layer is trained first, then the next pair inside it, each
+    for `epochs` and with the pairs outside it frozen.
     """
 
     kind: Literal["greedy"] = "greedy"
     reconstruct: Literal["own_input", "input"] = "own_input"
-    """What each pair gives back: what it was given itself, or, through the pairs outside it, the input."""
+    """Target of each pair: the pair's own input, or the network's input, reconstructed through the pairs
+    outside it."""
 
 
 class PcaStage(StageSpec):
-    """Principal components in closed form, for one linear layer on each side without an activation.
+    """Principal component analysis in closed form, for one linear layer per side without activation.
 
-    Baldi and Hornik, Neural Networks 2 (1989): the optimum of a linear autoencoder.
+    It is the optimum of a linear autoencoder (Baldi and Hornik, Neural Networks 2, 1989).
     """
 
     kind: Literal["pca"] = "pca"

@@ -1,38 +1,39 @@
-"""`AutoencoderSpec`, the architecture, and `VariantSpec`, a named architecture with its recipe."""
+"""`AutoencoderSpec`, an architecture, and `VariantSpec`, a named architecture with its recipe."""
 
 import re
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator
 
-from aezoo.specs.base import (
-    Spec,
-)
+from aezoo.specs.base import Spec
 from aezoo.specs.components import Layers, expand
 from aezoo.specs.messages import validation_error
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.tensor import TensorSpec
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")
-"""The grammar of variant names, `<architecture>[.<dataset>][-v<N>]`."""
+"""Grammar of variant names, `<architecture>[.<dataset>][-v<N>]`."""
 
 
 class AutoencoderSpec(Spec):
-    """The architecture alone."""
+    """An architecture."""
 
     input: TensorSpec
+    """Shape and range of the input."""
     target: TensorSpec | None = None
-    """What the decoder should give, where it is not the input."""
+    """Shape and range of the output; those of the input by default."""
     encoder: Layers
+    """Layers from the input to the latents."""
     decoder: Layers
+    """Layers from the latents to the output."""
 
     @property
     def output(self) -> TensorSpec:
-        """What the decoder gives: `target`, or `input` where there is none."""
+        """Shape and range of the decoder's output: `target`, or `input` without a target."""
         return self.target or self.input
 
     def resolved(self) -> Self:
-        """The same with every `repeat` written out."""
+        """A copy with every `repeat` written out."""
         return self.model_copy(update={"encoder": expand(self.encoder), "decoder": expand(self.decoder)})
 
 
@@ -40,20 +41,21 @@ VariantName = Annotated[str, Field(max_length=96)]
 
 
 class VariantSpec(AutoencoderSpec):
-    """A named autoencoder with the recipe that trains it: what a `spec.yaml` holds."""
+    """A named architecture with its recipe: the content of a `spec.yaml`."""
 
     name: VariantName
-    """`<architecture>[.<dataset>][-v<N>]`: lower-case words, digits and hyphens."""
+    """`<architecture>[.<dataset>][-v<N>]` in lower-case words, digits and hyphens."""
     summary: Annotated[str, Field(min_length=1, max_length=300)]
     """One sentence."""
     references: tuple[Annotated[str, Field(min_length=1, max_length=300)], ...] = ()
-    """Where the idea comes from, such as `arXiv:1312.5663`."""
+    """Sources, such as `arXiv:1312.5663`."""
     recipe: RecipeSpec
+    """Training configuration."""
 
     @field_validator("name")
     @classmethod
     def _follows_grammar(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             grammar = "<architecture>[.<dataset>][-v<N>] in a-z, 0-9 and hyphens"
-            raise validation_error(f"{value!r} is no variant name; write {grammar}")
+            raise validation_error(f"{value!r} is not a variant name; expected {grammar}")
         return value

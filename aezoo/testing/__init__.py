@@ -1,41 +1,45 @@
-"""Contract checks for authors of plugins: whether a component keeps what aezoo relies on.
+"""Contract checks for plugin authors: does a component keep what aezoo relies on?
 
     from aezoo.testing import check_layer
 
     def test_my_layer():
         check_layer(MyLayerSpec(k=4), in_shape=(16,))
 
-Each check raises `ContractError`, whose text says for each failure what was expected, what was found and
-where to
-read. A component that cannot keep something says so, with its reason, in `exempt`; the report prints it.
+These functions raise `ContractError` if a check fails. The message says for each failure what was expected,
+what was found and which section of docs/plugins.md explains it. A class that cannot pass a check says so in
+`exempt`, with a reason that is shown in the report.
 """
 
-from aezoo.testing import specs
-from aezoo.testing.callbacks import ExaminedCallback, check_callback
-from aezoo.testing.datasets import ExaminedDataset, check_dataset
-from aezoo.testing.layers import ExaminedLayer, check_layer
-from aezoo.testing.losses import ExaminedLoss, check_loss
-from aezoo.testing.noises import ExaminedNoise, check_noise
-from aezoo.testing.plugins import CHECKS, check_plugin, reports_of
-from aezoo.testing.report import ContractError, Finding, Report
-from aezoo.testing.variants import ExaminedVariant, check_variant
+from typing import Any
 
-EXAMINATIONS: dict[str, dict[str, str]] = {
-    "every spec": specs.CHECKS,
-    "layers": ExaminedLayer.CHECKS,
-    "losses": ExaminedLoss.CHECKS,
-    "noises": ExaminedNoise.CHECKS,
-    "datasets": ExaminedDataset.CHECKS,
-    "callbacks": ExaminedCallback.CHECKS,
-    "variants": ExaminedVariant.CHECKS,
-    "plugins": CHECKS,
+from aezoo.testing.callbacks import CALLBACK_CHECKS, check_callback
+from aezoo.testing.contract import CheckList, ContractCheck, ContractError, Failure, Report
+from aezoo.testing.datasets import DATASET_CHECKS, check_dataset
+from aezoo.testing.layers import LAYER_CHECKS, check_layer
+from aezoo.testing.losses import LOSS_CHECKS, check_loss
+from aezoo.testing.noises import NOISE_CHECKS, check_noise
+from aezoo.testing.plugins import EXAMPLE_CHECKS, PLUGIN_CHECKS, check_plugin, reports_of
+from aezoo.testing.specs import SPEC_CHECKS
+from aezoo.testing.variants import VARIANT_CHECKS, check_variant
+
+ALL_CHECKS: dict[str, list[ContractCheck[Any]]] = {
+    "every spec": [*SPEC_CHECKS],
+    "layers": [*LAYER_CHECKS],
+    "losses": [*LOSS_CHECKS],
+    "noises": [*NOISE_CHECKS],
+    "datasets": [*DATASET_CHECKS],
+    "callbacks": [*CALLBACK_CHECKS],
+    "variants": [*VARIANT_CHECKS],
+    "plugins": [*PLUGIN_CHECKS, *EXAMPLE_CHECKS],
 }
-"""What is checked of each family: check -> what the contract asks for."""
+"""Family -> its checks, in the order in which they run."""
 
 __all__ = [
-    "EXAMINATIONS",
+    "ALL_CHECKS",
+    "CheckList",
+    "ContractCheck",
     "ContractError",
-    "Finding",
+    "Failure",
     "Report",
     "check_callback",
     "check_dataset",

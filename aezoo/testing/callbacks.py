@@ -7,177 +7,190 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from typing_extensions import override
 
 from aezoo.errors import DiagnosticWarning, TrainingInterrupted
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.specs.components import CallbackSpec
 from aezoo.specs.variant import VariantSpec
-from aezoo.testing.determinism import at_another_time, random_states, same, seeded, whose_moved
-from aezoo.testing.report import Checks, Examination, Report
-from aezoo.testing.specs import check_spec
+from aezoo.testing.contract import CheckList, Report
+from aezoo.testing.determinism import changed_rng, changed_tensors, half_a_day_away, rng_states, seeded
+from aezoo.testing.specs import run_checks
 from aezoo.training.callbacks import Callback, TrainingState
 from aezoo.training.train import train
 
 EPOCHS = 8
-CUTS = (3, 5)
-"""Epochs after which a training is cut off: two, so that however many epochs a callback counts up to, a count
-that began anew comes out differently."""
-ROWS = 116
-"""Of which 105 are trained on: 7 steps in an epoch, so that the same holds for a count of steps."""
-HOOKS = ("on_fit_start", "before_step", "after_step", "on_epoch_end")
+INTERRUPTED_AFTER = (3, 5)
+"""Epochs after which a training is interrupted. Two numbers, because a counter that restarts at 0 after a
+multiple of its period goes unnoticed."""
+SAMPLES = 116
+"""Of these, 105 are for training: 7 steps an epoch, so that the same holds for counters of steps."""
+CALLBACK_CHECKS: CheckList[CallbackSpec] = CheckList()
 
 
 def check_callback(spec: CallbackSpec) -> Report:
-    """Checks a callback against the contract; what it writes should go to relative paths or be harmless.
+    """Checks a callback against the contract, by training a small network several times.
+
+    The callback should write nothing, or to relative paths only.
 
     Args:
         spec: the callback.
 
     Returns:
-        What was checked.
+        The results, exemptions included.
 
     Raises:
-        ContractError: something is not kept.
+        ContractError: a check failed; the message says for each what was expected and found.
     """
-    return ExaminedCallback(spec).report().settled()
+    return run_checks(spec, f"callback {spec.kind_name}", CALLBACK_CHECKS, spec)
 
 
-class _Watch(Callback):
-    """Ends a training as Ctrl-C does, or lets it go on; resuming asks for the same callbacks."""
+class _Interrupt(Callback):
+    """Ends a training like Ctrl-C, or never (None): a resumed training needs the same callbacks."""
 
-    def __init__(self, cut: int | None) -> None:
-        self.cut = cut
+    def __init__(self, after: int | None) -> None:
+        self.after = after
 
+    @override
     def on_epoch_end(self, state: TrainingState) -> None:
-        # What was kept before this epoch is gone on from.
-        if self.cut is not None and len(state.history) == self.cut + 1:
+        # The resume file is written after the callbacks: it holds the epoch before this one.
+        if self.after is not None and len(state.history) == self.after + 1:
             raise KeyboardInterrupt
 
 
-class _Watched(Callback):
-    """Passes every hook on, and notes whose random state it moved."""
+class _Recorder(Callback):
+    """Calls another callback; records its last state and the random states that it changes."""
 
     def __init__(self, inner: Callback) -> None:
         self.inner = inner
-        self.moved: str | None = None
+        self.state: dict[str, Any] = {}
+        self.changed: str | None = None
 
     def _call(self, hook: str, state: TrainingState) -> None:
-        before = random_states()
+        before = rng_states()
         getattr(self.inner, hook)(state)
-        if moved := whose_moved(before):
-            self.moved = f"{moved} in {hook}"
+        if changed := changed_rng(before):
+            self.changed = f"{changed} in {hook}"
 
+    @override
     def on_fit_start(self, state: TrainingState) -> None:
         self._call("on_fit_start", state)
 
+    @override
     def before_step(self, state: TrainingState) -> None:
         self._call("before_step", state)
 
+    @override
     def after_step(self, state: TrainingState) -> None:
         self._call("after_step", state)
 
+    @override
     def on_epoch_end(self, state: TrainingState) -> None:
         self._call("on_epoch_end", state)
+        self.state = self.inner.state_dict()
 
 
-class ExaminedCallback(Examination):
-    """One callback under examination."""
+def _train(callbacks: list[CallbackSpec], extra: Callback, resume: Path | None = None) -> dict[str, Tensor]:
+    """The weights of a small network after a training, or after as much of it as was not interrupted."""
+    spec = VariantSpec.model_validate({
+        "name": "small", "summary": "A small network for a check.",
+        "input": {"shape": [1, 6, 6], "range": [0, 1]},
+        "encoder": [
+            {"kind": "flatten"},
+            {"kind": "linear", "out_features": 8, "activation": "leaky_relu", "dropout": 0.1},
+            {"kind": "topk", "k": 3},
+        ],
+        "decoder": [
+            {"kind": "linear", "out_features": 36, "activation": "sigmoid"},
+            {"kind": "unflatten", "shape": [1, 6, 6]},
+        ],
+        "recipe": {
+            "reconstruction": {"kind": "mse"}, "batch_size": 16, "threads": torch.get_num_threads(),
+            "callbacks": callbacks, "stages": [{"kind": "fit", "epochs": EPOCHS}],
+        },
+    })  # fmt: skip
+    data = torch.rand((SAMPLES, 1, 6, 6), generator=Generator().manual_seed(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DiagnosticWarning)
+        try:
+            ae = train(spec, data, callbacks=[extra], device="cpu", progress=False, resume=resume)
+        except TrainingInterrupted as error:
+            ae = cast(Autoencoder, error.ae)
+    return {name: tensor.clone() for name, tensor in ae.state_dict().items()}
 
-    CHECKS = {
-        "hooks": "a Callback from build()",
-        "random-state": "hooks that leave global random states alone",
-        "repeatable": "the same weights from the same training at another time",
-        "state": "a state_dict that loads without unpickling code",
-        "resumes": "the same weights when a training is cut off and resumed",
-    }  # fmt: skip
 
-    def __init__(self, spec: CallbackSpec) -> None:
-        self.spec = spec
-        self.checks = Checks(f"callback {spec.kind_name}", type(spec).exempt)
+def _recorded(spec: CallbackSpec) -> _Recorder:
+    recorder = _Recorder(cast(Callback, spec.build()))
+    _train([], recorder)
+    return recorder
 
-    def report(self) -> Report:
-        """Runs every check."""
-        check_spec(self.checks, self.spec)
-        return self.examine()
 
-    def _recipe(self, with_callback: bool = True) -> VariantSpec:
-        return VariantSpec.model_validate({
-            "name": "small", "summary": "A small network for a check.",
-            "input": {"shape": [1, 6, 6], "range": [0, 1]},
-            "encoder": [
-                {"kind": "flatten"},
-                {"kind": "linear", "out_features": 8, "activation": "leaky_relu", "dropout": 0.1},
-                {"kind": "topk", "k": 3},
-            ],
-            "decoder": [
-                {"kind": "linear", "out_features": 36, "activation": "sigmoid"},
-                {"kind": "unflatten", "shape": [1, 6, 6]},
-            ],
-            "recipe": {
-                "reconstruction": {"kind": "mse"}, "batch_size": 16, "threads": torch.get_num_threads(),
-                "callbacks": [self.spec] if with_callback else [],
-                "stages": [{"kind": "fit", "epochs": EPOCHS}],
-            },
-        })  # fmt: skip
+@CALLBACK_CHECKS.add("hooks", "a Callback from build()")
+def hooks(spec: CallbackSpec) -> str | None:
+    """The trainer calls every hook of every callback.
 
-    def _weights(
-        self, own: Callback | None = None, *, cut: int | None = None, resume: Path | None = None
-    ) -> dict[str, Tensor]:
-        data = torch.rand((ROWS, 1, 6, 6), generator=torch.Generator().manual_seed(1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DiagnosticWarning)
-            try:
-                ae = train(
-                    self._recipe(with_callback=own is None), data, callbacks=[own or _Watch(cut)],
-                    device="cpu", progress=False, resume=resume,
-                )  # fmt: skip
-            except TrainingInterrupted as error:
-                ae = cast(Autoencoder, error.ae)
-        return {name: tensor.clone() for name, tensor in ae.state_dict().items()}
+    Failure: `Counter without before_step, state_dict`
+    Fix: derive the class that `build` returns from `aezoo.Callback`.
+    """
+    built: object = spec.build()
+    names = ("on_fit_start", "before_step", "after_step", "on_epoch_end", "state_dict", "load_state_dict")
+    missing = [name for name in names if not hasattr(built, name)]
+    return f"{type(built).__name__} without {', '.join(missing)}" if missing else None
 
-    def _hooks(self) -> str | None:
-        built: object = self.spec.build()
-        missing = [hook for hook in (*HOOKS, "state_dict", "load_state_dict") if not hasattr(built, hook)]
-        return f"{type(built).__name__} without {', '.join(missing)}" if missing else None
 
-    def _random_state(self) -> str | None:
-        watched = _Watched(cast(Callback, self.spec.build()))
-        self._weights(own=watched)
-        return watched.moved
+@CALLBACK_CHECKS.add("random-state", "hooks that leave global random states unchanged")
+def random_state(spec: CallbackSpec) -> str | None:
+    """Adding a callback must not change the dropout and the noise of the rest of the training.
 
-    def _repeatable(self) -> str | None:
-        with seeded(1):
-            first = self._weights()
-        with seeded(1), at_another_time(type(self.spec.build()).__module__):
-            second = self._weights()
-        differ = [name for name in first if not same(first[name], second[name])]
-        return f"another {differ[0]}" if differ else None
+    Failure: `PyTorch's global random state changed in before_step`
+    Fix: draw from a `torch.Generator` of the callback, and keep its state in `state_dict`.
+    """
+    return _recorded(spec).changed
 
-    def _state(self) -> str | None:
-        kept: list[dict[str, Any]] = []
-        callback = cast(Callback, self.spec.build())
 
-        class Keep(_Watched):
-            def on_epoch_end(self, state: TrainingState) -> None:
-                super().on_epoch_end(state)
-                kept.append(self.inner.state_dict())
+@CALLBACK_CHECKS.add("repeatable", "the same weights from the same training at another time of day")
+def repeatable(spec: CallbackSpec) -> str | None:
+    """The same spec, data and versions give the same weights bit for bit on a CPU.
 
-        self._weights(own=Keep(callback))
-        buffer = io.BytesIO()
-        torch.save(kept[-1], buffer)
-        buffer.seek(0)
-        torch.load(buffer, weights_only=True)
-        return None
+    Failure: `a different encoder.1.linear.weight`
+    Fix: depend on epochs and steps instead of clocks, and on a seeded generator instead of Python's `random`.
+    """
+    with seeded(1):
+        first = _train([spec], _Interrupt(None))
+    with seeded(1), half_a_day_away():
+        second = _train([spec], _Interrupt(None))
+    changed = changed_tensors(first, second)
+    return f"a different {changed[0]}" if changed else None
 
-    def _resumes(self) -> str | None:
-        whole = self._weights()
-        for cut in CUTS:
-            with tempfile.TemporaryDirectory() as name:
-                place = Path(name) / "resume"
-                self._weights(cut=cut, resume=place)
-                resumed = self._weights(resume=place)
-            differ = [key for key in whole if not same(whole[key], resumed[key])]
-            if differ:
-                return f"another {differ[0]} when it was cut off after {cut} epochs"
-        return None
+
+@CALLBACK_CHECKS.add("state", "a state_dict() that loads without unpickling code")
+def state(spec: CallbackSpec) -> str | None:
+    """Resume files are read with `weights_only=True`, because unpickling can run anything.
+
+    Failure: `UnpicklingError: Weights only load failed`
+    Fix: return tensors, numbers, strings, lists and dicts only.
+    """
+    buffer = io.BytesIO()
+    torch.save(_recorded(spec).state, buffer)
+    buffer.seek(0)
+    torch.load(buffer, weights_only=True)
+    return None
+
+
+@CALLBACK_CHECKS.add("resumes", "the same weights after an interrupted and resumed training")
+def resumes(spec: CallbackSpec) -> str | None:
+    """A training that is resumed gives the weights of an uninterrupted one.
+
+    Failure: `a different encoder.1.linear.weight after an interruption at 3 epochs`
+    Fix: return every counter and running value from `state_dict`, and restore it in `load_state_dict`.
+    """
+    whole = _train([spec], _Interrupt(None))
+    for epochs in INTERRUPTED_AFTER:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "resume"
+            _train([spec], _Interrupt(epochs), file)
+            changed = changed_tensors(whole, _train([spec], _Interrupt(None), file))
+        if changed:
+            return f"a different {changed[0]} after an interruption at {epochs} epochs"
+    return None

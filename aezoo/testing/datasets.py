@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,142 +11,165 @@ from aezoo.data.samples import Samples
 from aezoo.errors import DataError
 from aezoo.evaluation.evaluate import SPLITS
 from aezoo.specs.components import DatasetSpec, Split
-from aezoo.testing.determinism import same
-from aezoo.testing.report import Checks, Examination, Report
-from aezoo.testing.specs import check_spec
+from aezoo.testing.contract import CheckList, Report
+from aezoo.testing.determinism import equal
+from aezoo.testing.specs import run_checks
 
 BLOCK = 4096
-"""Samples that are read at once."""
-FEW = 50
-"""Samples whose labels are looked at."""
+"""Samples that are read at once, because a dataset may be larger than memory."""
+LABELLED = 50
+"""Samples whose labels are compared."""
+DATASET_CHECKS: CheckList[DatasetSpec] = CheckList()
 
 
 def check_dataset(spec: DatasetSpec) -> Report:
-    """Checks a dataset against the contract; its data must be at hand.
+    """Checks a dataset against the contract; its data must be available.
 
     Args:
         spec: the dataset.
 
     Returns:
-        What was checked.
+        The results, exemptions included.
 
     Raises:
-        ContractError: something is not kept.
+        ContractError: a check failed; the message says for each what was expected and found.
     """
-    return ExaminedDataset(spec).report().settled()
+    return run_checks(spec, f"dataset {spec.kind_name}", DATASET_CHECKS, spec)
 
 
-class ExaminedDataset(Examination):
-    """One dataset under examination."""
+def _loaded_splits(spec: DatasetSpec) -> Iterator[tuple[Split, Samples]]:
+    for split in SPLITS:
+        if spec.has(split):
+            yield split, spec.load(split)
 
-    CHECKS = {
-        "splits": "every split that has() names, as Samples, training and validation among them",
-        "absent-split": "a DataError for a split that is not there",
-        "loads-alike": "the same samples each time",
-        "splits-disjoint": "no sample in two splits",
-        "finite": "finite values",
-        "labels": "labels that go with their samples",
-        "held-out": "words for how validation comes about",
-    }  # fmt: skip
 
-    def __init__(self, spec: DatasetSpec) -> None:
-        self.spec = spec
-        self.checks = Checks(f"dataset {spec.kind_name}", type(spec).exempt)
+def _blocks(samples: Samples, store: Tensor) -> Iterator[Tensor]:
+    """The rows of `store` that belong to the split, in order, a block at a time."""
+    for start in range(0, len(samples), BLOCK):
+        block = slice(start, start + BLOCK)
+        yield store[block if samples.index is None else samples.index[block]]
 
-    def report(self) -> Report:
-        """Runs every check."""
-        check_spec(self.checks, self.spec)
-        return self.examine()
 
-    def _there(self) -> list[Split]:
-        return [split for split in SPLITS if self.spec.has(split)]
+@DATASET_CHECKS.add(
+    "splits", "non-empty Samples for each split that has() confirms, and at least train and validation"
+)
+def splits(spec: DatasetSpec) -> str | None:
+    """Training needs both splits, and evaluation relies on `has` for the third.
 
-    def _load(self, split: Split) -> Samples:
-        return self.spec.load(split)
-
-    def _splits(self) -> str | None:
-        for split in ("train", "validation"):
-            if not self.spec.has(split):
-                return f"no {split} split"
-        for split in self._there():
-            found: Any = self.spec.load(split)
+    Failure: `DataError: there is no test split`
+    Fix: let `has(split)` return True exactly for the splits that `load(split)` returns.
+    """
+    for split in ("train", "validation"):
+        if not spec.has(split):
+            return f"no {split} split"
+    for split in SPLITS:
+        if spec.has(split):
+            found: Any = spec.load(split)
             if not isinstance(found, Samples):
                 return f"{type(found).__name__} for {split}"
             if len(found) == 0:
                 return f"no samples in {split}"
-        return None
+    return None
 
-    def _absent_split(self) -> str | None:
-        for split in SPLITS:
-            if not self.spec.has(split):
-                try:
-                    self.spec.load(split)
-                except DataError:
-                    continue
-                return f"samples for {split}"
-        return None
 
-    def _loads_alike(self) -> str | None:
-        for split in self._there():
-            if self._load(split).sha256() != self._load(split).sha256():
-                return f"{split} differs when it is loaded again"
-        return None
+@DATASET_CHECKS.add("absent-split", "a DataError for a split that does not exist")
+def absent_split(spec: DatasetSpec) -> str | None:
+    """`aezoo evaluate` reports a DataError as one line, other exceptions as a traceback.
 
-    def _splits_disjoint(self) -> str | None:
-        rows = {split: _hashes(self._load(split)) for split in self._there()}
-        for number, split in enumerate(rows):
-            for other in list(rows)[number + 1 :]:
-                if common := len(rows[split] & rows[other]):
-                    return f"{common} samples of {split} in {other}"
-        return None
-
-    def _finite(self) -> str | None:
-        for split in self._there():
-            samples = self._load(split)
-            for what, whole in (("values", samples.inputs), ("targets", samples.targets)):
-                if whole is None or not whole.is_floating_point():
-                    continue
-                if not all(bool(torch.isfinite(part).all()) for part in _blocks(samples, whole)):
-                    return f"{what} in {split} that are not"
-        return None
-
-    def _labels(self) -> str | None:
-        for split in self._there():
-            samples = self._load(split)
-            if samples.labels is None:
+    Failure: `KeyError: 'test'`
+    Fix: raise `aezoo.DataError` in `load` for splits that `has` denies.
+    """
+    for split in SPLITS:
+        if not spec.has(split):
+            try:
+                spec.load(split)
+            except DataError:
                 continue
-            few = min(len(samples), FEW)
-            backwards = torch.arange(few).flip(0)
-            for where, part in (
-                (backwards, samples.select(backwards)),
-                (torch.arange(few // 2, few), samples[few // 2 : few]),
-            ):
-                for whole, taken in zip(_first(samples), _first(part), strict=True):
-                    if not same(whole[where], taken):
-                        return f"others in {split} when some are taken"
-        return None
-
-    def _held_out(self) -> str | None:
-        found: Any = self.spec.validation_note()
-        return None if isinstance(found, str) and found else f"{found!r}"
+            return f"samples for {split}"
+    return None
 
 
-def _blocks(samples: Samples, whole: Tensor) -> Iterator[Tensor]:
-    """The split's rows of a tensor that holds them, some at a time: it may be larger than memory."""
-    for start in range(0, len(samples), BLOCK):
-        block = slice(start, start + BLOCK)
-        yield whole[block if samples.index is None else samples.index[block]]
+@DATASET_CHECKS.add("repeatable", "the same samples each time")
+def repeatable(spec: DatasetSpec) -> str | None:
+    """Published numbers can be recomputed only on the same samples.
+
+    Failure: `different samples in train the second time`
+    Fix: draw and shuffle with a generator of a fixed seed.
+    """
+    for split, samples in _loaded_splits(spec):
+        if samples.sha256() != spec.load(split).sha256():
+            return f"different samples in {split} the second time"
+    return None
 
 
-def _first(samples: Samples) -> tuple[Tensor, Tensor]:
-    """The first inputs and their labels."""
-    inputs, labels = samples.inputs, cast(Tensor, samples.labels)
-    return next(_blocks(samples, inputs))[:FEW], next(_blocks(samples, labels))[:FEW]
+@DATASET_CHECKS.add("splits-disjoint", "splits that share no sample")
+def splits_disjoint(spec: DatasetSpec) -> str | None:
+    """A number measured on samples that were trained on, or chosen by, is too good.
 
-
-def _hashes(samples: Samples) -> set[bytes]:
-    return {
-        hashlib.sha256(row.contiguous().numpy().tobytes()).digest()
-        for rows in _blocks(samples, samples.inputs)
-        for row in rows
+    Failure: `30 samples of validation in test`
+    Fix: hold validation samples out of the training split, and remove duplicates across splits.
+    """
+    hashes = {
+        split: {
+            hashlib.sha256(row.contiguous().numpy().tobytes()).digest()
+            for block in _blocks(samples, samples.inputs)
+            for row in block
+        }
+        for split, samples in _loaded_splits(spec)
     }
+    for number, split in enumerate(hashes):
+        for other in list(hashes)[number + 1 :]:
+            if common := len(hashes[split] & hashes[other]):
+                return f"{common} samples of {split} in {other}"
+    return None
+
+
+@DATASET_CHECKS.add("finite", "finite inputs and targets")
+def finite(spec: DatasetSpec) -> str | None:
+    """One NaN spoils a whole training.
+
+    Failure: `NaN or infinity in the targets of train`
+    Fix: drop or fill in missing values when the data are read.
+    """
+    for split, samples in _loaded_splits(spec):
+        for name, store in (("inputs", samples.inputs), ("targets", samples.targets)):
+            if store is None or not store.is_floating_point():
+                continue
+            if not all(bool(torch.isfinite(block).all()) for block in _blocks(samples, store)):
+                return f"NaN or infinity in the {name} of {split}"
+    return None
+
+
+@DATASET_CHECKS.add("labels", "labels that stay with their samples")
+def labels(spec: DatasetSpec) -> str | None:
+    """Probes and few-label protocols select samples and read their labels.
+
+    Failure: `other labels in train after samples are selected`
+    Fix: index inputs and labels alike in `select` and `__getitem__` of a subclass of Samples.
+    """
+    for split, samples in _loaded_splits(spec):
+        if samples.labels is None:
+            continue
+        few = min(len(samples), LABELLED)
+        backwards = torch.arange(few).flip(0)
+        for index, part in (
+            (backwards, samples.select(backwards)),
+            (torch.arange(few // 2, few), samples[few // 2 : few]),
+        ):
+            if part.labels is None:
+                return f"no labels in {split} after samples are selected"
+            for store, selected in ((samples.inputs, part.inputs), (samples.labels, part.labels)):
+                if not equal(next(_blocks(samples, store))[index], next(_blocks(part, selected))):
+                    return f"other labels in {split} after samples are selected"
+    return None
+
+
+@DATASET_CHECKS.add("validation-note", "a description of the validation split")
+def validation_note(spec: DatasetSpec) -> str | None:
+    """It is recorded in `training.json`, because numbers depend on how the split was made.
+
+    Failure: `None`
+    Fix: return one sentence from `validation_note`, such as "the last 10,000 training images".
+    """
+    found: Any = spec.validation_note()
+    return None if isinstance(found, str) and found else f"{found!r}"

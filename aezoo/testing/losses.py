@@ -1,7 +1,7 @@
 """Contract checks of reconstruction terms and penalties."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -11,12 +11,30 @@ from aezoo.model.autoencoder import Autoencoder, Output, StepContext
 from aezoo.model.build import build, build_on_meta
 from aezoo.specs.components import LossSpec
 from aezoo.specs.variant import AutoencoderSpec
-from aezoo.testing.determinism import changed, random_states, same, seeded, snapshot, whose_moved
-from aezoo.testing.report import Checks, Examination, Report
-from aezoo.testing.specs import check_spec
+from aezoo.testing.contract import CheckList, Report
+from aezoo.testing.determinism import changed_rng, changed_tensors, copy_state, equal, rng_states, seeded
+from aezoo.testing.specs import run_checks
 
-ROWS = 6
+BATCH_SIZE = 6
 Term = Callable[[Output, StepContext, Autoencoder], Tensor]
+LOSS_CHECKS: CheckList["LossFixture"] = CheckList()
+
+
+def check_loss(spec: LossSpec, *, network: AutoencoderSpec | None = None) -> Report:
+    """Checks a loss against the contract.
+
+    Args:
+        spec: the loss.
+        network: an autoencoder that the loss supports. By default one with the layers of `example_encoder`,
+            or the first of a plain, a variational and a sparse one that it supports.
+
+    Returns:
+        The results, exemptions included.
+
+    Raises:
+        ContractError: a check failed; the message says for each what was expected and found.
+    """
+    return run_checks(spec, f"loss {spec.kind_name}", LOSS_CHECKS, LossFixture(spec, network))
 
 
 def _network(*encoder: dict[str, Any]) -> AutoencoderSpec:
@@ -30,237 +48,252 @@ def _network(*encoder: dict[str, Any]) -> AutoencoderSpec:
     })  # fmt: skip
 
 
-def networks() -> list[AutoencoderSpec]:
-    """Small autoencoders, of which a loss should go with one: plain, variational, sparse."""
-    return [
-        _network({"kind": "linear", "out_features": 8, "activation": "sigmoid"}),
-        _network({"kind": "linear", "out_features": 16}, {"kind": "gaussian_sample"}),
-        _network({"kind": "linear", "out_features": 12}, {"kind": "topk", "k": 3}),
-    ]
+class LossFixture:
+    """The loss under test and a network that it supports.
 
-
-def check_loss(spec: LossSpec, *, network: AutoencoderSpec | None = None) -> Report:
-    """Checks a loss against the contract.
-
-    Args:
+    Attributes:
         spec: the loss.
-        network: an autoencoder that it goes with; by default the first of a few small ones to which it has no
-            incompatibility.
-
-    Returns:
-        What was checked.
-
-    Raises:
-        ContractError: something is not kept.
+        candidates: networks to try.
+        network: the first of them that the loss supports, once the check `incompatibility` has run.
     """
-    return ExaminedLoss(spec, network).report().settled()
-
-
-class ExaminedLoss(Examination):
-    """One loss under examination, on one network."""
-
-    CHECKS = {
-        "incompatibility": "an incompatibility that is a reason or None",
-        "scalar": "one finite number",
-        "rows-averaged": "the same when the batch is repeated",
-        "unweighted": "an unweighted term, which the trainer weighs",
-        "batch-intact": "the output and the batch to be left as they were",
-        "gradient-reaches": "a gradient for the network",
-        "finite-when-perfect": "a finite value and gradient for a perfect reconstruction",
-        "random-state": "draws from the batch's generator alone",
-        "repeatable": "the same value for the same batch and state",
-        "state-round-trip": "the state to hold all that decides a value",
-    }  # fmt: skip
-    FIRST = frozenset({"incompatibility"})
 
     def __init__(self, spec: LossSpec, network: AutoencoderSpec | None) -> None:
         self.spec = spec
-        own = [_network(*type(spec).example_encoder)] if type(spec).example_encoder else networks()
-        self.candidates = own if network is None else [network]
-        self.checks = Checks(f"loss {spec.kind_name}", type(spec).exempt)
+        if network is not None:
+            self.candidates = [network]
+        elif example := type(spec).example_encoder:
+            self.candidates = [_network(*example)]
+        else:
+            self.candidates = [
+                _network({"kind": "linear", "out_features": 8, "activation": "sigmoid"}),
+                _network({"kind": "linear", "out_features": 16}, {"kind": "gaussian_sample"}),
+                _network({"kind": "linear", "out_features": 12}, {"kind": "topk", "k": 3}),
+            ]
         self.network = self.candidates[0]
 
-    def report(self) -> Report:
-        """Runs every check."""
-        check_spec(self.checks, self.spec)
-        return self.examine()
+    def ae(self, seed: int = 0) -> Autoencoder:
+        """The network in evaluation mode."""
+        return build(self.network, seed=seed).eval()
 
-    # -- making and running -----------------------------------------------------------------------
+    def context(self, seed: int = 1) -> StepContext:
+        """A batch, with inputs in [0, 1] and three classes of labels."""
+        generator = Generator().manual_seed(seed)
+        x = torch.rand((BATCH_SIZE, *self.network.input.shape), generator=generator)
+        return StepContext(x, x.clone(), torch.arange(BATCH_SIZE) % 3, 5.0, 100, Generator().manual_seed(2))
 
-    def _ae(self) -> Autoencoder:
-        return build(self.network, seed=0)
+    def term(self, training: bool = False, **changes: Any) -> Term:
+        """A fresh term in evaluation or training mode."""
+        # A copy, because a spec that is the function itself may have been changed by an earlier call.
+        return _in_mode(copy.deepcopy(self.spec).model_copy(update=changes).build(), training)
 
-    def _batch(self, rows: int = ROWS, seed: int = 1) -> StepContext:
-        x = torch.rand((rows, *self.network.input.shape), generator=Generator().manual_seed(seed))
-        labels = torch.arange(rows) % 3
-        return StepContext(x, x.clone(), labels, 5.0, 100, Generator().manual_seed(2))
-
-    def _value(self, term: Term, ae: Autoencoder, batch: StepContext) -> Tensor:
-        ae.eval()
-        return term(ae(batch.input), batch, ae)
-
-    def _terms(self) -> Iterator[Term]:
-        """The term before and after it has been used in training."""
-        term = _fresh(self.spec)
-        yield term
-        yield self._used()
-
-    def _used(self) -> Term:
-        term, ae = _fresh(self.spec), self._ae().train()
-        if isinstance(term, nn.Module):
-            term.train()
+    def used_term(self, training: bool = False) -> Term:
+        """A term after some training steps, in evaluation or training mode."""
+        term, ae = self.term(training=True), self.ae().train()
         with seeded(3):
             for step in range(4):
-                batch = self._batch(seed=10 + step)
-                term(ae(batch.input), batch, ae)
-        return term
+                context = self.context(seed=10 + step)
+                term(ae(context.input), context, ae)
+        return _in_mode(term, training)
 
-    # -- checks -----------------------------------------------------------------------------------
-
-    def _incompatibility(self) -> str | None:
-        reasons: list[str] = []
-        for number, candidate in enumerate(self.candidates):
-            found: Any = self.spec.incompatibility(build_on_meta(candidate))
-            if found is None:
-                self.network = self.candidates[number]
-                return None
-            if not isinstance(found, str):
-                return f"{found!r}"
-            reasons.append(found)
-        return f"no network at hand goes with it ({reasons[0]}); give one by example_encoder or network="
-
-    def _scalar(self) -> str | None:
-        for term in self._terms():
-            value = self._value(term, self._ae(), self._batch())
-            if value.shape != ():
-                return f"shape {tuple(value.shape)}"
-            if not torch.isfinite(value):
-                return f"{float(value.detach())}"
-        return None
-
-    def _rows_averaged(self) -> str | None:
-        batch = self._batch()
-        twice = batch._replace(**{
-            name: torch.cat([part, part]) for name in ("input", "target", "labels")
-            if (part := getattr(batch, name)) is not None
-        })  # fmt: skip
-        found: list[float] = []
-        for one in (batch, twice):
-            term = _fresh(self.spec)
-            found.append(float(self._value(_evaluating(term), self._ae(), one).detach()))
-        if abs(found[0] - found[1]) > 1e-4 * max(abs(found[0]), 1e-3):
-            return f"{found[0]:.6g} once, {found[1]:.6g} twice"
-        return None
-
-    def _unweighted(self) -> str | None:
-        values = [
-            float(self._value(_evaluating(_fresh(spec)), self._ae(), self._batch()).detach())
-            for spec in (
-                self.spec.model_copy(update={"weight": 1.0}), self.spec.model_copy(update={"weight": 3.0}),
-            )
-        ]  # fmt: skip
-        return None if values[0] == values[1] else f"{values[0]:.6g} at weight 1, {values[1]:.6g} at weight 3"
-
-    def _batch_intact(self) -> str | None:
-        ae, batch = self._ae(), self._batch()
-        for term in self._terms():
-            with torch.no_grad():
-                output = ae(batch.input)
-                parts = {"x_hat": output.x_hat, "latents": output.latents, "input": batch.input,
-                         "target": batch.target, **output.aux}  # fmt: skip
-                kept = {name: part.clone() for name, part in parts.items()}
-                term(output, batch, ae)
-            moved = [name for name, part in parts.items() if not same(part, kept[name])]
-            if moved:
-                return f"{', '.join(moved)} changed"
-        return None
-
-    def _gradient_reaches(self) -> str | None:
-        ae = self._ae()
-        value = self._value(self._used(), ae, self._batch())
-        if not value.requires_grad:
-            # A penalty that is 0 for want of anything to penalise has none.
-            return None if float(value.detach()) == 0 and self.spec.role == "penalty" else "none"
-        value.backward()
-        gradients = [p.grad for p in ae.parameters() if p.grad is not None]
-        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
-            return "values that are not finite"
-        if any(bool(gradient.abs().sum() > 0) for gradient in gradients):
-            return None
-        # A term may have a floor, as free bits are one; what has no gradient must not move either.
-        other = self._value(self._used(), build(self.network, seed=1), self._batch())
-        return None if same(value.detach(), other.detach()) else "zero at every parameter"
-
-    def _finite_when_perfect(self) -> str | None:
-        ae, batch = self._ae().eval(), self._batch()
-        if self.network.output.shape != self.network.input.shape:
-            return None
-        output = ae(batch.input)
-        x_hat = output.x_hat.detach().clone().requires_grad_()
-        batch = batch._replace(target=x_hat.detach().clone())
-        value = _evaluating(_fresh(self.spec))(output._replace(x_hat=x_hat), batch, ae)
-        if not torch.isfinite(value):
-            return f"the value {float(value.detach())}"
-        if value.requires_grad:
-            gradient = cast(tuple[Tensor | None], torch.autograd.grad(value, x_hat, allow_unused=True))[0]
-            if gradient is not None and not torch.isfinite(gradient).all():
-                return "a gradient that is not finite"
-        return None
-
-    def _random_state(self) -> str | None:
-        ae = self._ae().eval()
-        for training in (True, False):
-            values: list[Tensor] = []
-            for seed in (4, 5):
-                term = _fresh(self.spec)
-                if isinstance(term, nn.Module):
-                    term.train(training)
-                with seeded(seed):
-                    output, before = ae(self._batch().input), random_states()
-                    values.append(term(output, self._batch(), ae).detach())
-                    if moved := whose_moved(before):
-                        return moved
-            if not same(*values):
-                return "another value under another global seed"
-        return None
-
-    def _repeatable(self) -> str | None:
-        term = _evaluating(self._used())
-        before = self._value(term, self._ae(), self._batch())
-        self._value(term, self._ae(), self._batch(seed=20))
-        after = self._value(term, self._ae(), self._batch())
-        return None if same(before.detach(), after.detach()) else "another one after another batch"
-
-    def _state_round_trip(self) -> str | None:
-        used = self._used()
-        fresh = _fresh(self.spec)
-        if isinstance(used, nn.Module):
-            assert isinstance(fresh, nn.Module)
-            # Buffers that grow with the first batch are taken over as they are.
-            _put(fresh, snapshot(used))
-            if changed(snapshot(used), snapshot(fresh)):
-                return "a state_dict that does not load back"
-        wanted = self._value(_evaluating(used), self._ae(), self._batch()).detach()
-        found = self._value(_evaluating(fresh), self._ae(), self._batch()).detach()
-        return None if same(wanted, found) else "another value from the same state"
+    def value(self, term: Term, context: StepContext | None = None) -> Tensor:
+        """The term's value on one batch."""
+        context, ae = context or self.context(), self.ae()
+        return term(ae(context.input), context, ae)
 
 
-def _fresh(spec: LossSpec) -> Term:
-    # A spec that is the function itself may have been spoilt by an earlier call.
-    return copy.deepcopy(spec).build()
-
-
-def _evaluating(term: Term) -> Term:
+def _in_mode(term: Term, training: bool) -> Term:
     if isinstance(term, nn.Module):
-        term.eval()
+        term.train(training)
     return term
 
 
-def _put(module: nn.Module, state: dict[str, Tensor]) -> None:
+@LOSS_CHECKS.add("incompatibility", "None or a reason from incompatibility()", required=True)
+def incompatibility(loss: LossFixture) -> str | None:
+    """A recipe with a loss that its network cannot use is rejected before any training, with this reason.
+
+    Failure: `ValueError: it does not support this network`
+    Fix: return the reason instead of raising it; set `example_encoder` to layers that the loss supports.
+    """
+    reasons: list[str] = []
+    for candidate in loss.candidates:
+        found: Any = loss.spec.incompatibility(build_on_meta(candidate))
+        if found is None:
+            loss.network = candidate
+            return None
+        if not isinstance(found, str):
+            return f"{found!r}"
+        reasons.append(found)
+    return f"no network that it supports ({reasons[0]}); set example_encoder or pass network="
+
+
+@LOSS_CHECKS.add("scalar", "one finite number")
+def scalar(loss: LossFixture) -> str | None:
+    """The trainer adds the terms up and calls `backward()` on the sum.
+
+    Failure: `shape (6,)`
+    Fix: average over rows; guard divisions, roots and logarithms.
+    """
+    for term in (loss.term(training=True), loss.used_term(training=True)):
+        value = loss.value(term)
+        if value.shape != ():
+            return f"shape {tuple(value.shape)}"
+        if not torch.isfinite(value):
+            return f"{float(value.detach())}"
+    return None
+
+
+@LOSS_CHECKS.add("rows-averaged", "the same value when every row of the batch is repeated")
+def rows_averaged(loss: LossFixture) -> str | None:
+    """Otherwise the term's weight against the others changes with the batch size.
+
+    Failure: `20.6519 once, 41.3038 twice`
+    Fix: average over rows with `mean(0)`; sum over latents only.
+    """
+    context = loss.context()
+    parts = {"input": context.input, "target": context.target, "labels": context.labels}
+    twice = context._replace(**{name: torch.cat([x, x]) for name, x in parts.items() if x is not None})
+    first, second = (float(loss.value(loss.term(), one).detach()) for one in (context, twice))
+    close = abs(first - second) <= 1e-4 * max(abs(first), 1e-3)
+    return None if close else f"{first:.6g} once, {second:.6g} twice"
+
+
+@LOSS_CHECKS.add("unweighted", "a value that does not depend on `weight`")
+def unweighted(loss: LossFixture) -> str | None:
+    """The trainer multiplies by `weight` and the warm-up; a term that does so too is weighted twice.
+
+    Failure: `0.095 at weight 1, 0.286 at weight 3`
+    Fix: do not use `self.weight` in the loss.
+    """
+    first, third = (float(loss.value(loss.term(weight=weight)).detach()) for weight in (1.0, 3.0))
+    return None if first == third else f"{first:.6g} at weight 1, {third:.6g} at weight 3"
+
+
+@LOSS_CHECKS.add("batch-intact", "an output and a context that are left unchanged")
+def batch_intact(loss: LossFixture) -> str | None:
+    """Other terms and callbacks read the same tensors.
+
+    Failure: `target changed`
+    Fix: replace in-place operations (`sub_`, `clamp_`, `+=`) on the arguments.
+    """
+    ae, context = loss.ae(), loss.context()
+    for term in (loss.term(training=True), loss.used_term(training=True)):
+        with torch.no_grad():
+            output = ae(context.input)
+            parts = {
+                "x_hat": output.x_hat, "latents": output.latents, "input": context.input,
+                "target": context.target, **output.aux,
+            }  # fmt: skip
+            before = {name: part.clone() for name, part in parts.items()}
+            term(output, context, ae)
+        if changed := changed_tensors(before, parts):
+            return f"{', '.join(changed)} changed"
+    return None
+
+
+@LOSS_CHECKS.add("gradient-reaches", "a finite gradient for the network")
+def gradient_reaches(loss: LossFixture) -> str | None:
+    """A term without one has no effect on training.
+
+    Failure: `zero at every parameter`
+    Fix: remove `detach` and `no_grad` on the path from the network's output to the value.
+    """
+    term, ae, context = loss.used_term(training=True), loss.ae(), loss.context()
+    value = term(ae(context.input), context, ae)
+    if not value.requires_grad:
+        # A penalty that finds nothing to penalize may be a constant 0.
+        return None if float(value.detach()) == 0 and loss.spec.role == "penalty" else "none"
+    value.backward()
+    gradients = [p.grad for p in ae.parameters() if p.grad is not None]
+    if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+        return "NaN or infinity"
+    if any(bool(gradient.abs().sum() > 0) for gradient in gradients):
+        return None
+    # A term may be flat below a floor, such as free bits; then other weights give the same value.
+    other = loss.ae(seed=1)
+    again = loss.used_term(training=True)(other(context.input), context, other)
+    return None if equal(value.detach(), again.detach()) else "zero at every parameter"
+
+
+@LOSS_CHECKS.add("finite-when-perfect", "a finite value and gradient for a perfect reconstruction")
+def finite_when_perfect(loss: LossFixture) -> str | None:
+    """Blank regions are soon reconstructed exactly, where square roots and logarithms have infinite slopes.
+
+    Failure: `a gradient with NaN or infinity`
+    Fix: add a small constant inside the root or logarithm, or clamp its argument.
+    """
+    if loss.network.output.shape != loss.network.input.shape:
+        return None
+    ae, context = loss.ae(), loss.context()
+    output = ae(context.input)
+    x_hat = output.x_hat.detach().clone().requires_grad_()
+    context = context._replace(target=x_hat.detach().clone())
+    value = loss.term()(output._replace(x_hat=x_hat), context, ae)
+    if not torch.isfinite(value):
+        return f"the value {float(value.detach())}"
+    if value.requires_grad:
+        gradient = cast(tuple[Tensor | None], torch.autograd.grad(value, x_hat, allow_unused=True))[0]
+        if gradient is not None and not torch.isfinite(gradient).all():
+            return "a gradient with NaN or infinity"
+    return None
+
+
+@LOSS_CHECKS.add("random-state", "random numbers from `context.generator` alone")
+def random_state(loss: LossFixture) -> str | None:
+    """Seeding, resuming and adding a term must not change the random numbers of the rest of the training.
+
+    Failure: `PyTorch's global random state changed`
+    Fix: pass `generator=context.generator` to the functions that draw.
+    """
+    ae = loss.ae()
+    for training in (True, False):
+        values: list[Tensor] = []
+        for seed in (4, 5):
+            term = loss.term(training)
+            with seeded(seed):
+                output, before = ae(loss.context().input), rng_states()
+                values.append(term(output, loss.context(), ae).detach())
+                if changed := changed_rng(before):
+                    return changed
+        if not equal(*values):
+            return "a different value under another global seed"
+    return None
+
+
+@LOSS_CHECKS.add("repeatable", "the same value for the same batch and state")
+def repeatable(loss: LossFixture) -> str | None:
+    """Validation losses are compared with one another, to stop early and to choose the best epoch.
+
+    Failure: `a different value after another batch`
+    Fix: update running values in training mode only, and keep them in buffers.
+    """
+    term = loss.used_term()
+    before = loss.value(term).detach()
+    loss.value(term, loss.context(seed=20))
+    return None if equal(before, loss.value(term).detach()) else "a different value after another batch"
+
+
+@LOSS_CHECKS.add("state-round-trip", "state_dict() to hold everything that the value depends on")
+def state_round_trip(loss: LossFixture) -> str | None:
+    """A resumed training restores the loss from its state alone.
+
+    Failure: `a different value from the same state`
+    Fix: return an `nn.Module` from `build` and keep running values in registered buffers.
+    """
+    used, fresh = loss.used_term(), loss.term()
+    if isinstance(used, nn.Module):
+        assert isinstance(fresh, nn.Module)
+        state = copy_state(used)
+        _set_state(fresh, state)
+        if changed_tensors(state, copy_state(fresh)):
+            return "a state that does not load back"
+    same = equal(loss.value(used).detach(), loss.value(fresh).detach())
+    return None if same else "a different value from the same state"
+
+
+def _set_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    # Not `load_state_dict`: a buffer may have another shape once the first batch has been seen.
     for name, tensor in state.items():
-        where, _, last = name.rpartition(".")
-        owner = module.get_submodule(where)
-        if last in dict(owner.named_parameters(recurse=False)):
-            setattr(owner, last, nn.Parameter(tensor))
-        else:
-            setattr(owner, last, tensor)
+        path, _, last = name.rpartition(".")
+        owner = module.get_submodule(path)
+        is_parameter = last in dict(owner.named_parameters(recurse=False))
+        setattr(owner, last, nn.Parameter(tensor) if is_parameter else tensor)

@@ -1,4 +1,4 @@
-"""Contract checks of corruptions of the input."""
+"""Contract checks of input corruptions."""
 
 import copy
 from typing import Any
@@ -8,12 +8,13 @@ from torch import Generator, Tensor
 
 from aezoo.specs.components import NoiseSpec
 from aezoo.specs.tensor import TensorSpec
-from aezoo.testing.determinism import random_states, same, seeded, whose_moved
-from aezoo.testing.report import Checks, Examination, Report
-from aezoo.testing.specs import check_spec
+from aezoo.testing.contract import CheckList, Report
+from aezoo.testing.determinism import changed_rng, equal, rng_states, seeded
+from aezoo.testing.specs import run_checks
 
-ROWS = 6
+BATCH_SIZE = 6
 SHAPES: tuple[tuple[int, ...], ...] = ((1, 8, 8), (3, 8, 8), (16,), (2, 16))
+NOISE_CHECKS: CheckList["NoiseFixture"] = CheckList()
 
 
 def check_noise(spec: NoiseSpec, *, shape: tuple[int, ...] | None = None) -> Report:
@@ -21,112 +22,149 @@ def check_noise(spec: NoiseSpec, *, shape: tuple[int, ...] | None = None) -> Rep
 
     Args:
         spec: the noise.
-        shape: of one sample that it takes; by default the first of a few to which it has no incompatibility.
+        shape: shape of one sample, without the batch axis; by default the first supported one of a few.
 
     Returns:
-        What was checked.
+        The results, exemptions included.
 
     Raises:
-        ContractError: something is not kept.
+        ContractError: a check failed; the message says for each what was expected and found.
     """
-    return ExaminedNoise(spec, shape).report().settled()
+    return run_checks(spec, f"noise {spec.kind_name}", NOISE_CHECKS, NoiseFixture(spec, shape))
 
 
-class ExaminedNoise(Examination):
-    """One noise under examination."""
+class NoiseFixture:
+    """The noise under test and an input shape that it supports.
 
-    CHECKS = {
-        "incompatibility": "an incompatibility that is a reason or None",
-        "same-shape": "the batch's own shape and precision",
-        "finite": "finite values",
-        "batch-intact": "the clean batch to be left as it was",
-        "generator": "draws from the given generator alone",
-        "generator-goes-on": "the generator to go on from where it is",
-        "repeatable": "the same noise from the same generator",
-    }  # fmt: skip
-    FIRST = frozenset({"incompatibility"})
+    Attributes:
+        spec: the noise.
+        shapes: shapes to try.
+        shape: the first of them that the noise supports, once the check `incompatibility` has run.
+    """
 
     def __init__(self, spec: NoiseSpec, shape: tuple[int, ...] | None) -> None:
         self.spec = spec
         self.shapes = SHAPES if shape is None else (shape,)
         self.shape = self.shapes[0]
-        self.checks = Checks(f"noise {spec.kind_name}", type(spec).exempt)
 
-    def report(self) -> Report:
-        """Runs every check."""
-        check_spec(self.checks, self.spec)
-        return self.examine()
+    def x(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A clean batch in [0, 1]."""
+        generator = Generator().manual_seed(1)
+        return torch.rand((BATCH_SIZE, *self.shape), generator=generator, dtype=dtype)
 
-    def _x(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.rand((ROWS, *self.shape), generator=Generator().manual_seed(1), dtype=dtype)
+    def apply(self, x: Tensor | None = None, seed: int = 2) -> Tensor:
+        """The corrupted batch, by a fresh copy of the noise."""
+        return copy.deepcopy(self.spec)(self.x() if x is None else x, Generator().manual_seed(seed))
 
-    def _noisy(self, seed: int = 2, spec: NoiseSpec | None = None) -> Tensor:
-        return (spec or copy.deepcopy(self.spec))(self._x(), Generator().manual_seed(seed))
 
-    def _incompatibility(self) -> str | None:
-        reasons: list[str] = []
-        for bounds in ((0.0, 1.0), None):
-            for shape in self.shapes:
-                found: Any = self.spec.incompatibility(TensorSpec(shape=shape, range=bounds))
-                if found is None:
-                    self.shape = shape
-                    return None
-                if not isinstance(found, str):
-                    return f"{found!r}"
-                reasons.append(found)
-        return f"no shape at hand goes with it ({reasons[0]}); give one with shape="
+@NOISE_CHECKS.add("incompatibility", "None or a reason from incompatibility()", required=True)
+def incompatibility(noise: NoiseFixture) -> str | None:
+    """A recipe with a noise that the input does not suit is rejected before any training, with this reason.
 
-    def _same_shape(self) -> str | None:
-        for dtype in (torch.float32, torch.float64):
-            x = self._x(dtype)
-            out = copy.deepcopy(self.spec)(x, Generator().manual_seed(2))
-            if out.shape != x.shape or out.dtype != dtype:
-                return f"{tuple(out.shape)} {out.dtype} for {tuple(x.shape)} {dtype}"
+    Failure: `no shape that it supports (takes images (channels, height, width)); pass shape=`
+    Fix: return a reason for inputs that the noise does not support, and None otherwise.
+    """
+    reasons: list[str] = []
+    for value_range in ((0.0, 1.0), None):
+        for shape in noise.shapes:
+            found: Any = noise.spec.incompatibility(TensorSpec(shape=shape, range=value_range))
+            if found is None:
+                noise.shape = shape
+                return None
+            if not isinstance(found, str):
+                return f"{found!r}"
+            reasons.append(found)
+    return f"no shape that it supports ({reasons[0]}); pass shape="
+
+
+@NOISE_CHECKS.add("same-shape", "the shape and dtype of the clean batch")
+def same_shape(noise: NoiseFixture) -> str | None:
+    """The network is built for the shape of the clean input.
+
+    Failure: `(6, 64) torch.float32 for (6, 1, 8, 8) torch.float32`
+    Fix: draw with `dtype=x.dtype` and return a tensor of the shape of `x`.
+    """
+    for dtype in (torch.float32, torch.float64):
+        x = noise.x(dtype)
+        out = noise.apply(x)
+        if out.shape != x.shape or out.dtype != dtype:
+            return f"{tuple(out.shape)} {out.dtype} for {tuple(x.shape)} {dtype}"
+    return None
+
+
+@NOISE_CHECKS.add("finite", "finite values for random, black and white inputs")
+def finite(noise: NoiseFixture) -> str | None:
+    """One NaN in a batch spoils the whole training.
+
+    Failure: `NaN or infinity for zeros`
+    Fix: do not divide by statistics of the batch, which may be 0.
+    """
+    x = noise.x()
+    for name, batch in (("random values", x), ("zeros", torch.zeros_like(x)), ("ones", torch.ones_like(x))):
+        if not torch.isfinite(noise.apply(batch)).all():
+            return f"NaN or infinity for {name}"
+    return None
+
+
+@NOISE_CHECKS.add("batch-intact", "a clean batch that is left unchanged")
+def batch_intact(noise: NoiseFixture) -> str | None:
+    """The clean batch is the target of the reconstruction.
+
+    Failure: `a clean batch that changed`
+    Fix: use `x + ...` instead of `x.add_(...)`, and return a new tensor instead of a view of `x`.
+    """
+    x = noise.x()
+    out = noise.apply(x)
+    if not equal(x, noise.x()):
+        return "a clean batch that changed"
+    out.add_(1)
+    return None if equal(x, noise.x()) else "a result that shares memory with the clean batch"
+
+
+@NOISE_CHECKS.add("generator", "random numbers from the given generator alone")
+def generator(noise: NoiseFixture) -> str | None:
+    """The recipe's seed reaches noises through the generator; the global random state belongs to the network.
+
+    Failure: `PyTorch's global random state changed`
+    Fix: pass `generator=generator` to the functions that draw; make no generator of its own.
+    """
+    with seeded(3):
+        before = rng_states()
+        first = noise.apply()
+        if changed := changed_rng(before):
+            return changed
+    with seeded(4):
+        if not equal(first, noise.apply()):
+            return "different noise under another global seed"
+    if not equal(first, noise.apply(seed=8)):
         return None
+    # Noise that ignores the generator's seed must be deterministic: equal rows stay equal.
+    out = noise.apply(noise.x()[:1].expand(BATCH_SIZE, *noise.shape).clone())
+    return None if equal(out, out[:1].expand_as(out)) else "random numbers with a seed of its own"
 
-    def _finite(self) -> str | None:
-        for x in (self._x(), torch.zeros_like(self._x()), torch.ones_like(self._x())):
-            if not torch.isfinite(copy.deepcopy(self.spec)(x, Generator().manual_seed(2))).all():
-                return "values that are not"
-        return None
 
-    def _batch_intact(self) -> str | None:
-        x = self._x()
-        kept = x.clone()
-        out = copy.deepcopy(self.spec)(x, Generator().manual_seed(2))
-        if not same(x, kept):
-            return "it changed"
-        out.add_(1)
-        return None if same(x, kept) else "a result that shares its memory"
+@NOISE_CHECKS.add("generator-advances", "a generator that is never reseeded")
+def generator_advances(noise: NoiseFixture) -> str | None:
+    """A generator that is set to a seed gives every batch of the training the same noise.
 
-    def _generator(self) -> str | None:
-        with seeded(3):
-            before = random_states()
-            first = self._noisy()
-            if moved := whose_moved(before):
-                return moved
-        with seeded(4):
-            second = self._noisy()
-        if not same(first, second):
-            return "other noise under another global seed"
-        return self._own_seed() if same(first, self._noisy(seed=8)) else None
+    Failure: `a generator whose seed was set`
+    Fix: do not call `generator.manual_seed`.
+    """
+    states: list[Tensor] = []
+    for seed in (5, 6):
+        given = Generator().manual_seed(seed)
+        copy.deepcopy(noise.spec)(noise.x(), given)
+        states.append(given.get_state())
+    return "a generator whose seed was set" if torch.equal(*states) else None
 
-    def _own_seed(self) -> str | None:
-        """What does not go by the generator must treat equal rows alike."""
-        rows = self._x()[:1].expand(ROWS, *self.shape).clone()
-        out = copy.deepcopy(self.spec)(rows, Generator().manual_seed(2))
-        return None if same(out, out[:1].expand_as(out)) else "numbers drawn with a seed of its own"
 
-    def _generator_goes_on(self) -> str | None:
-        states: list[Tensor] = []
-        for seed in (5, 6):
-            generator = Generator().manual_seed(seed)
-            copy.deepcopy(self.spec)(self._x(), generator)
-            states.append(generator.get_state())
-        return "its seed is set" if torch.equal(*states) else None
+@NOISE_CHECKS.add("repeatable", "the same noise from the same generator")
+def repeatable(noise: NoiseFixture) -> str | None:
+    """A resumed training restores the generator, but nothing that a noise keeps to itself.
 
-    def _repeatable(self) -> str | None:
-        spec = copy.deepcopy(self.spec)
-        first = self._noisy(spec=spec)
-        self._noisy(seed=7, spec=spec)
-        return None if same(first, self._noisy(spec=spec)) else "other noise once it has been called before"
+    Failure: `different noise after an earlier call`
+    Fix: keep no counters or caches on the spec or its class.
+    """
+    spec = copy.deepcopy(noise.spec)
+    outputs = [spec(noise.x(), Generator().manual_seed(seed)) for seed in (2, 7, 2)]
+    return None if equal(outputs[0], outputs[2]) else "different noise after an earlier call"

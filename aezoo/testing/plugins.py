@@ -1,4 +1,4 @@
-"""Contract checks of an installed plugin as a whole."""
+"""Contract checks of an installed plugin: the plugin itself, each of its kinds and each of its variants."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,59 +7,60 @@ from typing import Any
 
 from aezoo.errors import RegistryError
 from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
+from aezoo.specs.base import RegisteredSpec
 from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
 from aezoo.testing.callbacks import check_callback
+from aezoo.testing.contract import CheckList, ContractError, Report
 from aezoo.testing.datasets import check_dataset
 from aezoo.testing.layers import check_layer
 from aezoo.testing.losses import check_loss
 from aezoo.testing.noises import check_noise
-from aezoo.testing.report import GUIDE, Checks, ContractError, Finding, Report
-from aezoo.testing.specs import check_spec
+from aezoo.testing.specs import SPEC_CHECKS
 from aezoo.testing.variants import check_variant
 from aezoo.zoo.index import variants_of
 
-CHECKS: dict[str, str] = {
-    "loads": "a plugin that loads",
-    "brings": "at least one kind",
-    "example": "examples that are valid specs",
-}
+PLUGIN_CHECKS: CheckList[PluginInfo] = CheckList()
+EXAMPLE_CHECKS: CheckList[Callable[[], None]] = CheckList()
 
 
 def reports_of(distribution: str) -> list[Report]:
-    """A report of the plugin itself, of every kind that it brings, by its examples, and of every variant.
+    """Checks an installed plugin: itself, each kind by its `examples`, and each variant.
 
     Args:
-        distribution: an installed distribution with an entry point of group `aezoo`, such as `aezoo-sae`; or
-        the
-            entry point's name.
+        distribution: an installed distribution with an entry point of group `aezoo`, such as `aezoo-sae`, or
+            the entry point's name.
+
+    Returns:
+        One report for each component, failed ones included.
 
     Raises:
-        RegistryError: no such plugin, or one that `AEZOO_PLUGINS` leaves out.
+        RegistryError: no such plugin, or one that `AEZOO_PLUGINS` excludes.
     """
     points = [
         point for point in entry_points(group=GROUP)
         if point.name == distribution or (point.dist and same_name(point.dist.metadata["Name"], distribution))
     ]  # fmt: skip
+    plugins = {plugin.name: plugin for plugin in registry.list_plugins()}
     if not points:
-        installed = ", ".join(sorted(str(c) for c in registry.list_plugins() if c.name != "aezoo")) or "none"
-        raise RegistryError(f"no installed plugin is called {distribution!r}; there are: {installed}")
-    found: list[Report] = []
+        installed = ", ".join(sorted(str(p) for p in plugins.values() if p.name != "aezoo")) or "none"
+        raise RegistryError(f"no installed plugin is called {distribution!r}; installed are: {installed}")
+    reports: list[Report] = []
     for point in points:
-        contributor = next((c for c in registry.list_plugins() if c.name == point.name), None)
-        if contributor is None:
-            raise RegistryError(
-                f"AEZOO_PLUGINS leaves the plugin {point.name!r} out, so it cannot be checked"
-            )
-        found.append(_plugin(contributor))
-        if contributor.error is None:
-            for family, kind in contributor.kinds:
-                found += reports_of_kind(registry.get(family, kind))
-            found += [_caught(partial(check_variant, name)) for name in variants_of(point.name)]
-    return found
+        plugin = plugins.get(point.name)
+        if plugin is None:
+            raise RegistryError(f"AEZOO_PLUGINS excludes the plugin {point.name!r}, so it cannot be checked")
+        reports.append(PLUGIN_CHECKS.run(plugin, Report(f"plugin {plugin}")))
+        if plugin.error is None:
+            for family, kind in plugin.kinds:
+                cls = registry.get(family, kind)
+                reports += [_report(f"{family} {kind}", partial(_check, cls, data)) for data in cls.examples]
+            variants = variants_of(point.name)
+            reports += [_report(f"variant {name}", partial(check_variant, name)) for name in variants]
+    return reports
 
 
 def check_plugin(distribution: str) -> list[Report]:
-    """Checks everything that an installed plugin brings.
+    """Checks everything that an installed plugin registers.
 
     Args:
         distribution: as for `reports_of`.
@@ -68,37 +69,52 @@ def check_plugin(distribution: str) -> list[Report]:
         One report for each component.
 
     Raises:
-        ContractError: something is not kept; its report holds every finding.
-        RegistryError: no such plugin.
+        ContractError: a check failed; its report holds the failures of all components.
+        RegistryError: no such plugin, or one that `AEZOO_PLUGINS` excludes.
     """
     reports = reports_of(distribution)
     whole = Report(f"plugin {distribution}")
     for report in reports:
-        whole.passed += report.passed
-        whole.findings += report.findings
+        whole.passed_checks += report.passed_checks
+        whole.failures += report.failures
         whole.exempt |= report.exempt
-    whole.settled()
+    whole.raise_on_failure()
     return reports
 
 
-def _plugin(contributor: PluginInfo) -> Report:
-    found = {
-        "loads": contributor.error,
-        "brings": None if contributor.kinds or contributor.error else "none",
-    }
-    checks = Checks(f"plugin {contributor}", {})
-    for name in found:
-        checks.run(name, CHECKS[name], partial(found.get, name))
-    return checks.report
+@PLUGIN_CHECKS.add("loads", "a plugin that loads", required=True)
+def loads(plugin: PluginInfo) -> str | None:
+    """A plugin that raises, misspells a hook or breaks the naming rules is left out as a whole.
+
+    Failure: `RegistryError: layer 'same' must be called 'faulty.same' in this plugin`
+    Fix: correct the error in the message; `aezoo plugins` shows it, too.
+    """
+    return plugin.error
 
 
-def reports_of_kind(cls: type[Any]) -> list[Report]:
-    """A report for each example of a kind; a class whose fields all have defaults needs none."""
-    return [_caught(partial(_checked, cls, {"kind": cls.kind_name, **data})) for data in cls.examples]
+@PLUGIN_CHECKS.add("kinds", "at least one registered kind")
+def kinds(plugin: PluginInfo) -> str | None:
+    """A plugin without kinds usually has a hook that never calls `register`.
+
+    Failure: `none`
+    Fix: call `register(cls)` for each class in a hook that is marked with `@aezoo.hookimpl`.
+    """
+    return None if plugin.kinds else "none"
 
 
-def _checked(cls: type[Any], data: dict[str, Any]) -> Report:
-    spec: object = cls.model_validate(data)
+@EXAMPLE_CHECKS.add("example", "examples that are valid specs")
+def example(check: Callable[[], None]) -> str | None:
+    """Each kind is checked by the specs in the `examples` of its class.
+
+    Failure: `ValidationError: 1 validation error for ScaleSpec factor: Field required`
+    Fix: list in `examples` the fields of at least one spec. A kind whose fields all have defaults needs none.
+    """
+    check()
+    return None
+
+
+def _check(cls: type[Any], data: dict[str, Any]) -> Report:
+    spec: object = cls.model_validate({"kind": cls.kind_name, **data})
     if isinstance(spec, LayerSpec):
         return check_layer(spec, spec.example_shape)
     if isinstance(spec, LossSpec):
@@ -109,23 +125,19 @@ def _checked(cls: type[Any], data: dict[str, Any]) -> Report:
         return check_dataset(spec)
     if isinstance(spec, CallbackSpec):
         return check_callback(spec)
-    return _spec_alone(spec)
+    assert isinstance(spec, RegisteredSpec)
+    return SPEC_CHECKS.run(spec, Report(f"{spec.family} {spec.kind_name}")).raise_on_failure()
 
 
-def _spec_alone(spec: Any) -> Report:
-    checks = Checks(f"{spec.family} {spec.kind_name}", {})
-    check_spec(checks, spec)
-    return checks.report
+def _report(subject: str, check: Callable[[], Report]) -> Report:
+    """The report of a check, also if it failed; of `EXAMPLE_CHECKS` if it could not even start."""
+    reports: list[Report] = []
 
+    def run() -> None:
+        try:
+            reports.append(check())
+        except ContractError as error:
+            reports.append(error.report)
 
-def _caught(check: Callable[[], Report]) -> Report:
-    """The report, also of what failed; an example that is no valid spec makes one of its own."""
-    try:
-        return check()
-    except ContractError as error:
-        return error.report
-    except Exception as error:
-        report = Report("an example")
-        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        report.findings.append(Finding("example", CHECKS["example"], found, f"{GUIDE}#example"))
-        return report
+    failed = EXAMPLE_CHECKS.run(run, Report(subject))
+    return reports[0] if reports else failed

@@ -1,69 +1,90 @@
-"""What every spec must keep, whatever its family."""
+"""Contract checks for the specs of all families."""
 
 import json
 import math
 import pickle
-from functools import partial
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from aezoo.errors import RegistryError, SpecError
 from aezoo.plugins.registry import registry
 from aezoo.specs.base import RegisteredSpec
-from aezoo.testing.report import Checks
+from aezoo.testing.contract import CheckList, Report
 
+S = TypeVar("S", bound=RegisteredSpec)
+T = TypeVar("T")
+SPEC_CHECKS: CheckList[RegisteredSpec] = CheckList()
 HOSTILE: tuple[object, ...] = (-1, 0, -0.5, math.nan, math.inf, True, "text")
 
 
-CHECKS: dict[str, str] = {
-    "spec-round-trip": "a spec that reads back as what wrote it",
-    "spec-pickling": "a spec that can be pickled",
-    "spec-schema": "a JSON Schema entry with the kind",
-    "spec-defaults": "defaults that are the same each time",
-    "spec-docstring": "a docstring, which is the manual",
-}
+def run_checks(spec: RegisteredSpec, subject: str, checks: CheckList[T], fixture: T) -> Report:
+    """Runs the checks of every spec, then those of one family.
+
+    Args:
+        spec: the component; checks in its class's `exempt` are skipped.
+        subject: the component in words, for the report.
+        checks: those of the family.
+        fixture: what they are called with.
+
+    Raises:
+        ContractError: a check failed.
+    """
+    report = SPEC_CHECKS.run(spec, Report(subject), type(spec).exempt)
+    return checks.run(fixture, report, type(spec).exempt).raise_on_failure()
 
 
-def check_spec(checks: Checks, spec: RegisteredSpec) -> None:
-    """Runs `CHECKS`, which every spec must pass, whatever its family."""
-    for name, look in zip(CHECKS, (_round_trip, _pickling, _schema, _defaults, _docstring), strict=True):
-        checks.run(name, CHECKS[name], partial(look, spec))
+@SPEC_CHECKS.add("spec-round-trip", "a spec that is read back as it was written")
+def round_trip(spec: RegisteredSpec) -> str | None:
+    """A saved variant is rebuilt from its spec's JSON; a field that changes on the way changes the network.
 
-
-def _docstring(spec: RegisteredSpec) -> str | None:
-    return None if type(spec).__doc__ else "none"
-
-
-def _round_trip(spec: RegisteredSpec) -> str | None:
+    Failure: `ScaleSpec(factor=0.2) for ScaleSpec(factor=0.25)`
+    Fix: remove serializers and validators that change valid values.
+    """
     written = json.loads(spec.model_dump_json())
-    again = type(spec).model_validate(written)
-    if again != spec:
-        return f"{again!r} for {spec!r}"
-    if json.loads(again.model_dump_json()) != written:
-        return "another document the second time"
+    read = type(spec).model_validate(written)
+    if read != spec:
+        return f"{read!r} for {spec!r}"
+    if json.loads(read.model_dump_json()) != written:
+        return "a different document the second time"
     try:
-        known = registry.get(spec.family, str(spec.kind_name))
+        registered = registry.get(spec.family, str(spec.kind_name))
     except RegistryError:
         return None
-    if known is type(spec) and _base(spec).model_validate(written) != spec:
-        return "something else through the family"
+    # The class that was defined first with this family is the abstract one.
+    family: Any = next(cls for cls in type(spec).__mro__[::-1] if getattr(cls, "family", None) == spec.family)
+    if registered is type(spec) and family.model_validate(written) != spec:
+        return "a different spec when read through the family"
     return None
 
 
-def _base(spec: RegisteredSpec) -> Any:
-    return next(cls for cls in type(spec).__mro__[::-1] if getattr(cls, "family", None) == spec.family)
+@SPEC_CHECKS.add("spec-pickling", "a spec that can be pickled")
+def pickling(spec: RegisteredSpec) -> str | None:
+    """Data-loading workers and other processes receive specs by pickle.
+
+    Failure: `PicklingError: Can't pickle ... it's not found as ...`
+    Fix: define the class at the top level of a module, under its own name.
+    """
+    return None if pickle.loads(pickle.dumps(spec)) == spec else "a different spec"  # noqa: S301 - our own bytes
 
 
-def _pickling(spec: RegisteredSpec) -> str | None:
-    return None if pickle.loads(pickle.dumps(spec)) == spec else "another spec"  # noqa: S301 - our own bytes
+@SPEC_CHECKS.add("spec-schema", "a JSON Schema with a `kind` property")
+def schema(spec: RegisteredSpec) -> str | None:
+    """Editors complete and check YAML files by the JSON Schema of `aezoo schema`.
+
+    Failure: `PydanticInvalidForJsonSchema: Cannot generate a JsonSchema for ...`
+    Fix: declare fields with types that JSON can express, and `kind` as a `Literal`.
+    """
+    found = type(spec).model_json_schema()
+    json.dumps(found)
+    return None if "kind" in found.get("properties", {}) else "no such property"
 
 
-def _schema(spec: RegisteredSpec) -> str | None:
-    schema = type(spec).model_json_schema()
-    json.dumps(schema)
-    return None if "kind" in schema.get("properties", {}) else "no kind in it"
+@SPEC_CHECKS.add("spec-defaults", "defaults that are the same each time")
+def defaults(spec: RegisteredSpec) -> str | None:
+    """A spec that leaves a field out must mean the same network on every machine and every day.
 
-
-def _defaults(spec: RegisteredSpec) -> str | None:
+    Failure: `{"seed": 3}, then {"seed": 4}`
+    Fix: use a constant in place of a `default_factory` that draws, counts or reads the environment.
+    """
     required = {
         name: value
         for name, value in json.loads(spec.model_dump_json()).items()
@@ -73,21 +94,30 @@ def _defaults(spec: RegisteredSpec) -> str | None:
     return None if first == second else f"{first}, then {second}"
 
 
-def hostile_changes(spec: RegisteredSpec) -> list[tuple[str, object, RegisteredSpec]]:
-    """Specs with one number replaced by a hostile value, as far as the spec's own bounds let it pass."""
-    passed: list[tuple[str, object, RegisteredSpec]] = []
+@SPEC_CHECKS.add("spec-docstring", "a docstring")
+def docstring(spec: RegisteredSpec) -> str | None:
+    """The docstring is the kind's manual: `aezoo schema` and editors show it.
+
+    Failure: `no docstring`
+    Fix: say on the first line of the class what the component does, and cite its source.
+    """
+    return None if type(spec).__doc__ else "no docstring"
+
+
+def hostile_changes(spec: S) -> list[tuple[str, object, S]]:
+    """Specs with one number replaced by an extreme value, as far as the spec's own bounds accept it.
+
+    Returns:
+        Field, value and the spec with that value.
+    """
+    accepted: list[tuple[str, object, S]] = []
     data = spec.model_dump(mode="json")
     for name, field in type(spec).model_fields.items():
-        if not _is_number(field.annotation):
+        if not any(part in (int, float) for part in get_args(field.annotation) or (field.annotation,)):
             continue
         for value in HOSTILE:
             try:
-                passed.append((name, value, type(spec).model_validate({**data, name: value})))
+                accepted.append((name, value, type(spec).model_validate({**data, name: value})))
             except (SpecError, ValueError):
                 continue
-    return passed
-
-
-def _is_number(annotation: Any) -> bool:
-    parts = get_args(annotation) or (annotation,)
-    return any(part in (int, float) for part in parts)
+    return accepted

@@ -14,6 +14,7 @@ from typing_extensions import override
 from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError, optional
 from aezoo.model.autoencoder import Autoencoder, StepContext, eval_mode
+from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
@@ -275,7 +276,7 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
     """
     ae = state.ae
     encoder, decoder = _linear_layers_around_latents(ae)
-    batch = state.samples.rows(slice(0, RESAMPLE_FROM), ae.spec)
+    batch = state.samples.batch(slice(0, RESAMPLE_FROM), ae.spec)
     x = batch.input.to(encoder.weight)
     loss = (ae(x).x_hat - batch.target.to(encoder.weight)).flatten(1).square().sum(1)
     chances = loss.cpu().double().square().clamp(min=1e-30)
@@ -322,6 +323,5 @@ def _inputs_of(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:
 
 @hookimpl
 def register_callbacks(register: Register) -> None:
-    """Registers every built-in callback."""
-    for spec in (HistorySpec, LearningRateSpec, CheckpointSpec, ResampleDeadSpec, TensorBoardSpec):
-        register(spec)
+    """Registers the callbacks that this module defines."""
+    register_defined(__name__, "callback", register)

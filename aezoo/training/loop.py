@@ -281,7 +281,7 @@ class StageRunner:
         n = len(samples)
         order = torch.randperm(n, generator=self.round.generator).to(samples.inputs.device)
         for start in range(0, n, size):
-            yield samples.rows(order[start : start + size], self.round.ae.spec), self.state.epoch + start / n
+            yield samples.batch(order[start : start + size], self.round.ae.spec), self.state.epoch + start / n
 
     def _context(self, batch: Batch, generator: torch.Generator, epoch: float) -> StepContext:
         batch = batch.to(self.round.device)

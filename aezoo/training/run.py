@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError, TrainingInterrupted
 from aezoo.evaluation.evaluate import Metric, applicable, evaluate
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
-from aezoo.model.build import build
+from aezoo.model.build import materialize
 from aezoo.progress import EpochBar
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
@@ -80,7 +79,7 @@ class TrainingRun:
 
     def build(self) -> Autoencoder:
         """Builds the network with its initial weights, random or those of `recipe.init_from`."""
-        ae = build(self.spec, seed=self.recipe.seed, device=self.device, max_parameters=sys.maxsize)
+        ae = materialize(self.on_meta, seed=self.recipe.seed, device=self.device)
         if self.start is not None:
             ae.load_state_dict(weights_of(self.start))
         # A refit scales its data by the statistics of the training split, too.
@@ -271,7 +270,7 @@ class TrainingRun:
             "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
             | {"python": platform.python_version()},
             "platform": f"{platform.system()} {platform.machine()}",
-            "data": {"name": splits.name, **data, "held_out": splits.held_out},
+            "data": {"name": splits.name, **data, "held_out": splits.validation_note},
             "epochs": self.selected.epochs,
             "refit": recipe.refit,
             "history": self.ae.history,

@@ -170,7 +170,7 @@ def preview_inputs(spec: VariantSpec, data: object = None, n: int = 12) -> Tenso
         samples = source.load("validation").validated_for(spec)
     else:
         samples = prepare_splits(source, spec, spec.recipe.seed).validation
-    x = samples.rows(slice(0, n), spec).input
+    x = samples.batch(slice(0, n), spec).input
     return corrupted(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
 
 

@@ -1,8 +1,4 @@
-"""A folder on disk and an autoencoder: saved whole or not at all, loaded verified or not at all.
-
-A folder holds `config.json` (the resolved spec, every layer's shapes, the weights' hash and size),
-`model.safetensors`, `metrics.json`, `training.json`, `spec.yaml` and, mostly, `preview.png`.
-"""
+"""Saving a variant's folder: complete or not at all."""
 
 import hashlib
 import os
@@ -15,6 +11,7 @@ from typing import Any, cast
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from aezoo.errors import CheckpointError
 from aezoo.files import write_atomically, write_durably
@@ -39,10 +36,11 @@ from aezoo.zoo.schema import (
     expected_tensors,
     required_plugins,
     storage_dtypes,
+    tensor_mismatch,
     weights_metadata,
 )
-from aezoo.zoo.verify import VariantFiles, read_record
-from aezoo.zoo.weights import as_stored, refuse_nonfinite
+from aezoo.zoo.variant_files import VariantFiles
+from aezoo.zoo.verify import check_values
 
 
 def save(
@@ -52,122 +50,120 @@ def save(
     overwrite: bool = False,
     files: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Writes an autoencoder's folder, whole or not at all.
+    """Write an autoencoder's folder, complete or not at all.
 
-    Weights are stored in `recipe.weights_dtype`, which is float32 unless declared. A `spec.yaml` that lies
-    there is kept; files that are not part of a variant's folder are refused rather than moved.
+    Weights are stored in `recipe.weights_dtype`, float32 by default. A `spec.yaml` or a user's own
+    `README.md` in the folder is kept; a folder with files that are not part of a variant is refused.
 
     Args:
         ae: on any device, in any mode.
-        folder: made with its parents; may hold a `spec.yaml`.
+        folder: created with its parents; may hold a `spec.yaml`.
         overwrite: whether a folder with weights may be replaced.
-        files: `preview.png` and `README.md`, where there are any.
+        files: contents of `preview.png` and `README.md`, if any.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: the folder holds weights or foreign files, or cannot be written; what it held
-            is still there.
-        NotFiniteError: a weight is NaN or infinite.
+        CheckpointError: a weight is NaN or infinite, the network does not match its spec, the folder holds
+            weights or foreign files, or it cannot be written; its old content is still there.
     """
     target = Path(folder)
     present = check_target(target, overwrite=overwrite)
     for name in files or {}:
         if name not in (PREVIEW, CARD):
-            raise CheckpointError(
-                "target", f"{name!r} is none of {PREVIEW} and {CARD}, which may be given; not saved"
-            )
+            raise CheckpointError("target", f"files: expected {PREVIEW} or {CARD}, found {name!r}; not saved")
     contents = _contents(ae) | dict(files or {})
     if SPEC in present:
-        contents.pop(SPEC, None)
-    return write_folder(target, contents, [name for name in _own(target, present) if name not in contents])
+        contents.pop(SPEC)
+    kept = [name for name in present if name == SPEC or (name == CARD and is_user_written(target / CARD))]
+    return write_folder(target, contents, [name for name in kept if name not in contents])
 
 
 def write_folder(target: Path, contents: Mapping[str, bytes], kept: Iterable[str] = ()) -> Path:
-    """Writes a folder whole or not at all, in the place of one that is there.
+    """Write a folder, complete or not at all, replacing an older one.
 
     Args:
-        target: made with its parents.
+        target: created with its parents.
         contents: file -> bytes.
-        kept: files of the old folder that go on into the new one.
+        kept: files of the old folder that are copied into the new one.
+
+    Returns:
+        The folder.
 
     Raises:
-        CheckpointError: it cannot be written; what was there still is.
+        CheckpointError: the folder cannot be written; its old content is still there.
     """
     try:
-        _swap(target, contents, kept)
+        _replace_folder(target, contents, kept)
     except OSError as error:
-        raise CheckpointError(
-            "write-failed", f"{target} could not be written: {error.strerror or error}"
-        ) from error
+        raise _write_error(target, error) from error
     return target
 
 
-def _own(folder: Path, present: list[str]) -> list[str]:
-    """The files of a folder that somebody wrote, which new weights do not replace."""
-    card = folder / CARD
-    ours = CARD in present and MARKER in card.read_text("utf-8", errors="replace")
-    return [name for name in present if name == SPEC or (name == CARD and not ours)]
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file in one step; its folder is created if it is missing.
+
+    Raises:
+        CheckpointError: the file cannot be written; its old content is still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data)
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+def _write_error(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError("write-failed", f"{path} could not be written: {error.strerror or error}")
 
 
 def check_target(folder: Path, *, overwrite: bool) -> list[str]:
-    """Refuses a folder that `save` could not write, before hours are spent on what goes there.
+    """Check that `save` could write a folder, before hours are spent on its content.
 
     Returns:
-        The names of the files that it holds.
+        The names of the files in the folder.
 
     Raises:
-        CheckpointError: a file, or a folder that holds weights or foreign files.
+        CheckpointError: the path is a file, the current folder, or a folder with weights or foreign files.
     """
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError("target", f"{folder} is a file, a folder is expected")
-    if folder.resolve() == Path.cwd():
-        raise CheckpointError(
-            "target",
-            f"{folder} is the current folder, which cannot be replaced as a whole; run this from above it",
-        )
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     foreign = next((name for name in present if name not in FILES), None)
-    if foreign is not None:
-        raise CheckpointError(
-            "target", f"{folder} holds {foreign!r}, which is no part of a variant; use another folder"
-        )
-    if (CONFIG in present or WEIGHTS in present) and not overwrite:
-        raise CheckpointError(
-            "target", f"{folder} already holds a trained variant; pass overwrite=True (--overwrite)"
-        )
-    return present
+    if folder.exists() and not folder.is_dir():
+        problem = "is a file, a folder is expected"
+    elif folder.resolve() == Path.cwd():
+        problem = "is the current folder, which cannot be replaced; run this from another folder"
+    elif foreign is not None:
+        problem = f"holds {foreign!r}, which is not part of a variant; use another folder"
+    elif (CONFIG in present or WEIGHTS in present) and not overwrite:
+        problem = "already holds a trained variant; pass overwrite=True (--overwrite)"
+    else:
+        return present
+    raise CheckpointError("target", f"{folder} {problem}")
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a folder holds what a training that was cut off left behind."""
-    files = VariantFiles(folder)
-    return files.has(TRAINING) and "unfinished" in read_record(files, TRAINING, {}, {})
+    """Whether a folder holds the result of an interrupted training."""
+    return "unfinished" in VariantFiles(folder).read_record(TRAINING)
+
+
+def is_user_written(card: Path) -> bool:
+    """Whether a model card exists that aezoo did not write; such a card is never replaced."""
+    return card.is_file() and MARKER not in card.read_text("utf-8", errors="replace")
 
 
 def _contents(ae: Autoencoder) -> dict[str, bytes]:
     spec = ae.spec.resolved()
-    spec_data = spec.model_dump(mode="json")
-    stored = storage_dtypes(ae)
+    dtypes = storage_dtypes(ae)
     tensors = {
-        name: as_stored(tensor, stored.get(name, torch.float32)) for name, tensor in ae.state_dict().items()
+        name: _stored(tensor, dtypes.get(name, torch.float32)) for name, tensor in ae.state_dict().items()
     }
-    for name, tensor in tensors.items():
-        refuse_nonfinite(name, tensor)
+    check_values(tensors)
     fresh = build_on_meta(spec, ae.shapes, sys.maxsize)
     fitted = tuple(name for name in DATA_STATISTICS if getattr(ae, name) is not None)
-    wanted, found = (
-        expected_tensors(fresh, fitted),
-        {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()},
-    )
-    for name in sorted(wanted.keys() | found.keys()):
-        if found.get(name) != wanted.get(name):
-            # Such as weights that are tied just now, or a layer that was exchanged after the build.
-            raise CheckpointError(
-                "tensor-mismatch",
-                f"{name} is {found.get(name)}, the spec asks for {wanted.get(name)}; not saved",
-            )
+    # They differ while weights are tied, or after a layer was exchanged.
+    if mismatch := tensor_mismatch(tensors, expected_tensors(fresh, fitted)):
+        raise CheckpointError("tensor-mismatch", f"{mismatch}; not saved")
     digest = spec_sha256(spec)
     weights = safetensors.torch.save(tensors, metadata=weights_metadata(spec, digest))
     plugins, unpackaged = required_plugins(spec)
@@ -180,12 +176,12 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
         plugins=plugins,
         unpackaged=unpackaged,
         latents=ae.num_latents,
-        # Not those of `ae`, where two layers may share some.
+        # Layers of `ae` may share parameters; those that are saved are independent.
         parameters=fresh.num_parameters,
         weights=WeightsRecord(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)),
     )
     return {
-        CONFIG: pretty_json({**config.model_dump(mode="json"), "spec": spec_data}),
+        CONFIG: pretty_json({**config.model_dump(mode="json"), "spec": spec.model_dump(mode="json")}),
         WEIGHTS: weights,
         METRICS: pretty_json(ae.metrics),
         TRAINING: pretty_json(ae.training_record),
@@ -193,29 +189,35 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
     }
 
 
-def _swap(target: Path, contents: Mapping[str, bytes], kept: Iterable[str]) -> None:
-    """Puts a complete new folder in the place of the old one.
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """An independent contiguous copy on the CPU; floating-point values are converted to `dtype`."""
+    tensor = tensor.detach().cpu()
+    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().clone()
 
-    The new one is written beside it first, so that a full disk or a crash leaves the old one as it was.
+
+def _replace_folder(target: Path, contents: Mapping[str, bytes], kept: Iterable[str]) -> None:
+    """Write a complete new folder next to the old one, then swap them.
+
+    A full disk or a crash leaves the old folder as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-new-", dir=target.parent))
+    new = Path(tempfile.mkdtemp(prefix=f".{target.name}-new-", dir=target.parent))
     try:
         for name, data in contents.items():
-            write_durably(stage / name, data)
+            write_durably(new / name, data)
         for name in kept:
-            shutil.copy2(target / name, stage / name)
+            shutil.copy2(target / name, new / name)
         umask = os.umask(0)
         os.umask(umask)
-        stage.chmod(0o777 & ~umask)
+        new.chmod(0o777 & ~umask)
         if not target.exists():
-            stage.rename(target)
+            new.rename(target)
             return
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
         try:
             target.rename(old / target.name)
             try:
-                stage.rename(target)
+                new.rename(target)
             except OSError:
                 (old / target.name).rename(target)
                 raise
@@ -223,11 +225,11 @@ def _swap(target: Path, contents: Mapping[str, bytes], kept: Iterable[str]) -> N
             if target.exists():
                 shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[str, object]]) -> Path:
-    """Writes numbers into a folder's `metrics.json`, beside those that are there or in their place.
+    """Add metrics to a folder's `metrics.json`, replacing those of the same name.
 
     Args:
         folder: as `save` wrote it.
@@ -237,20 +239,14 @@ def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[s
         The file.
 
     Raises:
-        CheckpointError: the metrics that are there cannot be read, or the new ones not be written.
+        CheckpointError: the present metrics cannot be read, or the new ones cannot be written.
     """
-    path = Path(folder) / METRICS
-    there = read_record(VariantFiles(Path(folder)), METRICS, {}, {})
-    metrics = there | {name: dict(entry) for name, entry in found.items()}
-    # As `train` writes them: what was measured at the end, what was chosen by, what was recorded.
+    files = VariantFiles(Path(folder))
+    metrics = files.read_record(METRICS) | {name: dict(entry) for name, entry in found.items()}
+    # The order in which `train` writes them: final metrics, those of validation, recorded ones.
     ordered = sorted(
         metrics, key=lambda name: (metrics[name].get("source") == "recorded", ".validation" in name)
     )
-    data = pretty_json({name: metrics[name] for name in ordered})
-    try:
-        write_atomically(path, data)
-    except OSError as error:
-        raise CheckpointError(
-            "write-failed", f"{path} could not be written: {error.strerror or error}"
-        ) from error
+    path = files.folder / METRICS
+    write_file(path, pretty_json({name: metrics[name] for name in ordered}))
     return path

@@ -1,10 +1,6 @@
-"""A folder on disk and an autoencoder: saved whole or not at all, loaded verified or not at all.
+"""The format of a variant's folder: its file names, `config.json`, and the tensors that its weights hold."""
 
-A folder holds `config.json` (the resolved spec, every layer's shapes, the weights' hash and size),
-`model.safetensors`, `metrics.json`, `training.json`, `spec.yaml` and, mostly, `preview.png`.
-"""
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, cast
 
 import torch
@@ -30,14 +26,17 @@ FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
 MARKER = (
     "<!-- Written by aezoo from this folder. Without this line, the text is yours and stays as it is. -->"
 )
-"""What a card says that is written anew with its folder."""
+"""Marks a generated model card. A card without it was written by the user and is never replaced."""
 
-MAX_CONFIG_BYTES = 4_000_000
+MAX_JSON_BYTES = 4_000_000
+"""Size limit of `config.json`, `metrics.json` and `training.json`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TensorTypes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Tensor name -> dtype and shape."""
 
 
 class WeightsRecord(Spec):
-    """The weights' file as it was written."""
+    """Size and hash of the weights file."""
 
     file: Literal["model.safetensors"] = WEIGHTS
     sha256: Sha256
@@ -60,28 +59,28 @@ class PluginRecord(Spec):
 
 
 class FolderConfig(Spec):
-    """What `config.json` holds beside the spec itself."""
+    """The fields of `config.json`, except `spec`."""
 
     schema_version: NonNegativeInt
     spec_sha256: Sha256
     shapes: dict[str, ShapesRecord]
     fitted: tuple[Literal["target_mean", "input_shift", "input_scale"], ...] = ()
-    """Tensors that were measured on the training data rather than trained."""
+    """Tensors that were measured on the training data, not trained."""
     columns: Annotated[tuple[str, ...], Field(max_length=100_000)] = ()
     """A table's columns in the order of the input's values."""
     plugins: tuple[PluginRecord, ...] = ()
     unpackaged: tuple[str, ...] = ()
-    """Kinds that came from `aezoo.register` and so from no distribution."""
+    """Kinds that were registered with `aezoo.register` and belong to no distribution, as `family:kind`."""
     latents: NonNegativeInt
     parameters: NonNegativeInt
     weights: WeightsRecord
 
 
-def weights_metadata(spec: AutoencoderSpec, digest: str) -> dict[str, str]:
-    """What the weights' file says about itself."""
-    # With a second key the order in which safetensors writes them, and so the hash, varies.
+def weights_metadata(spec: AutoencoderSpec, spec_sha256: str) -> dict[str, str]:
+    """The metadata of the weights file: one key, `aezoo`, that names the variant and its spec."""
+    # safetensors writes several keys in random order, and the file's hash would vary.
     name: str | None = getattr(spec, "name", None)
-    return {"aezoo": canonical_json({"name": name, "spec_sha256": digest})}
+    return {"aezoo": canonical_json({"name": name, "spec_sha256": spec_sha256})}
 
 
 def required_plugins(spec: Spec) -> tuple[tuple[PluginRecord, ...], tuple[str, ...]]:
@@ -89,7 +88,7 @@ def required_plugins(spec: Spec) -> tuple[tuple[PluginRecord, ...], tuple[str, .
     plugins: dict[str, PluginRecord] = {}
     unpackaged: list[str] = []
     for family, kind in sorted(set(_kinds(spec))):
-        who = registry.contributor(family, kind)
+        who = registry.plugin_of(family, kind)
         if who.name == SESSION:
             unpackaged.append(f"{family}:{kind}")
         elif who.name != "aezoo":
@@ -110,14 +109,17 @@ def _kinds(value: object) -> Iterator[tuple[str, str]]:
             yield from _kinds(item)
 
 
-def expected_tensors(
-    ae: Autoencoder, fitted: Iterable[str]
-) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """What a file of the weights must hold, for a network on the meta device."""
+def expected_tensors(ae: Autoencoder, fitted: Iterable[str]) -> TensorTypes:
+    """The tensors that a weights file must hold.
+
+    Args:
+        ae: on the meta device; receives empty tensors under the names in `fitted`.
+        fitted: as in `FolderConfig`.
+    """
     for name in fitted:
         shape = (ae.spec.output if name == "target_mean" else ae.spec.input).shape
         setattr(ae, name, torch.empty(shape, device="meta"))
-    # As declared, whatever the process's or a layer's own precision.
+    # Independent of the process's default dtype and of a layer's own.
     stored = storage_dtypes(ae)
     return {
         name: (stored.get(name, torch.float32) if t.is_floating_point() else t.dtype, tuple(t.shape))
@@ -126,7 +128,24 @@ def expected_tensors(
 
 
 def storage_dtypes(ae: Autoencoder) -> dict[str, torch.dtype]:
-    """The declared precision of every weight; whatever else there is stays float32."""
+    """The dtype in which each parameter is stored; floating-point buffers are always float32."""
     spec = ae.spec
     half = isinstance(spec, VariantSpec) and spec.recipe.weights_dtype == "float16"
     return {name: torch.float16 if half else torch.float32 for name, _ in ae.named_parameters()}
+
+
+def tensor_mismatch(tensors: Mapping[str, torch.Tensor], expected: TensorTypes) -> str | None:
+    """The first difference between tensors and what the spec gives, or None."""
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            return f"tensor {name!r} is missing"
+        if name not in expected:
+            return f"tensor {name!r} is not in the spec"
+        found = (tensors[name].dtype, tuple(tensors[name].shape))
+        if found != expected[name]:
+            return f"tensor {name!r} is {_describe(*found)}, the spec gives {_describe(*expected[name])}"
+    return None
+
+
+def _describe(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')} {list(shape)}"

@@ -1,20 +1,22 @@
-"""A folder on disk and an autoencoder: saved whole or not at all, loaded verified or not at all.
+"""Loading a variant's folder: seven checks, in the order in which `load` calls them.
 
-A folder holds `config.json` (the resolved spec, every layer's shapes, the weights' hash and size),
-`model.safetensors`, `metrics.json`, `training.json`, `spec.yaml` and, mostly, `preview.png`.
+Nothing is unpickled, no code from the folder runs, and a missing tensor is never replaced by a random one.
+docs/folders.md describes the checks.
 """
 
 import hashlib
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
 
 from aezoo.errors import CheckpointError, SpecError, warn_diagnostic
-from aezoo.files import opened
 from aezoo.jsonio import canonical_json, strict_json
 from aezoo.model.autoencoder import Autoencoder, Source
 from aezoo.model.build import build_on_meta
@@ -26,270 +28,256 @@ from aezoo.specs.schema import SCHEMA_VERSION, migrate
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 from aezoo.zoo.schema import (
     CONFIG,
-    MAX_CONFIG_BYTES,
     METRICS,
     TRAINING,
     WEIGHTS,
     FolderConfig,
+    TensorTypes,
     expected_tensors,
+    tensor_mismatch,
     weights_metadata,
 )
-from aezoo.zoo.weights import MAX_HEADER_BYTES, check_hash, read_tensors, refuse_nonfinite
+from aezoo.zoo.variant_files import VariantFiles, check_hash, read_file
+
+MAX_HEADER_BYTES = 4_000_000
+"""Size limit of the header of a safetensors file."""
+PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+JsonObject = dict[str, Any]
 
 
-class VariantFiles:
-    """A variant's files in a folder. A subclass may fetch them from elsewhere.
-
-    Args:
-        folder: that holds them.
-        repository: on the Hub, `owner/name`, that they come from; None for another place.
-        commit: of it.
-    """
-
-    def __init__(self, folder: Path, repository: str | None = None, commit: str | None = None) -> None:
-        self.folder, self.repository, self.commit = folder, repository, commit
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return (self.folder / name).exists()
-
-    def path(self, name: str, size: int | None = None) -> Path:
-        """Where a file lies, once it is here.
-
-        Args:
-            name: of the file.
-            size: in bytes, where it is known before the file is.
-        """
-        return self.folder / name
-
-    def refetch(self, name: str) -> bool:
-        """Fetches a file anew, whatever is here; False where there is nowhere to fetch it from."""
-        return False
-
-
-def load_folder(
-    folder: str | os.PathLike[str] | VariantFiles,
+def load(
+    files: VariantFiles,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    expected: Mapping[str, str] | None = None,
     max_parameters: int | None = None,
 ) -> Autoencoder:
-    """Loads a folder, every byte of the weights checked before it is used.
-
-    In this order: the config's size, its strict parse, the plugins that it needs, the tensors that must
-    be there, the weights' size and hash, their header, their values. Nothing is unpickled, no code of the
-    folder runs, and a tensor that is missing is never replaced by a random one.
+    """Load a variant after checking every byte that is used.
 
     Args:
-        folder: as `save` wrote it.
+        files: of the variant, with the hashes that an index pins.
         device: where the weights go.
         dtype: of the weights, floating point; float32 by default.
-        expected: file -> sha256 that an index vouches for, checked in addition.
         max_parameters: as for `aezoo.build`.
 
     Returns:
         The autoencoder in evaluation mode.
 
     Raises:
-        CheckpointError: one subclass for each thing that can be wrong.
-        HubError: a file that had to be fetched could not be.
-        SpecError: a spec that cannot be built.
+        CheckpointError: a file is missing or fails a check.
+        HubError: a file could not be downloaded.
     """
-    files = folder if isinstance(folder, VariantFiles) else VariantFiles(Path(folder))
-    if not isinstance(folder, VariantFiles) and not files.folder.is_dir():
-        raise CheckpointError("missing-file", f"{files.folder} is no folder")
-    index_verified = dict(expected or {})
-    raw, path = _fetched(files, CONFIG, index_verified)
-    hashes = {CONFIG: hashlib.sha256(raw).hexdigest()}
-    config, spec = _parsed(path, raw)
-    shapes = {key: LayerShape(value.input, value.output) for key, value in config.shapes.items()}
-    try:
-        ae = build_on_meta(spec, shapes, max_parameters)
-    except SpecError as error:
-        raise CheckpointError("invalid-config", f"{path}: {error}") from error
-    except RecursionError as error:
-        raise CheckpointError("invalid-config", f"{path}: nested too deeply") from error
-    for name, found in (("latents", ae.num_latents), ("parameters", ae.num_parameters)):
-        if (recorded := getattr(config, name)) != found:
-            raise CheckpointError(
-                "invalid-config", f"{path}: {name}: {recorded:,} is recorded, the spec gives {found:,}"
-            )
-    wanted = expected_tensors(ae, config.fitted)
-    record = config.weights
-    most = 8 + MAX_HEADER_BYTES + sum(dtype.itemsize * math.prod(shape) for dtype, shape in wanted.values())
-    if record.bytes > most:
-        raise CheckpointError(
-            "invalid-config",
-            f"{path}: weights.bytes: {record.bytes:,} is recorded, the spec asks for at most {most:,}",
-        )
-    if index_verified.get(WEIGHTS, record.sha256) != record.sha256:
-        raise CheckpointError(
-            "hash-mismatch",
-            f"{path} names weights {record.sha256}, the index vouches for {index_verified[WEIGHTS]}",
-        )
-    hashes[WEIGHTS] = record.sha256
-    about = weights_metadata(spec, config.spec_sha256)
+    raw_config = check_config_bytes(files)
+    config, spec_data = check_config(files, raw_config)
+    check_plugins(files, config)
+    ae = check_network(files, config, spec_data, max_parameters)
+    expected = expected_tensors(ae, config.fitted)
+    raw_weights = check_weights_bytes(files, config, expected)
+    tensors = check_tensors(files, raw_weights, expected, weights_metadata(ae.spec, config.spec_sha256))
+    check_values(tensors, f"{files.folder / WEIGHTS}: ")
 
-    def read(weights: Path) -> dict[str, torch.Tensor]:
-        return read_tensors(weights, record.bytes, record.sha256, wanted, about)
-
-    tensors = _twice(files, WEIGHTS, record.bytes, read)
-    for name, tensor in tensors.items():
-        refuse_nonfinite(f"{files.path(WEIGHTS)}: {name}", tensor)
     ae.load_state_dict(tensors, strict=True, assign=True)
     if config.unpackaged:
         kinds = ", ".join(config.unpackaged)
-        warn_diagnostic("unpackaged", f"{files.folder} uses kinds that come with no distribution: {kinds}")
+        warn_diagnostic("unpackaged", f"{files.folder} uses kinds that no distribution provides: {kinds}")
     ae.columns = config.columns
-    ae.metrics = cast(dict[str, dict[str, Any]], read_record(files, METRICS, index_verified, hashes))
-    ae.training_record = read_record(files, TRAINING, index_verified, hashes)
+    ae.metrics = files.read_record(METRICS)
+    ae.training_record = files.read_record(TRAINING)
     ae.source = Source(
-        "folder",
+        files.kind,
         str(files.folder),
-        record.sha256,
-        WEIGHTS in index_verified,
+        config.weights.sha256,
+        WEIGHTS in files.pinned_hashes,
         repository=files.repository,
         commit=files.commit,
-        hashes=hashes,
+        hashes=dict(files.hashes),
     )
-    # Half precision is for storage; nothing is computed in it unless asked for.
+    # Half precision is a storage format; computing in it is opt-in.
     return ae.to(device=device, dtype=dtype or torch.float32).eval()
 
 
-T = TypeVar("T")
-WRONG_BYTES = frozenset({"hash-mismatch", "size-mismatch", "not-safetensors"})
-"""Codes of errors after which a file is downloaded again."""
+def check_config_bytes(files: VariantFiles) -> bytes:
+    """Check 1: `config.json` has at most 4 MB, and the sha256 that the index pins."""
+    return files.read(CONFIG)
 
 
-def _twice(files: VariantFiles, name: str, size: int | None, read: Callable[[Path], T]) -> T:
-    """What a reader makes of a file, which is fetched anew where its bytes are not the expected ones."""
-    try:
-        return read(files.path(name, size))
-    except CheckpointError as error:
-        if error.code not in WRONG_BYTES or not files.refetch(name):
-            raise
-        return read(files.path(name, size))
+def check_config(files: VariantFiles, raw: bytes) -> tuple[FolderConfig, JsonObject]:
+    """Check 2: strict JSON, a known schema version, valid fields, and a spec whose hash is `spec_sha256`.
 
-
-def _fetched(files: VariantFiles, name: str, index_verified: Mapping[str, str]) -> tuple[bytes, Path]:
-    """A small file's bytes, and where it lies."""
-
-    def read(path: Path) -> tuple[bytes, Path]:
-        return _read_bytes(path, MAX_CONFIG_BYTES, index_verified.get(name)), path
-
-    return _twice(files, name, None, read)
-
-
-def read_record(
-    files: VariantFiles, name: str, index_verified: Mapping[str, str], hashes: dict[str, str]
-) -> dict[str, Any]:
-    if name not in index_verified and not files.has(name):
-        return {}
-    raw, path = _fetched(files, name, index_verified)
-    hashes[name] = hashlib.sha256(raw).hexdigest()
-    found = strict_json(raw, path)
-    return _checked_metrics(found, path) if name == METRICS else found
-
-
-def load_spec(folder: Path | VariantFiles, expected: Mapping[str, str] | None = None) -> VariantSpec:
-    """The resolved spec of a folder, without its weights.
-
-    Args:
-        folder: as `save` wrote it.
-        expected: file -> sha256, where an index vouches for it.
-
-    Raises:
-        CheckpointError: as for `load_folder`; or the folder holds an architecture without a recipe.
+    Returns:
+        The config, and the spec as plain data, not validated yet.
     """
-    files = folder if isinstance(folder, VariantFiles) else VariantFiles(folder)
-    raw, path = _fetched(files, CONFIG, expected or {})
-    _, spec = _parsed(path, raw)
-    if not isinstance(spec, VariantSpec):
-        raise CheckpointError(
-            "invalid-config", f"{files.folder} holds an architecture without a name and a recipe"
-        )
-    return spec
-
-
-def _read_bytes(path: Path, limit: int, sha256: str | None) -> bytes:
-    try:
-        with opened(path) as file:
-            raw = file.read(limit + 1)
-    except FileNotFoundError as error:
-        raise CheckpointError("missing-file", f"{path} is missing") from error
-    except OSError as error:
-        raise CheckpointError("missing-file", f"{path} cannot be read: {error.strerror}") from error
-    if len(raw) > limit:
-        raise CheckpointError("invalid-config", f"{path} is larger than {limit:,} bytes")
-    if sha256 is not None:
-        check_hash(path, raw, sha256)
-    return raw
-
-
-def _parsed(path: Path, raw: bytes) -> tuple[FolderConfig, AutoencoderSpec]:
+    path = files.folder / CONFIG
     data = strict_json(raw, path)
     if not data.keys() & {"schema_version", "spec_sha256", "spec"}:
-        raise CheckpointError(
-            "not-a-variant",
-            f"{path} is none that aezoo wrote: it has no schema_version, spec_sha256 and spec",
-        )
+        text = "was not written by aezoo: it has no schema_version, spec_sha256 and spec"
+        raise CheckpointError("not-a-variant", f"{path} {text}")
     version: object = data.get("schema_version")
     if type(version) is not int or version < 1:
-        raise CheckpointError(
-            "invalid-config", f"{path}: schema_version: expected a whole number, found {version!r}"
-        )
+        raise _invalid(path, f"schema_version: expected a whole number, found {version!r}")
     if version > SCHEMA_VERSION:
-        raise CheckpointError(
-            "schema-version",
-            f"{path} has schema version {version}, this aezoo reads up to {SCHEMA_VERSION}; upgrade aezoo",
-        )
-    spec_data = cast(dict[str, Any] | None, data.pop("spec", None))
+        text = f"has schema version {version}, this aezoo reads up to {SCHEMA_VERSION}; upgrade aezoo"
+        raise CheckpointError("schema-version", f"{path} {text}")
+    spec_data = cast(JsonObject | None, data.pop("spec", None))
     if not isinstance(spec_data, dict):
-        raise CheckpointError("invalid-config", f"{path}: spec: expected an object")
-    try:
+        raise _invalid(path, "spec: expected an object")
+    with _errors_in(path):
         config = check(FolderConfig, data)
-        _require_plugins(path, config)
         digest = hashlib.sha256(canonical_json(spec_data).encode()).hexdigest()
-        if digest != config.spec_sha256:
-            raise CheckpointError(
-                "invalid-config", f"{path}: spec has sha256 {digest}, spec_sha256 says {config.spec_sha256}"
-            )
-        lifted = migrate({**spec_data, "schema_version": version})
-        return config, check(VariantSpec if "name" in lifted else AutoencoderSpec, lifted)
-    except RecursionError as error:
-        raise CheckpointError("invalid-config", f"{path}: nested too deeply") from error
-    except ValueError as error:  # a SpecError, or text that UTF-8 cannot spell
-        raise CheckpointError("invalid-config", f"{path}: {error}") from error
+    if digest != config.spec_sha256:
+        raise _invalid(path, f"spec has sha256 {digest}, spec_sha256 says {config.spec_sha256}")
+    return config, spec_data
 
 
-def _require_plugins(path: Path, config: FolderConfig) -> None:
-    present = {c.name: c.error for c in registry.list_plugins()}
+def check_plugins(files: VariantFiles, config: FolderConfig) -> None:
+    """Check 3: every plugin that the config names is installed, and every unpackaged kind registered.
+
+    Nothing is installed or imported because a config asks for it.
+    """
+    path = files.folder / CONFIG
+    present = {plugin.name: plugin.error for plugin in registry.list_plugins()}
     for plugin in config.plugins:
-        if reason := present.get(plugin.name):
-            raise CheckpointError(
-                "missing-plugin",
-                f"{path} needs the plugin {plugin.name!r}, which is here but was left out: {reason}",
-            )
         if plugin.name not in present:
-            raise CheckpointError(
-                "missing-plugin",
-                f"{path} needs the plugin {plugin.name!r}; install {plugin.distribution}=={plugin.version}",
-            )
+            reason = f"install {plugin.distribution}=={plugin.version}"
+        elif error := present[plugin.name]:
+            reason = f"it is installed but could not be loaded: {error}"
+        else:
+            continue
+        raise CheckpointError("missing-plugin", f"{path} needs the plugin {plugin.name!r}; {reason}")
     for name in config.unpackaged:
         family, _, kind = name.partition(":")
         if family not in HOOKS or kind not in registry.names(family):
-            raise CheckpointError(
-                "missing-plugin",
-                f"{path} needs the {family} {kind!r}, which was registered in a notebook or script and comes "
-                "with no distribution; register it before loading",
-            )
+            text = "which was registered in a notebook or script; register it before loading"
+            raise CheckpointError("missing-plugin", f"{path} needs the {family} {kind!r}, {text}")
 
 
-def _checked_metrics(metrics: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
-    for name, entry in metrics.items():
-        if not isinstance(entry, dict):
+def check_network(
+    files: VariantFiles, config: FolderConfig, spec_data: JsonObject, max_parameters: int | None
+) -> Autoencoder:
+    """Check 4: the spec is valid, has at most `max_parameters`, and gives the recorded shapes and counts.
+
+    Returns:
+        The network on the meta device, which takes no memory.
+    """
+    path = files.folder / CONFIG
+    shapes = {key: LayerShape(value.input, value.output) for key, value in config.shapes.items()}
+    with _errors_in(path):
+        ae = build_on_meta(_validated(config, spec_data), shapes, max_parameters)
+    for name, found in (("latents", ae.num_latents), ("parameters", ae.num_parameters)):
+        if (recorded := getattr(config, name)) != found:
+            raise _invalid(path, f"{name}: {recorded:,} is recorded, the spec gives {found:,}")
+    return ae
+
+
+def check_weights_bytes(files: VariantFiles, config: FolderConfig, expected: TensorTypes) -> bytes:
+    """Check 5: the weights have the size and sha256 that config and index record, and are not a pickle.
+
+    The size is limited by what the spec needs, before the file is downloaded or read.
+    """
+    record, path = config.weights, files.folder / CONFIG
+    limit = 8 + MAX_HEADER_BYTES + sum(d.itemsize * math.prod(shape) for d, shape in expected.values())
+    if record.bytes > limit:
+        raise _invalid(path, f"weights.bytes: {record.bytes:,} is recorded, the spec needs at most {limit:,}")
+    pinned = files.pinned_hashes.get(WEIGHTS, record.sha256)
+    if pinned != record.sha256:
+        text = f"{path} names weights with sha256 {record.sha256}, the index names {pinned}"
+        raise CheckpointError("hash-mismatch", text)
+
+    def read(path: Path) -> bytes:
+        raw = read_file(path, record.bytes + 1)
+        # A safetensors file begins with the header's length, which may look like the start of a pickle.
+        if raw[:2] in PICKLE_STARTS and _header_length(raw) > MAX_HEADER_BYTES:
             raise CheckpointError(
-                "invalid-config", f"{path}: {name}: expected an object, found {type(entry).__name__}"
+                "not-safetensors", f"{path} is a pickle, not safetensors; it was not opened"
             )
-    return metrics
+        if len(raw) != record.bytes:
+            text = f"{path} has {path.stat().st_size:,} bytes, expected {record.bytes:,}"
+            raise CheckpointError("size-mismatch", text)
+        files.hashes[WEIGHTS] = check_hash(path, raw, record.sha256)
+        return raw
+
+    return files.read_with_refetch(WEIGHTS, read, record.bytes)
+
+
+def check_tensors(
+    files: VariantFiles, raw: bytes, expected: TensorTypes, metadata: dict[str, str]
+) -> dict[str, Tensor]:
+    """Check 6: the weights are valid safetensors of this variant, with exactly the spec's tensors."""
+    path = files.folder / WEIGHTS
+    try:
+        if _header_length(raw) > MAX_HEADER_BYTES:
+            raise ValueError(f"its header is larger than {MAX_HEADER_BYTES:,} bytes")
+        header = strict_json(raw[8 : 8 + _header_length(raw)], path)
+        loaded = safetensors.torch.load(raw)
+    # Dtypes that torch lacks are a KeyError, shapes beyond its limits a TypeError or RuntimeError.
+    except (CheckpointError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError("not-safetensors", f"{path} is not valid safetensors: {reason}") from error
+    if mismatch := tensor_mismatch(loaded, expected):
+        raise CheckpointError("tensor-mismatch", f"{path}: {mismatch}")
+    if header.get("__metadata__") != metadata:
+        text = f"these are weights of {header.get('__metadata__')!r}, expected {metadata!r}"
+        raise CheckpointError("tensor-mismatch", f"{path}: {text}")
+    # Where a tensor begins in memory decides the order in which products are summed; a copy begins aligned.
+    return {name: loaded.pop(name).clone() for name in expected}
+
+
+def check_values(tensors: dict[str, Tensor], where: str = "") -> None:
+    """Check 7: every value is finite."""
+    for name, tensor in tensors.items():
+        # A finite sum proves that all values are finite, in a tenth of the time of `isfinite`.
+        if not tensor.is_floating_point() or math.isfinite(float(tensor.sum())):
+            continue
+        if bad := int((~torch.isfinite(tensor)).sum()):
+            text = f"{where}{name} has {bad:,} values that are NaN or infinite"
+            raise CheckpointError("not-finite", text)
+
+
+def load_spec(files: VariantFiles) -> VariantSpec:
+    """The resolved spec of a variant, from `config.json` alone.
+
+    Raises:
+        CheckpointError: as for `load`, or the folder holds an architecture without name and recipe.
+    """
+    config, spec_data = check_config(files, check_config_bytes(files))
+    check_plugins(files, config)
+    with _errors_in(files.folder / CONFIG):
+        return require_variant(_validated(config, spec_data), files.folder)
+
+
+def require_variant(spec: AutoencoderSpec, where: object) -> VariantSpec:
+    """The spec, if it is a variant's.
+
+    Raises:
+        CheckpointError: it is an architecture without name and recipe.
+    """
+    if not isinstance(spec, VariantSpec):
+        text = f"{where} holds an architecture without name and recipe; a variant is expected"
+        raise CheckpointError("not-a-variant", text)
+    return spec
+
+
+def _validated(config: FolderConfig, spec_data: JsonObject) -> AutoencoderSpec:
+    data = migrate({**spec_data, "schema_version": config.schema_version})
+    return check(VariantSpec if "name" in data else AutoencoderSpec, data)
+
+
+def _header_length(raw: bytes) -> int:
+    return int.from_bytes(raw[:8], "little")
+
+
+def _invalid(path: Path, reason: object) -> CheckpointError:
+    # A spec with several mistakes has a line for each.
+    return CheckpointError("invalid-config", f"{path}: {'; '.join(str(reason).splitlines())}")
+
+
+@contextmanager
+def _errors_in(path: Path) -> Generator[None]:
+    """Report an invalid spec as an error of the file that holds it."""
+    try:
+        yield
+    except RecursionError as error:
+        raise _invalid(path, "nested too deeply") from error
+    except (SpecError, UnicodeEncodeError) as error:
+        raise _invalid(path, error) from error

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # A folder of images
 #
-# Any format that Pillow reads, in any sizes, flat or one folder a class. Here the folder is made of the
-# two photographs that come with scikit-learn, cut into tiles, so that the page runs anywhere.
+# An autoencoder can be trained on a folder of images of any size, in any format that Pillow reads. The folder
+# may be flat or have one subfolder per class. To run without a download, this page cuts the two photographs
+# that come with scikit-learn into tiles of 40 x 40 pixels.
 
 # %%
 from pathlib import Path
@@ -19,7 +20,10 @@ for name, pixels in zip(("temple", "flower"), photos.images, strict=True):
             photo.crop((left, top, left + 40, top + 40)).save(f"tiles/{name}/{top}-{left}.png")
 
 # %% [markdown]
-# The dataset is part of the spec: every image is scaled until it covers 32 x 32, and the middle is cut out.
+# The dataset is part of the spec. By default (`fit: crop`), every image is scaled to cover 32 x 32 pixels, and the
+# center is cut out. `test: 0.1` puts a tenth of the images into the test split; another tenth, also drawn at
+# random, is the validation split. `fvu` is the fraction of variance unexplained: 0 is a perfect reconstruction,
+# 1 is no better than the mean image.
 
 # %%
 import aezoo
@@ -63,7 +67,8 @@ ae = aezoo.train(spec)
 print({name: round(ae.metrics[name]["value"], 4) for name in ("mse", "fvu")})
 
 # %% [markdown]
-# What comes out is an encoder to use today: an image of any size and mode goes in.
+# The saved network encodes new images: `ae.transforms()` accepts a PIL image of any size and mode and resizes it
+# as in training.
 
 # %%
 folder = aezoo.save(ae, "tiles-ae", overwrite=True)

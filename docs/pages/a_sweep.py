@@ -1,7 +1,9 @@
 # %% [markdown]
-# # A sweep, with pairs, callbacks and a warm start
+# # Sweeps, callbacks, warm starts and input-target pairs
 #
-# A spec is data, so a sweep is a loop over `spec.replace`. The choice is made on the validation split.
+# ## Sweep over a hyperparameter
+#
+# A spec is plain data, so a sweep is a loop over `spec.replace`. Compare the results on the validation split.
 
 # %%
 import aezoo
@@ -17,12 +19,14 @@ base = aezoo.get_spec("fc-64").replace(
 )
 for latents in (8, 16, 32):
     ae = aezoo.train(base.replace({"encoder.1.out_features": latents}), data=digits)
-    print(f"{latents:2} latents: MSE per pixel {ae.metrics['mse.validation']['value']:.4f}")
+    print(f"{latents:2} latents: validation MSE per pixel {ae.metrics['mse.validation']['value']:.4f}")
 
 # %% [markdown]
-# From the shell it is the same: `aezoo train spec.yaml --set encoder.1.out_features=16 --out fc-16`.
+# On the command line: `aezoo train spec.yaml --set encoder.1.out_features=16 --out fc-16`.
 #
-# A callback sees and may stop a training. This one prints every fifth epoch.
+# ## Callbacks
+#
+# A callback can observe, change and stop a training. This one prints the validation MSE of every fifth epoch.
 
 
 # %%
@@ -35,28 +39,32 @@ class Report(aezoo.Callback):
 ae = aezoo.train(base, data=digits, callbacks=[Report()])
 
 # %% [markdown]
-# `init_from` starts from published weights, whose hash goes into the record of the training. A small
-# learning rate and no `tie` leave what they know in place.
+# ## Start from published weights
+#
+# `init_from` starts from the weights of another variant and records their hash. A small learning rate and no `tie`
+# preserve what these weights have learned.
 
 # %%
 gently = {"kind": "fit", "epochs": 10, "optimizer": {"kind": "adam", "lr": 1e-4}}
 warm = aezoo.train(base.replace({"recipe.init_from": "fc-64", "recipe.stages": [gently]}), data=digits)
-print(f"from published weights: {warm.metrics['mse.validation']['value']:.4f}")
+print(f"validation MSE per pixel: {warm.metrics['mse.validation']['value']:.4f}")
 print(warm.training_record["init_from"])
 
 # %% [markdown]
-# Any dataset of samples becomes pairs of input and target: here the upper half of a digit goes in, and
-# the whole comes out.
+# ## Inputs that differ from their targets
+#
+# `aezoo.pairs` makes pairs of input and target from any dataset of samples. Here the input is the upper half of a digit
+# and the target the whole digit.
 
 
 # %%
-def upper_half(image):
+def erase_lower_half(image):
     image[:, 14:] = 0
     return image
 
 
 whole = [(image[None], int(label)) for image, label in zip(digits.inputs, digits.labels, strict=True)]
 completed = aezoo.train(
-    base.replace({"name": "completing"}), data=aezoo.pairs(whole, input_transform=upper_half)
+    base.replace({"name": "completing"}), data=aezoo.pairs(whole, input_transform=erase_lower_half)
 )
-print(f"guessing the lower half: {completed.metrics['mse.validation']['value']:.4f}")
+print(f"validation MSE per pixel: {completed.metrics['mse.validation']['value']:.4f}")

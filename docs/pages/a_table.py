@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A table
 #
-# A CSV of measurements becomes an anomaly score. The table here is scikit-learn's: 178 wines, 13 numbers
-# each. One column is put aside as label; the others are scaled by what the training rows say.
+# This page trains an autoencoder on a CSV file and scores anomalies with it. The table is scikit-learn's wine
+# data: 178 wines with 13 measurements each, and the cultivar as label.
 
 # %%
 import csv
@@ -16,6 +16,10 @@ with open("wine.csv", "w", newline="") as file:
     out = csv.writer(file)
     out.writerow([*wine.feature_names, "cultivar"])
     out.writerows([*row, label] for row, label in zip(wine.data, wine.target, strict=True))
+
+# %% [markdown]
+# The dataset is part of the spec. The column `cultivar` is the label; the other columns are scaled to mean 0 and
+# standard deviation 1 over the training rows. A fifth of the rows, drawn at random, is the validation split.
 
 # %%
 import aezoo
@@ -49,11 +53,12 @@ spec = aezoo.VariantSpec.model_validate(
     }
 )
 ae = aezoo.train(spec)
-print("FVU on rows held out:", round(ae.metrics["fvu.validation"]["value"], 3))
+print("FVU on the validation rows:", round(ae.metrics["fvu.validation"]["value"], 3))
 
 # %% [markdown]
-# The scaling is saved with the weights. Raw rows go in, as an array, a mapping of columns or a data frame
-# whose columns may stand in any order, and reconstructions come back in the units of the table.
+# The scaling is saved with the weights. `ae.transforms()` accepts rows in the units of the table: an array, or a
+# mapping of columns or a data frame with its columns in any order. Its `inverse` converts reconstructions back to
+# these units.
 
 # %%
 aezoo.save(ae, "wine-ae", overwrite=True)
@@ -64,8 +69,9 @@ x_hat = ae.transforms().inverse(ae(x).x_hat)
 print("alcohol of the first wine:", wine.data[0, 0], "reconstructed:", round(x_hat[0, 0].item(), 2))
 
 # %% [markdown]
-# `score_samples` is higher the more usual a sample looks. In a strange wine every number is some wine's,
-# but no two of them are of the same one.
+# `score_samples` is higher for samples that resemble the training data. Here the anomalies are made by shuffling
+# each column independently: every value is a real one, but no longer comes with the other values of its wine.
+# The area under the ROC curve (AUROC) is 1 if all anomalies score lower than all wines, and 0.5 for guessing.
 
 # %%
 usual = ae.score_samples(x)

@@ -1,7 +1,8 @@
 # %% [markdown]
-# # Taking noise away
+# # Denoising
 #
-# A denoiser sees a corrupted image and is asked for the clean one.
+# A denoising autoencoder is trained to reconstruct the clean image from a corrupted one. The rows show the corrupted
+# images and their reconstructions, first for Gaussian noise, then for masked pixels.
 
 # %%
 import torch
@@ -20,22 +21,28 @@ for name in ("denoise-gaussian", "denoise-mask"):
     rows += [noisy, ae(noisy).x_hat.detach()]
     numbers = aezoo.get_entry(name)["metrics"]
     print(name, *(f"{key} {numbers[key]:.4f} " for key in ("noisy_input_mse", "denoised_mse", "mse")))
-plots.images(torch.cat(rows), columns=12, title="noise, and what is made of it").savefig("denoised.png")
+plots.images(torch.cat(rows), columns=12, title="corrupted images and their reconstructions").savefig(
+    "denoised.png"
+)
 
 # %% [markdown]
-# `mse` is what becomes of an image without noise. Networks that were never shown any noise remove some of it, too.
-# That `fc-64` is narrow does not explain it: `overcomplete-plain`, with room for all of the noise, leaves less.
+# `noisy_input_mse` is the error of the corrupted image, `denoised_mse` the error of its reconstruction, and `mse` the
+# error of the reconstruction of a clean image.
+#
+# Networks that were trained without noise also remove part of it. The bottleneck of `fc-64` does not explain this:
+# `overcomplete-plain` has more latents than pixels and removes more.
 
 # %%
 for name in ("fc-64", "overcomplete-plain", "denoise-gaussian"):
     numbers = aezoo.get_entry(name)["metrics"]
     left, before = numbers["gaussian.denoised_mse"], numbers["gaussian.noisy_input_mse"]
-    print(f"{name:19} leaves {left:.4f} of {before:.4f}")
+    print(f"{name:19} MSE {before:.4f} before, {left:.4f} after")
 
 # %% [markdown]
-# Colour is a kind of denoising, too: gray patches of two photographs in, colour out. The upper rows are gray
-# patches from a part of the photographs that the network has not seen, the middle ones what it makes of them, the
-# lower ones the truth.
+# ## Colorization
+#
+# Colorization is denoising with grayscale as the corruption. `colorize` was trained on patches of two photographs. From
+# top to bottom: gray patches of the validation split, their reconstructions, and the original patches.
 
 # %%
 colorize = aezoo.load("colorize")

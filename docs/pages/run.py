@@ -1,6 +1,7 @@
-"""Runs a page, cell by cell, and writes it with what it printed and drew: `python docs/pages/run.py`.
+"""Executes the tutorials and writes them as Markdown: `python docs/pages/run.py [NAME ...]`.
 
-Without arguments, every page. What a page writes goes into a temporary folder; its Markdown lies beside it.
+A tutorial is a script with cells (`# %%`, `# %% [markdown]`). Its Markdown contains the cells, their output and
+links to their pictures. Files that a tutorial writes go to a temporary folder; only the pictures are kept.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def cells(script: Path) -> list[tuple[bool, str]]:
-    """The cells of a script as (is prose, text)."""
+    """Returns the cells of a script as (is prose, text)."""
     parts = re.split(r"^# %%(.*)\n", script.read_text("utf-8"), flags=re.MULTILINE)[1:]
     found: list[tuple[bool, str]] = []
     for head, body in zip(parts[::2], parts[1::2], strict=True):
@@ -30,7 +31,10 @@ def cells(script: Path) -> list[tuple[bool, str]]:
 
 
 def run(script: Path, folder: Path) -> str:
-    """The page as Markdown, its code run in a folder."""
+    """Executes a script in a folder and returns it as Markdown.
+
+    A warning is an error, except a `DiagnosticWarning`, which is printed as readers would see it.
+    """
     page: list[str] = []
     names: dict[str, object] = {"__name__": "__main__"}
     before = Path.cwd()
@@ -45,7 +49,6 @@ def run(script: Path, folder: Path) -> str:
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed), warnings.catch_warnings():
                 warnings.simplefilter("error")
-                # Advice is part of what a reader sees.
                 warnings.simplefilter("default", aezoo.DiagnosticWarning)
                 warnings.showwarning = lambda message, category, *_: print(f"{category.__name__}: {message}")
                 exec(compile(text, str(script), "exec"), names)  # noqa: S102 - our own pages
@@ -58,7 +61,7 @@ def run(script: Path, folder: Path) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Runs the pages of these names, or all."""
+    """Executes the tutorials of these names, by default all."""
     for script in [HERE / f"{name}.py" for name in names] or sorted(HERE.glob("*.py")):
         if script.name == Path(__file__).name:
             continue

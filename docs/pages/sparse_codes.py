@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Dictionaries
 #
-# In a network of one layer on each side, a latent is the weight of an atom, and the decoder's weights are the
-# atoms. What is asked of the code decides what they look like.
+# If the decoder is one linear layer, each latent is the coefficient of an atom, a column of the decoder's weights. The
+# constraint on the code determines what the atoms look like.
 
 # %%
 import aezoo
@@ -15,26 +15,29 @@ for name in names:
     print(f"{name:17}", *(f"{key} {numbers[key]:7.4f} " for key in keys))
 
 # %% [markdown]
-# Nothing is asked: every atom takes part in every digit.
+# Without a constraint, every atom takes part in every digit. Blue is negative, red positive.
 
 # %%
 plots.dictionary(aezoo.load("fc-64")).savefig("atoms_fc.png")
 
 # %% [markdown]
-# Sixteen of sixty-four, then five. The fewer take part, the more of a digit each has to bring.
+# With 16 and with 5 non-zero latents per digit: the fewer there are, the larger the part of a digit that each atom
+# covers.
 
 # %%
 plots.dictionary(aezoo.load("sparse-topk16")).savefig("atoms_topk16.png")
 plots.dictionary(aezoo.load("sparse-topk5")).savefig("atoms_topk5.png")
 
 # %% [markdown]
-# Lifetime sparsity, for which each latent wins a twentieth of the digits in a batch:
+# With lifetime sparsity, each latent is active for 5 % of the digits of a training batch:
 
 # %%
 plots.dictionary(aezoo.load("sparse-lifetime5")).savefig("atoms_lifetime5.png")
 
 # %% [markdown]
-# And codes on a plane: two latents of a deep network, trained layer by layer, without having seen a label.
+# ## Codes in two dimensions
+#
+# The two latents of a deep network that was trained layer by layer. The labels are used for the colours only.
 
 # %%
 deep = aezoo.load("deep-2")

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Down to seven by seven and up again
+# # Downsampling and upsampling
 #
-# Four networks with the same number of parameters, the same latents and the same recipe. They differ in how
-# they shrink an image and how they enlarge it again: strides and transposed convolutions, or pooling and,
-# on the way up, repeated values, interpolation, or unpooling to where each maximum lay.
+# Four networks with the same number of parameters, the same 4 x 7 x 7 latents and the same recipe. They differ in the
+# layers that reduce and enlarge the image: strided and transposed convolutions, or pooling followed by nearest-neighbour
+# upsampling, bilinear interpolation, or unpooling to the positions of the maxima.
 
 # %%
 import torch
@@ -17,16 +17,20 @@ for name, ae in networks.items():
     mse, checkerboard = (ae.metrics[key]["value"] for key in ("mse", "checkerboard"))
     print(f"{name:20} {ae.num_parameters:,} parameters  MSE {mse:.5f}  checkerboard {checkerboard:.3f}")
 
+# %% [markdown]
+# The first row has the inputs, the others the reconstructions in the order above.
+
 # %%
 x = networks["conv-strided"].transforms()(aezoo.sample_digits().inputs[:12])
 rows = torch.cat([x, *(ae(x).x_hat.detach() for ae in networks.values())])
-plots.images(rows, columns=12, title="the input, and what each gives back").savefig("up_and_down.png")
+plots.images(rows, columns=12, title="inputs and reconstructions").savefig("up_and_down.png")
 
 # %% [markdown]
-# Enlarging by two may leave a pattern that alternates from pixel to pixel, a checkerboard. It is hard to
-# see and easy to measure: the power of the error at half a cycle per pixel, over its mean power.
-# Below, the error's power at every frequency, on a logarithmic scale, zero in the middle: what an enlargement
-# leaves behind lies on the border.
+# Upsampling by two can leave a pattern that alternates from pixel to pixel, a checkerboard. It is hard to see and easy to
+# measure: `checkerboard` is the power of the error at half a cycle per pixel, divided by its mean power.
+#
+# The picture shows the power of the error at every frequency, on a logarithmic scale, with frequency zero in the centre.
+# Checkerboard patterns are at the border.
 
 # %%
 from matplotlib.figure import Figure

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # What a prior is good for
+# # Sampling from a prior
 #
-# A variational autoencoder presses its latents towards a standard normal distribution. That costs it
-# some error, and buys a place to draw new digits from.
+# A variational autoencoder is trained so that the distribution of its latents is close to a standard normal
+# distribution, its prior. This increases the error, but new digits can be generated from samples of the prior.
 
 # %%
 import torch
@@ -15,15 +15,17 @@ for ae in (vae, plain):
     print(ae.spec.name, "MSE per pixel on the test set:", round(ae.metrics["mse"]["value"], 4))
 
 # %% [markdown]
-# Forty-eight draws from its prior:
+# 48 samples:
 
 # %%
 generator = torch.Generator().manual_seed(0)
-plots.images(vae.sample(48, generator), columns=16, title="vae-16: drawn from the prior").savefig("prior.png")
+plots.images(vae.sample(48, generator), columns=16, title="vae-16: samples from the prior").savefig(
+    "prior.png"
+)
 
 # %% [markdown]
-# The plain autoencoder has as many latents and a smaller error, but no prior, and says so. Normal draws
-# with the mean and the spread that its latents have on real digits decode to strokes, and few of them to digits:
+# The plain autoencoder has as many latents and a smaller error, but no prior, so it refuses to sample. Normally
+# distributed latents with the mean and the standard deviation of the latents of real digits give few digits:
 
 # %%
 try:
@@ -33,10 +35,12 @@ except aezoo.NotSupportedError as error:
 latents = plain.encode(plain.transforms()(aezoo.sample_digits().inputs)).detach()
 drawn = latents.mean(0) + latents.std(0) * torch.randn((48, 16), generator=generator)
 garbage = plain.decode(drawn).detach()
-plots.images(garbage, columns=16, title="fc-16: latents drawn as if it had one").savefig("garbage.png")
+plots.images(garbage, columns=16, title="fc-16: normally distributed latents").savefig("garbage.png")
 
 # %% [markdown]
-# Between two digits both decode something, the variational one more smoothly.
+# ## Interpolation
+#
+# Decoded latents on the straight line between those of two digits, first for `vae-16`, then for `fc-16`.
 
 # %%
 x = vae.transforms()(aezoo.sample_digits().inputs)
@@ -44,15 +48,18 @@ plots.walk(vae, x[:6], steps=16).savefig("walk_vae.png")
 plots.walk(plain, x[:6], steps=16).savefig("walk_plain.png")
 
 # %% [markdown]
-# With two latents, the whole prior fits into a picture: its quantiles, from left to right and from
-# bottom to top.
+# ## Two latents
+#
+# With two latents, the whole prior fits into one picture. The axes are its quantiles.
 
 # %%
 plots.manifold(aezoo.load("vae-2")).savefig("manifold.png")
 
 # %% [markdown]
-# What it was trained by is the evidence lower bound, in nats: how likely the digit is given its latents,
-# less how far these lie from the prior.
+# ## Evidence lower bound
+#
+# The objective is the evidence lower bound (ELBO), in nats: the log likelihood of the digit given its latents, minus the
+# KL divergence of the latents from the prior.
 
 # %%
 for name in ("vae-16", "beta-vae", "vae-2"):

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import aezoo
-from aezoo.data.datasets.torchvision import data_root, torchvision_datasets
+from aezoo.data.datasets.files import data_root
+from aezoo.data.datasets.torchvision import torchvision_datasets
 from aezoo.model.autoencoder import StepContext
 from aezoo.zoo.index import zoo_root
 
@@ -83,7 +84,7 @@ def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
     def epoch() -> None:
         order = torch.randperm(len(samples), generator=generator)
         for start in range(0, len(samples), 512):
-            rows = samples.rows(order[start : start + 512], spec)
+            rows = samples.batch(order[start : start + 512], spec)
             loss, _ = aezoo.Objective(spec.recipe)(
                 ae, StepContext(rows.input, rows.target, None, 0.0, 0, generator)
             )

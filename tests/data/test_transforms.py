@@ -1,6 +1,4 @@
-"""Whatever a person has at hand becomes the same batch, or is refused in one line."""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,34 +6,29 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
-from aezoo.data.transforms import Transforms, scale_bytes
-from aezoo.errors import DataError
+from aezoo.data.transforms import ResizeMode, Scaler, Transforms, scale_bytes
 from aezoo.specs.tensor import TensorSpec
+from tests.data.generated import numbers, picture
+from tests.data.raising import data_error
 
 RED = (255, 0, 0)
-RED_AS_GRAY = 76  # 0.299 of 255, ITU-R 601
+RED_AS_GRAY = 76  # 0.299 of 255, ITU-R BT.601
 MIDDLE = (100, 100, 100)
 
 
-def transforms(*shape: int, range: tuple[float, float] | None = (0.0, 1.0)) -> Transforms:
-    return Transforms(TensorSpec(shape=shape, range=range))
+def transforms(
+    *shape: int, range: tuple[float, float] | None = (0.0, 1.0), resize_mode: ResizeMode = "stretch"
+) -> Transforms:
+    return Transforms(TensorSpec(shape=shape, range=range), resize_mode=resize_mode)
 
 
-def assert_is_a_batch(x: torch.Tensor, shape: tuple[int, ...]) -> None:
+def assert_is_batch(x: torch.Tensor, shape: tuple[int, ...]) -> None:
     assert x.shape[1:] == shape
     assert x.dtype == torch.float32
     assert x.is_contiguous()
-
-
-@pytest.fixture
-def every_warning() -> Iterator[None]:
-    """PyTorch gives some warnings once in a process, so that an earlier test could have taken it."""
-    before = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)
-    yield
-    torch.set_warn_always(before)
 
 
 # -- PIL images ---------------------------------------------------------------------------------------
@@ -58,60 +51,82 @@ def image(mode: str, colour: Any) -> Image.Image:
         ("RGB", RED, RED_AS_GRAY, RED),
         ("RGBA", (*RED, 0), RED_AS_GRAY, RED),
         ("CMYK", (0, 255, 255, 0), RED_AS_GRAY, RED),
+        ("YCbCr", (100, 128, 128), 100, MIDDLE),
         ("I;16", 100 * 257, 100, MIDDLE),
     ],
 )
-def test_an_image_of_any_mode_becomes_gray_or_rgb(
-    mode: str, colour: Any, gray: int, rgb: tuple[int, int, int]
-) -> None:
+def test_images_of_any_mode_become_gray_or_rgb(mode: str, colour: Any, gray: int, rgb: Any) -> None:
     x = transforms(1, 4, 5)(image(mode, colour))
-    assert_is_a_batch(x, (1, 4, 5))
+    assert_is_batch(x, (1, 4, 5))
     assert torch.equal(x, torch.full((1, 1, 4, 5), gray / 255))
     x = transforms(3, 4, 5)(image(mode, colour))
-    assert_is_a_batch(x, (3, 4, 5))
+    assert_is_batch(x, (3, 4, 5))
     assert torch.equal(x, (torch.tensor(rgb) / 255).view(1, 3, 1, 1).expand(1, 3, 4, 5))
 
 
-def test_four_channels_keep_the_transparency() -> None:
+def test_four_channels_keep_transparency() -> None:
     x = transforms(4, 4, 5)(image("RGBA", (255, 0, 51, 102)))
-    assert_is_a_batch(x, (4, 4, 5))
+    assert_is_batch(x, (4, 4, 5))
     assert x[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2, 0.4])
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_an_image_whose_white_is_unknown_is_refused(mode: str) -> None:
-    with pytest.raises(DataError, match=f"mode {mode}.*array"):
+def test_image_with_undefined_white_level_is_rejected(mode: str) -> None:
+    with data_error(f"the white level of a PIL image of mode {mode} is undefined; pass an array"):
         transforms(1, 4, 5)(Image.new(mode, (5, 4)))
 
 
-def test_rows_and_columns_stay_where_they_are() -> None:
-    picture = Image.new("L", (5, 4))
-    picture.putpixel((3, 1), 255)
-    assert transforms(1, 4, 5)(picture).nonzero().tolist() == [[0, 0, 1, 3]]
-    assert picture.getpixel((3, 1)) == 255
+def test_pixels_keep_their_position() -> None:
+    dot = Image.new("L", (5, 4))
+    dot.putpixel((3, 1), 255)
+    assert transforms(1, 4, 5)(dot).nonzero().tolist() == [[0, 0, 1, 3]]
+    assert dot.getpixel((3, 1)) == 255
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-@pytest.mark.parametrize("size", [(10, 8), (3, 3), (4, 5)])
-def test_an_image_of_another_size_is_resized(channels: int, mode: str, size: tuple[int, int]) -> None:
-    picture = Image.new(mode, size, (51,) * channels if channels > 1 else 51)
-    x = transforms(channels, 4, 5)(picture)
-    assert_is_a_batch(x, (channels, 4, 5))
-    assert torch.equal(x, torch.full((1, channels, 4, 5), 0.2))
+def to_bytes(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).movedim(-1, 0)[None]
 
 
-def test_resizing_averages_what_it_leaves_out() -> None:
+@pytest.mark.parametrize("size", [(6, 8), (16, 8), (5, 20), (3, 3)])
+@pytest.mark.parametrize("original", [(12, 16), (9, 30), (31, 7), (3, 3)])
+def test_stretch_scales_axes_independently(original: tuple[int, int], size: tuple[int, int]) -> None:
+    expected = picture(*original).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    assert torch.equal(transforms(3, *size)(picture(*original)), to_bytes(expected) / 255)
+
+
+@pytest.mark.parametrize(
+    ("original", "size", "box"),
+    [
+        ((12, 16), (6, 8), (0, 0, 16, 12)),
+        ((12, 20), (6, 8), (2, 0, 18, 12)),
+        ((20, 16), (6, 8), (0, 4, 16, 16)),
+        ((4, 10), (8, 8), (3, 0, 7, 4)),
+        ((6, 8), (6, 8), (0, 0, 8, 6)),
+    ],
+)
+def test_crop_keeps_the_largest_centered_box(original: Any, size: tuple[int, int], box: Any) -> None:
+    expected = picture(*original).resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
+    assert torch.equal(transforms(3, *size, resize_mode="crop")(picture(*original)), to_bytes(expected) / 255)
+
+
+def test_crop_of_the_right_height_does_not_resample() -> None:
+    image = picture(6, 20)
+    x = transforms(3, 6, 8, resize_mode="crop")(image)
+    assert torch.equal(x, to_bytes(image.crop((6, 0, 14, 6))) / 255)
+
+
+def test_resizing_antialiases() -> None:
     stripes = np.zeros((16, 16), np.uint8)
     stripes[:, ::2] = 255
     x = transforms(1, 4, 4)(Image.fromarray(stripes))
-    # Picking pixels instead would give black or white.
+    # Without antialiasing, the pixels would be black or white.
     assert float(x.min()) > 0.4
     assert float(x.max()) < 0.6
 
 
 @pytest.mark.parametrize("shape", [(20,), (2, 4, 5), (4, 5)])
-def test_an_image_is_refused_where_the_input_is_none(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"expects shape \[.*\], which no image has"):
+def test_image_is_rejected_if_the_input_is_not_an_image(shape: tuple[int, ...]) -> None:
+    with data_error(f"found an image, but this variant expects shape {list(shape)}"):
         transforms(*shape)(image("L", 0))
 
 
@@ -122,109 +137,101 @@ COLOUR = (3, 4, 5)
 VECTOR = (6,)
 
 
-def values(n: int, shape: tuple[int, ...], dtype: type) -> np.ndarray[Any, Any]:
+def values(n: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     drawn = np.random.default_rng(0).integers(0, 256, (n, *shape))
     return drawn.astype(dtype) if dtype is np.uint8 else (drawn / 255).astype(dtype)
 
 
-def channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def channels_last(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(array, -3, -1))
 
 
-Change = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
-LAYOUTS: list[tuple[str, tuple[int, ...], int, Change]] = [
-    ("HW", GRAY, 1, lambda a: a[0, 0]),
-    ("CHW", GRAY, 1, lambda a: a[0]),
-    ("NHW", GRAY, 2, lambda a: a[:, 0]),
-    ("NCHW", GRAY, 2, lambda a: a),
-    ("CHW", COLOUR, 1, lambda a: a[0]),
-    ("NCHW", COLOUR, 2, lambda a: a),
-    ("F", VECTOR, 1, lambda a: a[0]),
-    ("NF", VECTOR, 2, lambda a: a),
-]
-CHANNELS_LAST: list[tuple[str, tuple[int, ...], int, Change]] = [
-    ("HWC", GRAY, 1, lambda a: channels_last(a[0])),
-    ("NHWC", GRAY, 2, channels_last),
-    ("HWC", COLOUR, 1, lambda a: channels_last(a[0])),
-    ("NHWC", COLOUR, 2, channels_last),
-]
-
-
-def named(cases: list[tuple[str, tuple[int, ...], int, Change]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        ("shape", "n", "layout"),
-        [case[1:] for case in cases],
-        ids=[f"{name}-{'x'.join(map(str, shape))}" for name, shape, *_ in cases],
-    )
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+LAYOUTS: dict[str, tuple[tuple[int, ...], int, Change]] = {
+    "HW gray": (GRAY, 1, lambda a: a[0, 0]),
+    "CHW gray": (GRAY, 1, lambda a: a[0]),
+    "NHW gray": (GRAY, 2, lambda a: a[:, 0]),
+    "NCHW gray": (GRAY, 2, lambda a: a),
+    "CHW colour": (COLOUR, 1, lambda a: a[0]),
+    "NCHW colour": (COLOUR, 2, lambda a: a),
+    "F": (VECTOR, 1, lambda a: a[0]),
+    "NF": (VECTOR, 2, lambda a: a),
+}
+CHANNELS_LAST: dict[str, tuple[tuple[int, ...], int, Change]] = {
+    "HWC gray": (GRAY, 1, lambda a: channels_last(a[0])),
+    "NHWC gray": (GRAY, 2, channels_last),
+    "HWC colour": (COLOUR, 1, lambda a: channels_last(a[0])),
+    "NHWC colour": (COLOUR, 2, channels_last),
+}
+"""Name -> shape of a sample, number of samples, conversion from (n, *shape)."""
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
-@named(LAYOUTS + CHANNELS_LAST)
-def test_an_array_of_any_layout_becomes_a_batch(
-    shape: tuple[int, ...], n: int, layout: Change, dtype: type
-) -> None:
+@pytest.mark.parametrize("name", LAYOUTS | CHANNELS_LAST)
+def test_layouts_of_arrays(name: str, dtype: type) -> None:
+    shape, n, layout = (LAYOUTS | CHANNELS_LAST)[name]
     array = values(n, shape, dtype)
     given_array = layout(array).copy()
     x = transforms(*shape)(given_array)
-    assert_is_a_batch(x, shape)
+    assert_is_batch(x, shape)
     assert len(x) == n
     assert torch.allclose(x, torch.from_numpy(values(n, shape, np.float32)), atol=5e-4, rtol=0)
     assert np.array_equal(given_array, layout(array))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@named(LAYOUTS)
-def test_a_tensor_becomes_a_batch(shape: tuple[int, ...], n: int, layout: Change, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_of_tensors(name: str, dtype: torch.dtype) -> None:
+    shape, n, layout = LAYOUTS[name]
     kind = np.uint8 if dtype == torch.uint8 else np.float32
     given_tensor = torch.from_numpy(layout(values(n, shape, kind))).to(dtype)
     before = given_tensor.clone()
     x = transforms(*shape)(given_tensor)
-    assert_is_a_batch(x, shape)
+    assert_is_batch(x, shape)
     assert len(x) == n
     assert torch.allclose(x, torch.from_numpy(values(n, shape, np.float32)), atol=4e-3, rtol=0)
     assert torch.equal(given_tensor, before)
 
 
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array.setflags(write=False)
+    return array
+
+
+MEMORY_LAYOUTS: dict[str, Change] = {
+    "negative strides": lambda a: a[:, :, ::-1, ::-1],
+    "big endian": lambda a: a.astype(">f4"),
+    "column major": lambda a: np.asfortranarray(a),
+    "read-only": read_only,
+}
+
+
 @pytest.mark.usefixtures("every_warning")
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda a: a[:, :, ::-1, ::-1], id="negative strides"),
-        pytest.param(lambda a: a.astype(">f4"), id="big endian"),
-        pytest.param(lambda a: np.asfortranarray(a), id="column major"),
-        pytest.param(lambda a: (a.setflags(write=False), a)[1], id="read-only"),
-    ],
-)
-def test_an_array_counts_by_its_values_not_by_how_it_lies_in_memory(change: Change) -> None:
-    array = change(values(2, GRAY, np.float32))
+@pytest.mark.parametrize("kind", MEMORY_LAYOUTS)
+def test_memory_layout_of_an_array_does_not_matter(kind: str) -> None:
+    array = MEMORY_LAYOUTS[kind](values(2, GRAY, np.float32))
     x = transforms(*GRAY)(array)
-    assert_is_a_batch(x, GRAY)
+    assert_is_batch(x, GRAY)
     assert np.array_equal(x.numpy(), array)
 
 
 @pytest.mark.usefixtures("every_warning")
-def test_pixels_of_an_image_as_an_array_are_taken() -> None:
-    picture = image("RGB", RED)
-    assert torch.equal(transforms(*COLOUR)(np.asarray(picture)), transforms(*COLOUR)(picture))
-
-
-@pytest.mark.usefixtures("every_warning")
-def test_a_tensor_that_requires_a_gradient_is_taken_without_a_warning() -> None:
+def test_tensor_that_requires_grad_gives_no_warning() -> None:
     x = torch.rand(2, 6, requires_grad=True)
     assert torch.equal(transforms(6)(x), x)
 
 
-def test_an_array_that_fits_as_it_is_keeps_its_axes() -> None:
+def test_array_of_the_right_shape_keeps_its_axes() -> None:
     cube = values(1, (3, 3, 3), np.float32)[0]
     assert np.array_equal(transforms(3, 3, 3)(cube)[0].numpy(), cube)
 
 
-def test_a_list_gives_one_sample_for_each_entry() -> None:
+def test_list_gives_one_sample_per_entry() -> None:
     white = np.ones((4, 5), np.float32)
     x = transforms(*GRAY)(
         [Image.new("L", (5, 4)), white, torch.from_numpy(white), white.astype(np.uint8) * 51]
     )
-    assert_is_a_batch(x, GRAY)
+    assert_is_batch(x, GRAY)
     assert x.mean((1, 2, 3)).tolist() == pytest.approx([0.0, 1.0, 1.0, 0.2])
     assert torch.equal(transforms(*GRAY)((white, white)), torch.ones(2, *GRAY))
 
@@ -235,12 +242,12 @@ def test_bytes_are_scaled_to_the_range_and_floats_are_not() -> None:
     assert both_sides(np.array([-1.0, 0.5, 1.0])).tolist() == [[-1.0, 0.5, 1.0]]
 
 
-def test_any_finite_value_is_taken_where_no_range_is_declared() -> None:
+def test_without_range_any_finite_value_is_valid() -> None:
     assert transforms(2, range=None)(torch.tensor([-1e9, 1e9])).tolist() == [[-1e9, 1e9]]
 
 
-def test_the_ends_of_the_range_belong_to_it() -> None:
-    # In single precision 0.7 is a little less than 0.7, and so is 2.8215.
+def test_range_includes_both_ends() -> None:
+    # As float32, 0.7 and 2.8215 are a little smaller than as float64.
     for ends in ((0.7, 1.0), (-0.4242, 2.8215)):
         x = torch.tensor(ends)
         assert torch.equal(transforms(2, range=ends)(x), x[None])
@@ -256,55 +263,48 @@ def test_the_ends_of_the_range_belong_to_it() -> None:
         (torch.zeros(2, 3, 4, 5), "expected samples of shape [1, 4, 5], found [2, 3, 4, 5]"),
         (np.zeros((4, 5, 3), np.float32), "expected samples of shape [1, 4, 5], found [4, 5, 3]"),
         (torch.tensor(0.5), "expected samples of shape [1, 4, 5], found []"),
-        (np.full((4, 5), 255.0), "expected values in [0.0, 1.0], found 255 to 255; bytes (uint8) are scaled"),
+        (np.full((4, 5), 255.0), "expected values in [0.0, 1.0], found 255 to 255; pass bytes as uint8 to have"),
         (torch.full((4, 5), -0.01), "expected values in [0.0, 1.0], found -0.01 to -0.01"),
         (np.full((4, 5), np.inf), "the value at index (0, 0, 0, 0) is not finite"),
-        (np.zeros((0, 4, 5), np.float32), "no values at all"),
-        (np.zeros((0, 4, 5), np.uint8), "no values at all"),
-        ([], "an empty list holds no sample"),
+        (np.zeros((0, 4, 5), np.float32), "expected at least one value, found an empty array"),
+        (np.zeros((0, 4, 5), np.uint8), "expected at least one value, found an empty array"),
+        ([], "expected at least one sample, found an empty list"),
         ("digit.png", "expected a PIL image, a NumPy array or a tensor, found str"),
         (["digit.png"], "expected a PIL image, a NumPy array or a tensor, found str"),
         ([[0.0, 1.0]], "expected a PIL image, a NumPy array or a tensor, found float"),
         (None, "expected a PIL image, a NumPy array or a tensor, found NoneType"),
-        (np.array([None]), "expected numbers that PyTorch has, found an array of object"),
-        (np.array(["a"]), "expected numbers that PyTorch has, found an array of <U1"),
+        (np.array([None]), "expected a dtype that PyTorch supports, found an array of object"),
+        (np.array(["a"]), "expected a dtype that PyTorch supports, found an array of <U1"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_in_one_line(data: object, words: str) -> None:
-    with pytest.raises(DataError) as error:
+def test_invalid_data_are_rejected(data: object, words: str) -> None:
+    with data_error(words):
         transforms(1, 4, 5)(data)
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
 
 
-def test_a_value_that_is_not_finite_is_named_by_its_place() -> None:
+def test_index_of_a_value_that_is_not_finite_is_named() -> None:
     x = torch.zeros(3, 1, 4, 5)
     x[2, 0, 1, 3] = torch.nan
-    with pytest.raises(DataError, match=r"the value at index \(2, 0, 1, 3\) is not finite"):
+    with data_error("the value at index (2, 0, 1, 3) is not finite"):
         transforms(1, 4, 5)(x)
 
 
-def test_bytes_are_refused_where_no_range_is_declared() -> None:
-    with pytest.raises(DataError, match=r"bytes need a declared `input.range` to be scaled to"):
+def test_bytes_need_a_range() -> None:
+    with data_error("uint8 data need `input.range` in the spec"):
         transforms(2, range=None)(torch.zeros(2, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(
-    ("range", "text"),
-    [
-        ((-1.0, 1.0), "Transforms(-> float32 (batch, 3, 32, 32), values in [-1.0, 1.0])"),
-        (None, "Transforms(-> float32 (batch, 3, 32, 32), any value)"),
-    ],
-)
-def test_printing_says_what_comes_out(range: tuple[float, float] | None, text: str) -> None:
-    assert repr(transforms(3, 32, 32, range=range)) == text
+def test_repr() -> None:
+    text = "Transforms(-> float32 (batch, 3, 32, 32), {})"
+    assert repr(transforms(3, 32, 32, range=(-1.0, 1.0))) == text.format("values in [-1.0, 1.0]")
+    assert repr(transforms(3, 32, 32, range=None)) == text.format("any value")
 
 
 # -- scaling ------------------------------------------------------------------------------------------
 
 
 @given(low=st.floats(-100, 100), span=st.floats(0.1, 100))
-def test_scaling_keeps_the_order_and_meets_both_ends(low: float, span: float) -> None:
+def test_scaled_bytes_are_increasing_and_reach_both_ends(low: float, span: float) -> None:
     ends = (low, low + span)
     scaled = scale_bytes(torch.arange(256, dtype=torch.uint8), ends)
     assert torch.equal(scaled[[0, 255]], torch.tensor(ends, dtype=torch.float32))
@@ -312,7 +312,27 @@ def test_scaling_keeps_the_order_and_meets_both_ends(low: float, span: float) ->
     assert torch.equal(transforms(256, range=ends)(scaled), scaled[None])
 
 
-def test_scaling_to_zero_and_one_divides_by_255() -> None:
+def test_scaling_bytes_to_0_and_1_divides_by_255() -> None:
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(scale_bytes(every, (0.0, 1.0)), every.float() / 255)
     assert int(every[255]) == 255
+
+
+def test_scaler_standardizes_and_inverts() -> None:
+    x = torch.from_numpy(numbers(100, 2, 3))
+    scaler = Scaler.fit(x)
+    scaled = scaler(x)
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.std(0, correction=0), torch.ones(2, 3))
+    torch.testing.assert_close(scaler.inverse(scaled), x)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e20, 1e-30])
+def test_scaler_maps_constant_values_to_zero(value: float) -> None:
+    x = torch.full((1000, 1), value)
+    assert Scaler.fit(x)(x).eq(0).all()
+
+
+def test_scaler_does_not_treat_small_values_as_constant() -> None:
+    x = torch.tensor([[1e-12], [3e-12]])
+    torch.testing.assert_close(Scaler.fit(x)(x), torch.tensor([[-1.0], [1.0]]))

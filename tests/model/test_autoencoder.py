@@ -1,7 +1,8 @@
-"""What an autoencoder gives, refuses, and shows of itself."""
+"""Encoding, decoding, scoring and sampling; inputs that are rejected; the autoencoder as an `nn.Module`."""
 
 import copy
 import pickle
+from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.errors import NotSupportedError
-from tests.examples import small, small_spec
+from aezoo.model.autoencoder import eval_mode, get_layer
+from tests.examples import small_spec
 
 SHAPE = (1, 6, 6)
 
@@ -39,35 +41,35 @@ def test_forward_is_encode_and_decode(ae: aezoo.Autoencoder, x: Tensor) -> None:
 
 @pytest.mark.parametrize("shape", [(5, 6, 6), (1, 6, 6), (5, 1, 6, 5), (5, 36), (36,)])
 @pytest.mark.parametrize("method", ["forward", "encode"])
-def test_an_input_of_another_shape_is_refused_with_the_way_out(
+def test_input_of_another_shape_is_rejected(
     ae: aezoo.Autoencoder, shape: tuple[int, ...], method: str
 ) -> None:
     with pytest.raises(ValueError) as caught:
         getattr(ae, method)(torch.zeros(shape))
     assert str(caught.value) == (
         f"expected input of shape (batch, 1 x 6 x 6), found {shape}; "
-        "ae.transforms() makes it of images and arrays"
+        "ae.transforms() converts images and arrays"
     )
 
 
 @pytest.mark.parametrize("shape", [(8,), (5, 7), (5, 1, 8)])
-def test_latents_of_another_shape_are_refused(ae: aezoo.Autoencoder, shape: tuple[int, ...]) -> None:
+def test_latents_of_another_shape_are_rejected(ae: aezoo.Autoencoder, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as caught:
         ae.decode(torch.zeros(shape))
     assert str(caught.value) == f"expected latents of shape (batch, 8), found {shape}"
 
 
-def test_an_empty_batch_gives_an_empty_batch(ae: aezoo.Autoencoder) -> None:
+def test_empty_batch_gives_an_empty_batch(ae: aezoo.Autoencoder) -> None:
     assert ae(torch.zeros(0, *SHAPE)).x_hat.shape == (0, *SHAPE)
 
 
-def test_score_is_minus_the_mean_squared_error_of_each_sample(ae: aezoo.Autoencoder, x: Tensor) -> None:
+def test_score_is_minus_the_mean_squared_error_per_sample(ae: aezoo.Autoencoder, x: Tensor) -> None:
     expected = torch.stack([-((ae(row[None]).x_hat - row[None]) ** 2).mean() for row in x])
     torch.testing.assert_close(ae.score_samples(x), expected)
     assert not ae.score_samples(x).requires_grad
 
 
-def test_score_needs_a_target_of_the_inputs_shape() -> None:
+def test_score_requires_a_target_of_the_input_shape() -> None:
     layers = [{"kind": "linear", "out_features": 3}]
     spec = aezoo.AutoencoderSpec.model_validate(
         {"input": {"shape": [4]}, "target": {"shape": [3]}, "encoder": layers, "decoder": layers}
@@ -76,7 +78,7 @@ def test_score_needs_a_target_of_the_inputs_shape() -> None:
         aezoo.build(spec).score_samples(torch.zeros(2, 4))
 
 
-def test_sampling_without_a_prior_is_refused(ae: aezoo.Autoencoder) -> None:
+def test_sampling_without_a_prior_is_rejected(ae: aezoo.Autoencoder) -> None:
     with pytest.raises(NotSupportedError, match="no prior to sample from"):
         ae.sample(3)
 
@@ -102,7 +104,7 @@ class Needy(nn.Module):
 
 
 def layer_of(kind: str, module: type[nn.Module]) -> None:
-    """Registers a layer without fields that builds a module."""
+    """Registers a layer without fields that builds the module."""
 
     def build(self: aezoo.LayerSpec, in_shape: tuple[int, ...]) -> nn.Module:
         return module()
@@ -123,7 +125,7 @@ def with_aux(fresh_registry: None) -> aezoo.Autoencoder:
     )
 
 
-def test_what_a_layer_emits_reaches_the_one_that_needs_it(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
+def test_emitted_tensor_reaches_the_layer_that_needs_it(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
     out = with_aux(x)
     assert torch.equal(out.aux["mean"], x.flatten(1))
     assert torch.equal(out.latents, 2 * x.flatten(1))
@@ -131,21 +133,21 @@ def test_what_a_layer_emits_reaches_the_one_that_needs_it(with_aux: aezoo.Autoen
     assert torch.equal(with_aux.decode(out.latents, out.aux), x)
 
 
-def test_a_decoder_whose_needs_are_not_met_says_what_to_call(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
+def test_decoding_without_what_the_decoder_needs_is_rejected(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
     with pytest.raises(ValueError) as caught:
         with_aux.decode(with_aux.encode(x))
     assert str(caught.value) == (
-        "this decoder needs 'mean' of the encoder; call decode(out.latents, out.aux) with out = ae(x)"
+        "this decoder needs 'mean' from the encoder; call decode(out.latents, out.aux) with out = ae(x)"
     )
 
 
-def test_decoding_leaves_the_callers_aux_as_it_was(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
+def test_decoding_does_not_change_the_given_aux(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
     aux = {"mean": x.flatten(1)}
     with_aux.decode(torch.zeros(5, 36), aux)
     assert list(aux) == ["mean"]
 
 
-def test_samples_come_from_the_prior_that_the_encoder_ends_in(fresh_registry: None) -> None:
+def test_samples_come_from_the_prior_of_the_last_encoder_layer(fresh_registry: None) -> None:
     layer_of("prior", Prior)
     spec = small_spec(encoder=["flatten", "prior"], decoder=[{"kind": "unflatten", "shape": SHAPE}])
     ae = aezoo.build(spec)
@@ -157,10 +159,12 @@ def test_samples_come_from_the_prior_that_the_encoder_ends_in(fresh_registry: No
 # -- an nn.Module like any other ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda ae: pickle.loads(pickle.dumps(ae))])
-def test_a_copy_gives_the_same_and_shares_nothing(ae: aezoo.Autoencoder, x: Tensor, copied: Any) -> None:
+@pytest.mark.parametrize("pickled", [False, True])
+def test_copy_gives_the_same_output_and_shares_no_weights(
+    ae: aezoo.Autoencoder, x: Tensor, pickled: bool
+) -> None:
     ae.metrics = {"mse": {"value": 0.5}}
-    other = copied(ae)
+    other = pickle.loads(pickle.dumps(ae)) if pickled else copy.deepcopy(ae)
     assert torch.equal(other(x).x_hat, ae(x).x_hat)
     assert (other.spec, other.metrics, other.source) == (ae.spec, ae.metrics, ae.source)
     with torch.no_grad():
@@ -168,7 +172,7 @@ def test_a_copy_gives_the_same_and_shares_nothing(ae: aezoo.Autoencoder, x: Tens
     assert not torch.equal(other(x).x_hat, ae(x).x_hat)
 
 
-def test_it_exports_with_a_batch_of_any_size(ae: aezoo.Autoencoder, x: Tensor) -> None:
+def test_export_with_a_dynamic_batch_size(ae: aezoo.Autoencoder, x: Tensor) -> None:
     batch = torch.export.Dim("batch", min=2, max=64)
     exported = torch.export.export(ae, (x,), dynamic_shapes=({0: batch},)).module()
     for n in (2, 5, 9):
@@ -179,59 +183,37 @@ def test_it_exports_with_a_batch_of_any_size(ae: aezoo.Autoencoder, x: Tensor) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_it_runs_in_other_precisions(dtype: torch.dtype, x: Tensor) -> None:
+def test_other_dtypes(dtype: torch.dtype, x: Tensor) -> None:
     out = aezoo.build(small_spec(), dtype=dtype)(x.to(dtype))
     assert (out.x_hat.dtype, out.latents.dtype) == (dtype, dtype)
 
 
-def test_parameters_are_named_by_side_index_and_step(ae: aezoo.Autoencoder) -> None:
+def test_names_of_parameters(ae: aezoo.Autoencoder) -> None:
     assert [name for name, _ in ae.named_parameters()] == [
         "encoder.1.linear.weight", "encoder.1.linear.bias", "decoder.0.linear.weight", "decoder.0.linear.bias",
     ]  # fmt: skip
 
 
-# -- showing ------------------------------------------------------------------------------------------
-
-
-def test_print_shows_every_layer_with_shapes_and_parameters(ae: aezoo.Autoencoder) -> None:
-    rows = [line.split() for line in str(ae).splitlines()]
-    assert rows[0] == ["small:", "1", "x", "6", "x", "6", "->", "8", "latents,", "620", "parameters"]
-    assert rows[1] == ["layer", "kind", "output", "parameters"]
-    assert [(row[0], row[-1]) for row in rows[2:]] == [
-        ("encoder.0", "0"), ("encoder.1", "296"), ("encoder.2", "0"), ("decoder.0", "324"), ("decoder.1", "0"),
-    ]  # fmt: skip
-
-
-def test_the_notebook_table_escapes_what_a_spec_says(fresh_registry: None) -> None:
-    class NotedSpec(aezoo.LayerSpec):
-        kind: Literal["noted"] = "noted"
-        note: str
-
-        def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-            return nn.Identity()
-
-    aezoo.register(NotedSpec)
-    data = small()
-    data["encoder"].insert(1, {"kind": "noted", "note": "<script>"})
-    ae = aezoo.build(aezoo.VariantSpec.model_validate(data))
-    page = ae._repr_html_()
-    assert page.startswith("<table>")
-    assert page.count("<tr>") == 1 + len(ae.summary())
-    assert "<td>linear(activation=leaky_relu, out_features=8)</td>" in page
-    assert "noted(note=&lt;script&gt;)" in page
-    assert "<script>" not in page
-
-
-def test_a_repeated_layer_has_a_row_for_each() -> None:
-    data = small()
-    data["encoder"][1]["repeat"] = 3
-    table = aezoo.build(aezoo.VariantSpec.model_validate(data)).summary()
-    assert [(row.path, row.input, row.output) for row in table][1:4] == [
-        ("encoder.1", (36,), (8,)), ("encoder.2", (8,), (8,)), ("encoder.3", (8,), (8,)),
-    ]  # fmt: skip
-
-
-def test_it_promises_the_sparsity_of_the_encoders_last_layer(ae: aezoo.Autoencoder) -> None:
+def test_sparsity_is_that_of_the_last_encoder_layer(ae: aezoo.Autoencoder) -> None:
     assert ae.sparsity() == aezoo.Exact(3)
     dense = aezoo.build(small_spec(encoder=["flatten", {"kind": "linear", "out_features": 8}]))
     assert dense.sparsity() is None
+
+
+# -- modes and layers ---------------------------------------------------------------------------------
+
+
+def test_eval_mode_restores_the_mode_of_every_module(ae: aezoo.Autoencoder) -> None:
+    ae.train()
+    ae.encoder[1].eval()
+    before = [module.training for module in ae.modules()]
+    with suppress(KeyError), eval_mode(ae):
+        assert not any(module.training for module in ae.modules())
+        raise KeyError
+    assert [module.training for module in ae.modules()] == before
+
+
+def test_layers_are_found_by_path(ae: aezoo.Autoencoder) -> None:
+    assert get_layer(ae, "encoder.1") is ae.encoder[1]
+    assert get_layer(ae, "decoder") is ae.decoder
+    assert [get_layer(ae, path) for path in ("encoder.7", "recipe", "")] == [None] * 3

@@ -60,7 +60,7 @@ REJECTED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     ),
     "greedy, a loss": (
         DEEP, {"stages": [greedy()], "penalties": [{"kind": "weight_decay", "on": ["encoder.2"]}]},
-        "recipe.stages.0", "pair 1: recipe.penalties.0: weight_decay ",
+        "recipe.stages.0", "pair 1: recipe.penalties.0: weight_decay finds no weights at 'encoder.2'",
     ),
     "greedy, a noise": (
         COLOR, {"stages": [greedy()], "noises": ["grayscale"]}, "recipe.stages.0",

@@ -1,5 +1,6 @@
-"""What datasets of one's own have in common: files of the user's, split by share."""
+"""Folders of datasets and caches, and readers of array files."""
 
+import os
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,11 +16,27 @@ from aezoo.data.transforms import from_numpy
 from aezoo.errors import DataError
 
 
-def existing(path: str) -> Path:
-    """A file that is there.
+def cache_root() -> Path:
+    """Aezoo's folder in the user's cache: `$XDG_CACHE_HOME/aezoo`, by default `~/.cache/aezoo`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aezoo"
+
+
+def data_root() -> Path:
+    """The folder of downloaded datasets: `$AEZOO_DATA`, by default `data` in `cache_root()`."""
+    named = os.environ.get("AEZOO_DATA")
+    return Path(named) if named else cache_root() / "data"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception in one line, or the name of its class if it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def existing_file(path: str) -> Path:
+    """Returns the path of an existing file, `~` expanded.
 
     Raises:
-        DataError: it is not.
+        DataError: there is no such file.
     """
     found = Path(path).expanduser()
     if not found.is_file():
@@ -29,33 +46,31 @@ def existing(path: str) -> Path:
 
 
 def read_arrays(path: Path, keys: tuple[str | None, ...] = ()) -> dict[str, Tensor]:
-    """The arrays of a `.npy`, `.npz` or `.safetensors` file by name; a `.npy` has one, called `array`.
+    """Reads the arrays of a `.npy`, `.npz` or `.safetensors` file by name; nothing is unpickled.
 
-    Nothing is unpickled. Of several in an `.npz`, those that `keys` leaves out are empty.
+    The array of a `.npy` is called `array`. If an `.npz` has several arrays, those not in `keys` are empty.
 
     Raises:
-        DataError: another kind of file, a damaged one, or one that holds pickled objects.
+        DataError: another or a damaged file, pickled objects, or a dtype that PyTorch does not support.
     """
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz", ".safetensors"):
+        raise DataError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix or 'no suffix'!r}")
     try:
-        if path.suffix.lower() == ".safetensors":
+        if suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        if path.suffix.lower() in (".npy", ".npz"):
-            # NumPy would leave a damaged archive open.
-            with path.open("rb") as file:
-                return _numpy_arrays(np.load(file, allow_pickle=False), path.suffix.lower(), keys)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        # Opened here, because NumPy leaves a damaged archive open.
+        with path.open("rb") as file:
+            return _numpy_arrays(np.load(file, allow_pickle=False), suffix, keys)
     except (
         OSError, ValueError, KeyError, EOFError, BadZipFile, ZlibError, safetensors.SafetensorError
     ) as error:  # fmt: skip
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}") from error
-    raise DataError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix or 'no suffix'!r}")
+        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def _numpy_arrays(loaded: Any, suffix: str, keys: tuple[str | None, ...]) -> dict[str, Tensor]:
     if isinstance(loaded, np.ndarray) != (suffix == ".npy"):
-        raise ValueError("it holds what the other of .npy and .npz should")
+        raise ValueError(f"the content is not that of a {suffix} file")
     if suffix == ".npy":
         return {"array": from_numpy(loaded)}
     names: list[str] = loaded.files
@@ -64,27 +79,16 @@ def _numpy_arrays(loaded: Any, suffix: str, keys: tuple[str | None, ...]) -> dic
 
 
 def named_array(arrays: dict[str, Tensor], key: str | None, path: Path, field: str = "key") -> Tensor:
-    """One array of a file, which must be named where there are several.
+    """Selects the array named `key`, or the only one; `path` and the spec's `field` are for errors.
 
     Raises:
-        DataError: no such array, or several and no name.
+        DataError: no such array, or several and no `key`.
     """
     if key is None and len(arrays) == 1:
         return next(iter(arrays.values()))
     names = ", ".join(sorted(arrays)) or "none"
     if key is None:
-        raise DataError(f"{path} holds {len(arrays)} arrays ({names}); say which with `{field}`")
+        raise DataError(f"{path} contains {len(arrays)} arrays ({names}); select one with `{field}`")
     if key not in arrays:
-        raise DataError(f"{path} has no array {key!r} ({field}); it holds {names}")
+        raise DataError(f"{path} has no array {key!r} ({field}); it contains {names}")
     return arrays[key]
-
-
-def refuse_nonfinite(x: Tensor, path: Path) -> None:
-    """Refuses NaN and infinite values.
-
-    Raises:
-        DataError: naming the first place.
-    """
-    if x.is_floating_point() and not torch.isfinite(x).all():
-        where = tuple(int(i) for i in (~torch.isfinite(x)).nonzero()[0])
-        raise DataError(f"{path}: the value at index {where} is not finite")

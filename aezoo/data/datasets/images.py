@@ -1,4 +1,4 @@
-"""A folder of images, decoded once."""
+"""Folders of images, decoded once to uint8."""
 
 import hashlib
 import json
@@ -15,184 +15,165 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
+from aezoo.data.datasets.files import cache_root, one_line
 from aezoo.data.datasets.splits import ShuffledSpec
-from aezoo.data.datasets.torchvision import cache_root
 from aezoo.data.samples import Samples
-from aezoo.data.transforms import pixels
+from aezoo.data.transforms import ResizeMode, pixels
 from aezoo.errors import DataError, warn_diagnostic
 from aezoo.files import replacing, write_atomically
 from aezoo.specs.base import Count, NonNegativeInt, WholeNumber
 
-DECODING = 1
-"""Grows when the same files would be decoded into other bytes."""
+DECODER_VERSION = 1
+"""Bump when the same files would be decoded to other bytes."""
 AHEAD = 64
-"""Images that wait decoded while one is written; bounds the memory that decoding takes."""
+"""Number of images decoded ahead of the one being written; bounds the memory used for decoding."""
 
-_recent: dict[str, tuple["weakref.ref[Tensor]", list[int]]] = {}
-"""What was decoded and may be in use still, so that the splits of one training share it; and what of it
-could not be decoded."""
+in_use: dict[str, tuple["weakref.ref[Tensor]", list[int]]] = {}
+"""Cache key -> decoded images and the numbers of corrupt files. Weak references, so that the splits of one
+training run share the images and the memory is freed afterwards."""
 
 
 class ImagesSpec(ShuffledSpec):
-    """Images in a folder and its subfolders, in any format that Pillow reads, brought to one size.
+    """Images of a folder and its subfolders, in any format that Pillow reads, resized to one size.
 
-    Where every image lies in a subfolder, the first subfolder's place in sorted order is the label.
-    Images are decoded once. Beyond `memory_mib` they are decoded into a file in the user's cache, which is
-    mapped rather than read, and used again while the folder stays as it is.
+    Inputs are uint8, (n, channels, *size). If every image is in a subfolder, its label is the position of the
+    top-level subfolder in sorted order. Splits are drawn at random.
+
+    Images are decoded once. Above `memory_mib` they are decoded to a file in the user's cache, which is
+    memory-mapped and reused until the folder changes.
     """
 
     kind: Literal["images"] = "images"
     path: str
-    """The folder; relative to the folder in which Python runs."""
+    """The folder; relative to the current working directory."""
     size: tuple[Count, Count]
-    """Height and width that every image is brought to."""
+    """Height and width in pixels after resizing."""
     channels: Annotated[Literal[1, 3], WholeNumber] = 3
     """3 for colour, 1 for gray."""
-    fit: Literal["crop", "stretch", "exact"] = "crop"
-    """`crop` scales the image until it covers the size and cuts the middle out, `stretch` scales each side
-    by itself, `exact` refuses an image of another size."""
+    fit: ResizeMode = "crop"
+    """`crop` scales the image to cover the size and cuts out the center, `stretch` scales height and width
+    independently, `exact` raises an error for an image of another size."""
     skip_corrupt: bool = False
-    """Whether files that cannot be decoded are left out, with a warning, rather than refused."""
+    """Whether to skip files that cannot be decoded, with a warning, instead of raising an error."""
     memory_mib: Count = 2048
-    """Decoded images above this size, in MiB, are mapped from a file."""
+    """Size of the decoded images, in MiB, above which they are memory-mapped from a file."""
     workers: NonNegativeInt = 0
-    """Threads that decode; 0 for as many as there are processors."""
+    """Number of decoding threads; 0 for the number of processors."""
 
+    @override
     def read(self) -> Samples:
-        """All images, uint8, (n, channels, *size)."""
         folder = Path(self.path).expanduser()
-        files = _images(folder)
+        files = _image_files(folder)
         key = self._key(folder, files)
         mapped = len(files) * math.prod(self._shape) > self.memory_mib * 2**20
-        reference, bad = _recent.get(key, (None, list[int]()))
-        store = None if reference is None else reference()
-        if store is None:
-            store, bad = self._mapped(files, key) if mapped else self._in_memory(files)
-            _recent[key] = weakref.ref(store), bad
-        if len(bad) == len(files):
+        reference, corrupt = in_use.get(key, (None, list[int]()))
+        images = None if reference is None else reference()
+        if images is None:
+            images, corrupt = self._decode_to_file(files, key) if mapped else self._decode_to_memory(files)
+            in_use[key] = weakref.ref(images), corrupt
+        if len(corrupt) == len(files):
             raise DataError(f"none of the {len(files)} images in {folder} can be decoded")
-        samples = Samples(store, None, _labels(folder, files), mapped=mapped)
-        if not bad:
+        samples = Samples(images, None, _labels(folder, files), mapped=mapped)
+        if not corrupt:
             return samples
         warn_diagnostic(
-            "corrupt-images", f"{len(bad)} of {len(files)} images are left out, {files[bad[0]]} first"
+            "corrupt-images", f"skipped {len(corrupt)} of {len(files)} images, first {files[corrupt[0]]}"
         )
-        left_out = set(bad)
-        return samples.select(torch.tensor([i for i in range(len(files)) if i not in left_out]))
+        skipped = set(corrupt)
+        return samples.select(torch.tensor([i for i in range(len(files)) if i not in skipped]))
 
     @property
     def _shape(self) -> tuple[int, int, int]:
         return self.channels, *self.size
 
     def _key(self, folder: Path, files: list[Path]) -> str:
-        """Changes whenever the decoded images could."""
+        """A hash of everything that the decoded images depend on."""
         stats = [(file, file.stat()) for file in files]
         listing = [(str(file.relative_to(folder)), s.st_size, s.st_mtime_ns) for file, s in stats]
-        what: list[object] = [
-            DECODING,
-            str(folder.resolve()),
-            self._shape,
-            self.fit,
-            self.skip_corrupt,
-            listing,
-        ]
+        what = [DECODER_VERSION, str(folder.resolve()), self._shape, self.fit, self.skip_corrupt, listing]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
-    def _in_memory(self, files: list[Path]) -> tuple[Tensor, list[int]]:
-        values = np.zeros((len(files), *self._shape), np.uint8)
-        bad: list[int] = []
-        for index, decoded in enumerate(self._decoded(files)):
-            if decoded is None:
-                bad.append(index)
-            else:
-                values[index] = decoded
-        return torch.from_numpy(values), bad
+    def _decode_to_memory(self, files: list[Path]) -> tuple[Tensor, list[int]]:
+        values = np.empty((len(files), *self._shape), np.uint8)
+        corrupt: list[int] = []
+        for index, image in enumerate(self._decoded(files, corrupt)):
+            values[index] = image
+        return torch.from_numpy(values), corrupt
 
-    def _mapped(self, files: list[Path], key: str) -> tuple[Tensor, list[int]]:
+    def _decode_to_file(self, files: list[Path], key: str) -> tuple[Tensor, list[int]]:
         shape = (len(files), *self._shape)
-        place = cache_root() / "decoded" / f"{key}.u8"
-        record = place.with_suffix(".json")
+        path = cache_root() / "decoded" / f"{key}.u8"
+        record = path.with_suffix(".json")
         try:
-            if not (record.is_file() and place.is_file() and place.stat().st_size == math.prod(shape)):
-                self._write(files, place, record)
-            bad = cast(list[int], json.loads(record.read_text("utf-8")))
-            store = torch.from_file(str(place), shared=False, size=math.prod(shape), dtype=torch.uint8)
+            if not (record.is_file() and path.is_file() and path.stat().st_size == math.prod(shape)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                corrupt: list[int] = []
+                # Written instead of mapped: a full disk then raises OSError instead of killing the process.
+                with replacing(path) as out:
+                    for image in self._decoded(files, corrupt):
+                        out.write(image.tobytes())
+                    write_atomically(record, json.dumps(corrupt).encode())
+            corrupt = cast(list[int], json.loads(record.read_text("utf-8")))
+            images = torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=torch.uint8)
         except OSError as error:
-            gib = math.prod(shape) / 2**30
             raise DataError(
-                f"{place} could not be written: {error.strerror or error}; the decoded images take {gib:.1f} "
-                "GiB there, XDG_CACHE_HOME names another place"
+                f"{path} could not be written: {error.strerror or error}; the decoded images need "
+                f"{math.prod(shape) / 2**30:.1f} GiB, set XDG_CACHE_HOME to use another folder"
             ) from error
-        return store.view(shape), bad
+        return images.view(shape), corrupt
 
-    def _write(self, files: list[Path], place: Path, record: Path) -> None:
-        """Decodes into a file that appears under its name when it is whole."""
-        place.parent.mkdir(parents=True, exist_ok=True)
-        bad: list[int] = []
-        # Written rather than mapped: a full disk is then an error, not the end of the process.
-        with replacing(place) as out:
-            for index, decoded in enumerate(self._decoded(files)):
-                if decoded is None:
-                    bad.append(index)
-                out.write(bytes(math.prod(self._shape)) if decoded is None else decoded.tobytes())
-            write_atomically(record, json.dumps(bad).encode())
-
-    def _decoded(self, files: list[Path]) -> Iterator[NDArray[np.uint8] | None]:
-        """Every image in order; None for one that is left out."""
-        workers = self.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool:
-            waiting: deque[Future[NDArray[np.uint8] | None]] = deque()
+    def _decoded(self, files: list[Path], corrupt: list[int]) -> Iterator[NDArray[np.uint8]]:
+        """Decodes the files in order; yields zeros for a corrupt one and appends its number to `corrupt`."""
+        with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
+            pending: deque[Future[NDArray[np.uint8] | None]] = deque()
             try:
-                for file in files:
-                    waiting.append(pool.submit(self._decode, file))
-                    if len(waiting) > AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                for submitted in range(len(files) + AHEAD):
+                    if submitted < len(files):
+                        pending.append(pool.submit(self._decode, files[submitted]))
+                    if (index := submitted - AHEAD) >= 0:
+                        image = pending.popleft().result()
+                        if image is None:
+                            corrupt.append(index)
+                        yield np.zeros(self._shape, np.uint8) if image is None else image
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _decode(self, file: Path) -> NDArray[np.uint8] | None:
-        from PIL import Image, ImageOps
+        from PIL import Image
 
         try:
             with Image.open(file) as image:
-                # Cameras write which way is up beside the pixels.
-                return pixels(ImageOps.exif_transpose(image), self._shape, self.fit)
+                return pixels(image, self._shape, self.fit)
         except DataError as error:
             raise DataError(f"{file}: {error}") from error
-        except Exception as error:  # Pillow's plugins raise whatever a damaged file leads them to
+        except Exception as error:  # Pillow raises many types of exceptions for corrupt files
             if self.skip_corrupt:
                 return None
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"{file} cannot be decoded: {reason}; `skip_corrupt: true` leaves such files out"
+                f"{file} cannot be decoded: {one_line(error)}; set `skip_corrupt: true` to skip such files"
             ) from error
 
 
-def _images(folder: Path) -> list[Path]:
-    """The files below a folder whose suffix is an image's, in sorted order; hidden ones are left out.
-
-    Raises:
-        DataError: no folder, or no images in it.
-    """
+def _image_files(folder: Path) -> list[Path]:
+    """Finds the image files below a folder by suffix, sorted; skips hidden files and folders."""
     from PIL import Image
 
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; relative paths start at {Path.cwd()}")
-    # Some formats can be written and not read, such as PDF; MPO is read as JPEG.
-    formats = {*Image.OPEN, "MPO"} if Image.registered_extensions() else set[str]()
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+    # Pillow writes some formats that it does not read, such as PDF. It reads MPO as JPEG.
+    suffixes = Image.registered_extensions()
+    readable = {suffix for suffix, name in suffixes.items() if name in {*Image.OPEN, "MPO"}}
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in known
+        if path.suffix.lower() in readable
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not found:
-        raise DataError(f"{folder} holds no images, such as .png or .jpg")
+        raise DataError(f"{folder} contains no images, such as .png or .jpg")
     return found
 
 

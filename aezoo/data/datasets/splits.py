@@ -1,4 +1,4 @@
-"""What datasets of one's own have in common: files of the user's, split by share."""
+"""Splits by share, and standardization by the training split, for datasets of the user's own files."""
 
 from abc import abstractmethod
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import torch
 from pydantic import Field
 from torch import Generator, Tensor
+from typing_extensions import override
 
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import Scaler
@@ -18,71 +19,82 @@ ValidationShare = Annotated[float, Field(gt=0, lt=1)]
 TestShare = Annotated[float, Field(ge=0, lt=1)]
 
 
-def split_sizes(n: int, validation: float, test: float) -> tuple[int, int, int]:
-    """How many of n go to training, validation and test.
+def split_slices(n: int, validation: float, test: float) -> dict[Split, slice]:
+    """Divides `n` samples, in order, into training, validation and test split.
+
+    Validation has at least one sample, and so has test unless its share is 0.
 
     Raises:
-        DataError: nothing would be left to train on.
+        DataError: no samples are left for training.
     """
-    held, tested = max(1, round(validation * n)), max(1, round(test * n)) if test else 0
-    if held + tested >= n:
+    n_validation, n_test = max(1, round(validation * n)), max(1, round(test * n)) if test else 0
+    n_train = n - n_validation - n_test
+    if n_train <= 0:
         raise DataError(
-            f"{n} samples are too few: {held} for validation and {tested} for the test leave none to train on"
+            f"{n} samples are too few: {n_validation} for validation and {n_test} for the test leave none "
+            "for training"
         )
-    return n - held - tested, held, tested
+    return {
+        "train": slice(n_train),
+        "validation": slice(n_train, n_train + n_validation),
+        "test": slice(n_train + n_validation, n),
+    }
 
 
 class ShuffledSpec(DatasetSpec):
-    """A dataset whose samples are independent, so that any of them may be held out."""
+    """Base class of datasets with independent samples, whose splits are drawn at random.
+
+    If a subclass has a field `scale` and it is `standard`, the inputs are standardized.
+    """
 
     validation: ValidationShare = 0.1
-    """Share of the samples that is held out to choose by."""
+    """Share of the samples in the validation split."""
     test: TestShare = 0.0
-    """Share of the samples that is held out to be measured once; 0 for no test split."""
+    """Share of the samples in the test split; 0 for no test split."""
     seed: NonNegativeInt = 0
-    """Of the draw that says which sample belongs to which split."""
+    """Seed for drawing the splits."""
 
     @abstractmethod
     def read(self) -> Samples:
-        """All samples, before they are split."""
+        """Reads all samples.
 
+        Raises:
+            DataError: the data are missing or invalid.
+        """
+
+    @override
     def has(self, split: Split) -> bool:
-        """Whether there is such a split."""
         return split != "test" or self.test > 0
 
+    @override
     def validation_note(self) -> str:
-        """How the validation split comes about, in words."""
         return f"a share of {self.validation:g}, drawn with seed {self.seed}"
 
+    @override
     def load(self, split: Split) -> Samples:
-        """One split."""
         if not self.has(split):
-            raise DataError(f"{self.kind_name} has no test split; give it a share with `test`")
-        whole = self.read()
-        n = len(whole)
-        train, held, tested = split_sizes(n, self.validation, self.test)
-        order = torch.randperm(n, generator=Generator().manual_seed(self.seed))
-        bounds = {"train": (0, train), "validation": (train, train + held), "test": (n - tested, n)}
-        parts = {name: order[start:end] for name, (start, end) in bounds.items()}
-        return self._scaled(whole, parts["train"]).select(parts[split])
-
-    def _scaled(self, whole: Samples, train: Tensor) -> Samples:
-        return whole
+            raise DataError(f"{self.kind_name} has no test split; set its share with `test`")
+        samples = self.read()
+        slices = split_slices(len(samples), self.validation, self.test)
+        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed))
+        if getattr(self, "scale", "none") == "standard":
+            samples = standardize(samples, order[slices["train"]])
+        return samples.select(order[slices[split]])
 
 
-def standardised(whole: Samples, train: Tensor) -> Samples:
-    """Samples brought to mean 0 and standard deviation 1 by what their training rows say."""
-    seen = whole.inputs[train].double()
-    scaler = Scaler.fit(seen)
-    advise_of_constants(seen, whole.columns)
-    return replace(whole, inputs=scaler(whole.inputs.double()).float(), scaler=scaler)
+def standardize(samples: Samples, train: Tensor) -> Samples:
+    """Standardizes the inputs by mean and standard deviation of the training rows."""
+    training_inputs = samples.inputs[train].double()
+    scaler = Scaler.fit(training_inputs)
+    warn_constant_inputs(training_inputs, samples.columns)
+    return replace(samples, inputs=scaler(samples.inputs.double()).float(), scaler=scaler)
 
 
-def advise_of_constants(seen: Tensor, columns: tuple[str, ...] = (), what: str = "value") -> None:
-    """Warns of values that are the same in every row, (n, *shape)."""
-    still = cast(list[int], (seen == seen[0]).all(0).flatten().nonzero().flatten().tolist())
-    if still:
-        words = [f"column {columns[i]!r}" if columns else f"{what} {i}" for i in still]
-        more = f" and {len(words) - 5} more" if len(words) > 5 else ""
-        named = f"{', '.join(words[:5])}{more}"
+def warn_constant_inputs(x: Tensor, columns: tuple[str, ...] = (), what: str = "value") -> None:
+    """Warns about values that are the same in every row of `x`, (n, *shape)."""
+    constant = cast(list[int], (x == x[0]).all(0).flatten().nonzero().flatten().tolist())
+    if constant:
+        names = [f"column {columns[i]!r}" if columns else f"{what} {i}" for i in constant]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        named = f"{', '.join(names[:5])}{more}"
         warn_diagnostic("constant-input", f"{named}: the same in every training sample; leave it out")

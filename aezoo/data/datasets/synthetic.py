@@ -1,4 +1,4 @@
-"""Data that come with scikit-learn, so that nothing need be downloaded."""
+"""Datasets made from scikit-learn without a download: photograph patches and the swiss roll."""
 
 from typing import Annotated, Literal
 
@@ -6,91 +6,90 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
+from typing_extensions import override
 
-from aezoo.data.datasets.splits import ShuffledSpec, TestShare, standardised
+from aezoo.data.datasets.splits import ShuffledSpec, TestShare
 from aezoo.data.samples import Samples
 from aezoo.errors import optional
 from aezoo.specs.base import Count, NonNegativeFloat, NonNegativeInt, WholeNumber
 from aezoo.specs.components import DatasetSpec, Split
 
 STRIPS: dict[Split, tuple[float, float]] = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
-"""Which part of each photograph's width a split is cut from, so that none of them share a pixel."""
+"""Split -> start and end of its strip, as shares of a photograph's width; the splits share no pixel."""
 
 
 class PhotoPatchesSpec(DatasetSpec):
-    """Square patches of scikit-learn's two colour photographs, uint8: natural images at hand everywhere.
+    """Random square patches of scikit-learn's two photographs (`sklearn.datasets.load_sample_images`).
 
-    A temple and a flower, 640 x 427 each (`sklearn.datasets.load_sample_images`). Training patches come
-    from the left four fifths, the others from the tenths beside it.
+    The photographs are in colour, 427 x 640 pixels each. Training patches are cut from the left 80 % of the
+    width, validation patches from the next 10 % and test patches from the last 10 %.
+
+    Inputs are uint8, (n, channels, size, size); the label is the photograph, 0 or 1. Requires scikit-learn.
     """
 
     kind: Literal["photo_patches"] = "photo_patches"
     size: Annotated[int, Field(ge=2, le=64)] = 16
-    """Pixels on a side."""
+    """Height and width in pixels."""
     channels: Annotated[Literal[1, 3], WholeNumber] = 3
     """3 for colour, 1 for gray."""
     count: Count = 50_000
-    """Training patches; validation and test have a tenth of it each."""
+    """Number of training patches; validation and test have a tenth of it each."""
     seed: NonNegativeInt = 0
-    """Of the places that are cut out."""
+    """Seed for the positions of the patches."""
 
+    @override
     def validation_note(self) -> str:
-        """How the validation split comes about, in words."""
         return "a strip of each photograph"
 
+    @override
     def load(self, split: Split) -> Samples:
-        """One split; labels say which photograph, 0 or 1."""
-        photos = [_as_bytes(photo, self.channels) for photo in _photographs()]
+        sklearn = optional("sklearn.datasets", "scikit-learn", "sklearn")
+        photos = [_channels_first(photo, self.channels) for photo in sklearn.load_sample_images().images]
         low, high = STRIPS[split]
         count = self.count if split == "train" else max(1, self.count // 10)
-        # A stream of its own for each split: more training patches do not move the others.
-        draw = np.random.default_rng([self.seed, list(STRIPS).index(split)])
-        labels = draw.integers(0, len(photos), count)
+        # One random stream per split: `count` does not change which patches the other splits contain.
+        rng = np.random.default_rng([self.seed, list(STRIPS).index(split)])
+        labels = rng.integers(0, len(photos), count)
         patches = np.empty((count, self.channels, self.size, self.size), np.uint8)
         for label, photo in enumerate(photos):
             strip = photo[:, :, round(low * photo.shape[2]) : round(high * photo.shape[2])]
             windows = np.lib.stride_tricks.sliding_window_view(strip, (self.size, self.size), (1, 2))
             rows = np.flatnonzero(labels == label)
-            top = draw.integers(0, windows.shape[1], len(rows))
-            left = draw.integers(0, windows.shape[2], len(rows))
+            top = rng.integers(0, windows.shape[1], len(rows))
+            left = rng.integers(0, windows.shape[2], len(rows))
             patches[rows] = windows[:, top, left].swapaxes(0, 1)
         return Samples(torch.from_numpy(patches), None, torch.from_numpy(labels))
 
 
 class SwissRollSpec(ShuffledSpec):
-    """Points on a rolled-up sheet in space, labelled by where along the roll they lie.
+    """Points on a rolled-up plane in three dimensions (`sklearn.datasets.make_swiss_roll`).
 
     Marsland, Machine Learning: An Algorithmic Perspective (2009), chapter 10.
+
+    Inputs are float32, (n, 3); the label is the angle along the roll in radians. Requires scikit-learn.
     """
 
     kind: Literal["swiss_roll"] = "swiss_roll"
     count: Count = 10_000
-    """Points in all splits together."""
+    """Number of points in all splits together."""
     noise: NonNegativeFloat = 0.0
-    """Standard deviation of what is added to each coordinate, in units of the roll (about 20 across)."""
+    """Standard deviation of Gaussian noise on each coordinate, in units of the roll (about 20 wide)."""
     test: TestShare = 0.1
-    """Share of the points that is held out to be measured once."""
+    """Share of the samples in the test split; 0 for no test split."""
     scale: Literal["standard", "none"] = "standard"
-    """`standard` brings each coordinate to mean 0 and standard deviation 1."""
+    """`standard` scales each coordinate to mean 0 and standard deviation 1 over the training split."""
 
+    @override
     def read(self) -> Samples:
-        """All points, (n, 3), with the angle along the roll in radians as label."""
         sklearn = optional("sklearn.datasets", "scikit-learn", "sklearn")
         points, angle = sklearn.make_swiss_roll(self.count, noise=self.noise, random_state=self.seed)
         return Samples(torch.from_numpy(points).float(), None, torch.from_numpy(angle).float())
 
-    def _scaled(self, whole: Samples, train: Tensor) -> Samples:
-        return whole if self.scale == "none" else standardised(whole, train)
 
-
-def _photographs() -> list[NDArray[np.uint8]]:
-    return list(optional("sklearn.datasets", "scikit-learn", "sklearn").load_sample_images().images)
-
-
-def _as_bytes(photo: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def _channels_first(photo: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Converts (height, width, 3) to (channels, height, width)."""
+    if channels == 3:
+        return np.moveaxis(photo, -1, 0)
     from PIL import Image
 
-    image = Image.fromarray(photo)
-    values = np.asarray(image.convert("L") if channels == 1 else image)
-    return values[None] if channels == 1 else np.moveaxis(values, -1, 0)
+    return np.asarray(Image.fromarray(photo).convert("L"))[None]

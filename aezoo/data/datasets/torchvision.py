@@ -1,18 +1,19 @@
-"""Datasets that torchvision knows, found under `AEZOO_DATA` or downloaded."""
+"""Datasets of torchvision, read from `AEZOO_DATA` or downloaded."""
 
 import importlib
 import inspect
-import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from pydantic import field_validator
 from torch import Tensor
+from typing_extensions import override
 
+from aezoo.data.datasets.files import data_root, one_line
 from aezoo.data.inputs import stack_items
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import from_numpy
@@ -22,28 +23,15 @@ from aezoo.specs.components import DatasetSpec, Split
 from aezoo.specs.messages import validation_error
 
 HOLDOUT = 10_000
-"""Training images of MNIST and Fashion-MNIST, the last ones, that make up their validation split."""
-
-
-def data_root() -> Path:
-    """Where datasets lie: `AEZOO_DATA`, or aezoo's folder in the user's cache."""
-    named = os.environ.get("AEZOO_DATA")
-    if named:
-        return Path(named)
-    return cache_root() / "data"
-
-
-def cache_root() -> Path:
-    """Aezoo's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aezoo"
+"""Size of the validation split of MNIST and Fashion-MNIST: their last training images."""
 
 
 def torchvision_datasets() -> Any:
-    """The module `torchvision.datasets`.
+    """Imports `torchvision.datasets`, also next to a CPU build of torch.
 
-    PyPI's torchvision is built for CUDA. Beside a CPU build of torch, importing it fails because the
-    operator `nms`, which it registers a fake kernel for, does not exist. Datasets need no such operator,
-    so declaring it is enough; this is done only after an import has failed for that reason.
+    PyPI's torchvision is built for CUDA. With a CPU build of torch its import fails, because it registers a
+    fake kernel for the operator `nms`, which is not defined there. Datasets do not use the operator, so it is
+    declared without an implementation, and only after the import failed for this reason.
     """
     try:
         return importlib.import_module("torchvision.datasets")
@@ -51,24 +39,20 @@ def torchvision_datasets() -> Any:
         if "torchvision::nms" not in str(error):
             raise
     library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _declared_operators.append(library)
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _libraries.append(library)
     return importlib.import_module("torchvision.datasets")
 
 
-_declared_operators: list[torch.library.Library] = []
-"""Kept alive: an operator goes with the library object that declared it."""
+_libraries: list[torch.library.Library] = []
+"""Keeps declared operators alive, which are removed with their library object."""
 
 
-def _torchvision(name: str, train: bool, root: Path, shown: Path | None = None) -> Samples:
-    """A split of a torchvision dataset, found under a folder or downloaded to it.
+def _read_torchvision(name: str, train: bool, root: Path, shown_root: Path) -> Samples:
+    """Reads the training or test split of a dataset from `root`, downloading it if it is missing.
 
-    Args:
-        name: of its class.
-        train: whether it is the training split.
-        root: the folder.
-        shown: what the folder will be called, for errors.
+    Errors name `shown_root` as the folder.
     """
     datasets = torchvision_datasets()
     if not inspect.isclass(getattr(datasets, name, None)):
@@ -80,28 +64,28 @@ def _torchvision(name: str, train: bool, root: Path, shown: Path | None = None) 
     elif "split" in accepted:
         arguments = {"split": "train" if train else "test"}
     else:
-        raise DataError(f"torchvision's {name} has no training and test split to choose")
+        raise DataError(f"torchvision's {name} has no training and test split")
     try:
         try:
-            found = cls(str(root), download=False, **arguments)
+            dataset = cls(str(root), download=False, **arguments)
         except RuntimeError:
             root.mkdir(parents=True, exist_ok=True)
-            found = cls(str(root), download=True, **arguments)
+            dataset = cls(str(root), download=True, **arguments)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{name} is not under {shown or root} and could not be downloaded ({reason}); set AEZOO_DATA "
-            f"to a folder that holds it in torchvision's layout"
+            f"{name} is not under {shown_root} and could not be downloaded ({one_line(error)}); set "
+            "AEZOO_DATA to a folder that contains it in torchvision's layout"
         ) from error
-    return _from_torchvision(found)
+    return _as_samples(dataset)
 
 
-def _from_torchvision(found: Any) -> Samples:
-    pixels = getattr(found, "data", None)
-    labels = getattr(found, "targets", getattr(found, "labels", None))
-    if not isinstance(pixels, Tensor | np.ndarray) or labels is None:
-        return stack_items(found)
-    inputs = pixels if isinstance(pixels, Tensor) else from_numpy(cast(Any, pixels))
+def _as_samples(dataset: Any) -> Samples:
+    """Takes the images of a torchvision dataset as one array if it has one, otherwise item by item."""
+    images = getattr(dataset, "data", None)
+    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    if not isinstance(images, Tensor | np.ndarray) or labels is None:
+        return stack_items(dataset)
+    inputs = images if isinstance(images, Tensor) else from_numpy(cast(Any, images))
     if inputs.ndim == 3:
         inputs = inputs[:, None]
     elif inputs.shape[-1] in (1, 3) and inputs.shape[1] not in (1, 3):
@@ -110,55 +94,56 @@ def _from_torchvision(found: Any) -> Samples:
 
 
 class TorchvisionSplits(DatasetSpec):
-    """Training, validation and test splits of a torchvision dataset."""
+    """Base class of torchvision datasets; the validation split is the last training samples.
 
+    Attributes:
+        dataset_name: name of the class in `torchvision.datasets`.
+    """
+
+    dataset_name: ClassVar[str]
     classes: tuple[NonNegativeInt, ...] | None = None
-    """Labels to keep, in every split; None for all. One alone makes data for one-class detection."""
+    """Labels to keep, in every split; None for all. A single label gives data for one-class detection."""
 
     @field_validator("classes")
     @classmethod
-    def _are_some(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _check_classes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is not None and (not value or len(set(value)) < len(value)):
-            raise validation_error("expected at least one label, each once")
+            raise validation_error("expected at least one label and no duplicates")
         return value
 
-    def _name(self) -> str:
-        raise TypeError(f"{type(self).__qualname__} names no dataset")
-
-    def _holdout(self) -> int:
-        return HOLDOUT
+    def _source(self) -> tuple[str, int]:
+        """Name of the class in `torchvision.datasets`, and size of the validation split."""
+        return self.dataset_name, HOLDOUT
 
     def fetch(self, root: Path) -> None:
-        """Puts the dataset under a folder: from where it is on this machine, else by a download.
+        """Puts the dataset under a folder: copies it from `AEZOO_DATA`, or downloads it.
 
         Raises:
-            DataError: neither could be done.
+            DataError: the folder cannot be written, or the download failed.
         """
-        name = self._name()
-        here, there = data_root() / name, root / name
+        name, _ = self._source()
+        source, target = data_root() / name, root / name
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as folder:
-                stage = root if there.exists() else Path(folder)
-                if stage != root and here.is_dir():
-                    shutil.copytree(here, stage / name)
+                stage = root if target.exists() else Path(folder)
+                if stage != root and source.is_dir():
+                    shutil.copytree(source, stage / name)
                 for train in (True, False):
-                    _torchvision(name, train, stage, shown=root)
+                    _read_torchvision(name, train, stage, shown_root=root)
                 if stage != root:
-                    (stage / name).rename(there)
+                    (stage / name).rename(target)
         except OSError as error:
-            raise DataError(
-                f"{name} could not be put under {root}: {' '.join(str(error).split())}"
-            ) from error
+            raise DataError(f"{name} could not be put under {root}: {one_line(error)}") from error
 
+    @override
     def load(self, split: Split) -> Samples:
-        """One split, uint8."""
-        samples = _torchvision(self._name(), split != "test", data_root())
+        name, holdout = self._source()
+        samples = _read_torchvision(name, split != "test", data_root(), data_root())
         if split != "test":
-            held = self._holdout()
-            if held >= len(samples):
-                raise DataError(f"{held} held-out samples leave none of {len(samples)} to train on")
-            cut = len(samples) - held
+            cut = len(samples) - holdout
+            if cut <= 0:
+                raise DataError(f"{holdout} validation samples leave none of {len(samples)} for training")
             samples = samples[:cut] if split == "train" else samples[cut:]
         return samples if self.classes is None else _of_classes(samples, self.classes)
 
@@ -166,52 +151,55 @@ class TorchvisionSplits(DatasetSpec):
 def _of_classes(samples: Samples, classes: tuple[int, ...]) -> Samples:
     if samples.labels is None:
         raise DataError("classes: the dataset has no labels")
-    there = sorted(set(cast(list[int], samples.labels.tolist())))
-    if absent := [label for label in classes if label not in there]:
+    found = sorted(set(cast(list[int], samples.labels.tolist())))
+    if missing := [label for label in classes if label not in found]:
         raise DataError(
-            f"classes: no sample has label {absent[0]}; {', '.join(map(str, there[:20]))} are there"
+            f"classes: no sample has label {missing[0]}; found labels {', '.join(map(str, found[:20]))}"
         )
-    # Taken out for good: an index would keep the whole dataset in memory.
+    # Not `select`, which would keep the whole dataset in memory.
     return samples[torch.isin(samples.labels, torch.tensor(classes)).nonzero()[:, 0]]
 
 
 class MnistSpec(TorchvisionSplits):
-    """MNIST handwritten digits, 28 x 28 gray; the last 10,000 training images are the validation split.
+    """MNIST: 70,000 handwritten digits.
 
     LeCun, Bottou, Bengio and Haffner, Proc. IEEE 86 (1998).
+
+    Inputs are uint8, (n, 1, 28, 28); labels are 0 to 9. The splits have 50,000, 10,000 (the last training
+    images) and 10,000 images.
     """
 
     kind: Literal["mnist"] = "mnist"
     hub_id = "ylecun/mnist"
-
-    def _name(self) -> str:
-        return "MNIST"
+    dataset_name = "MNIST"
 
 
 class FashionMnistSpec(TorchvisionSplits):
-    """Fashion-MNIST clothing, 28 x 28 gray; the last 10,000 training images are the validation split.
+    """Fashion-MNIST: 70,000 images of clothing.
 
     Xiao, Rasul and Vollgraf, arXiv:1708.07747.
+
+    Inputs are uint8, (n, 1, 28, 28); labels are 0 to 9. The splits have 50,000, 10,000 (the last training
+    images) and 10,000 images.
     """
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"
     hub_id = "zalando-datasets/fashion_mnist"
-
-    def _name(self) -> str:
-        return "FashionMNIST"
+    dataset_name = "FashionMNIST"
 
 
 class TorchvisionSpec(TorchvisionSplits):
-    """Any torchvision dataset with a training and a test split whose images have one size."""
+    """Any torchvision dataset with a training and a test split and images of one size.
+
+    Inputs have torchvision's dtype, usually uint8, (n, channels, height, width); labels are torchvision's.
+    """
 
     kind: Literal["torchvision"] = "torchvision"
     name: str
-    """The class's name in `torchvision.datasets`, such as CIFAR10."""
+    """Name of the class in `torchvision.datasets`, such as CIFAR10."""
     holdout: Count = HOLDOUT
-    """Last training samples that make up the validation split."""
+    """Size of the validation split: the last training samples."""
 
-    def _name(self) -> str:
-        return self.name
-
-    def _holdout(self) -> int:
-        return self.holdout
+    @override
+    def _source(self) -> tuple[str, int]:
+        return self.name, self.holdout

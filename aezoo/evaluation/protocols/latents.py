@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor
 
-from aezoo.data.datasets import SwissRollSpec
+from aezoo.data.datasets.synthetic import SwissRollSpec
 from aezoo.errors import optional
 from aezoo.evaluation.evaluate import BATCH, EVAL_SEED, Metric
 from aezoo.evaluation.protocols.protocol import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from aezoo.data.datasets import TorchvisionSplits
+from aezoo.data.datasets.torchvision import TorchvisionSplits
 from aezoo.data.noises import GaussianSpec
 from aezoo.data.samples import Batch, Samples
 from aezoo.errors import optional

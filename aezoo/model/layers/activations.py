@@ -1,125 +1,102 @@
-"""Elementwise functions, by PyTorch's names and with PyTorch's arguments."""
+"""Activation functions, with PyTorch's names, arguments and defaults.
+
+ELU: Clevert et al., arXiv:1511.07289. GELU and SiLU: Hendrycks and Gimpel, arXiv:1606.08415.
+"""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import nn
+from typing_extensions import override
 
 from aezoo.specs.base import NonNegativeFloat, PositiveFloat
-from aezoo.specs.components import ActivationSpec
+from aezoo.specs.components import ActivationSpec, Bounds
 
 
-class ReluSpec(ActivationSpec):
+class _ModuleSpec(ActivationSpec):
+    """An activation whose fields are the arguments of a PyTorch module."""
+
+    module: ClassVar[type[nn.Module]]
+    bounds: ClassVar[Bounds]
+
+    @override
+    def build(self) -> nn.Module:
+        return self.module(**{name: value for name, value in self if name != "kind"})
+
+    @override
+    def output_bounds(self) -> Bounds:
+        return self.bounds
+
+
+class ReluSpec(_ModuleSpec):
     """max(0, h)."""
 
     kind: Literal["relu"] = "relu"
-
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.ReLU()
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
-        return 0.0, math.inf
+    module = nn.ReLU
+    bounds = (0.0, math.inf)
 
 
-class LeakyReluSpec(ActivationSpec):
-    """h where positive, `negative_slope` h elsewhere."""
+class LeakyReluSpec(_ModuleSpec):
+    """h if h is positive, else `negative_slope` h."""
 
     kind: Literal["leaky_relu"] = "leaky_relu"
     negative_slope: NonNegativeFloat = 0.01
+    module = nn.LeakyReLU
 
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.LeakyReLU(self.negative_slope)
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
+    @override
+    def output_bounds(self) -> Bounds:
         return (0.0 if self.negative_slope == 0 else -math.inf), math.inf
 
 
-class EluSpec(ActivationSpec):
-    """h where positive, `alpha` (exp(h) - 1) elsewhere (arXiv:1511.07289)."""
+class EluSpec(_ModuleSpec):
+    """h if h is positive, else `alpha` (exp(h) - 1) (arXiv:1511.07289)."""
 
     kind: Literal["elu"] = "elu"
     alpha: PositiveFloat = 1.0
+    module = nn.ELU
 
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.ELU(self.alpha)
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
+    @override
+    def output_bounds(self) -> Bounds:
         return -self.alpha, math.inf
 
 
-class GeluSpec(ActivationSpec):
-    """h times the normal distribution function of h (arXiv:1606.08415)."""
+class GeluSpec(_ModuleSpec):
+    """h times the cumulative distribution function of the standard normal at h (arXiv:1606.08415)."""
 
     kind: Literal["gelu"] = "gelu"
     approximate: Literal["none", "tanh"] = "none"
-
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.GELU(self.approximate)
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
-        return -0.1701, math.inf
+    module = nn.GELU
+    bounds = (-0.1701, math.inf)
 
 
-class SiluSpec(ActivationSpec):
+class SiluSpec(_ModuleSpec):
     """h sigmoid(h), also called swish (arXiv:1606.08415)."""
 
     kind: Literal["silu"] = "silu"
-
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.SiLU()
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
-        return -0.2785, math.inf
+    module = nn.SiLU
+    bounds = (-0.2785, math.inf)
 
 
-class SoftplusSpec(ActivationSpec):
+class SoftplusSpec(_ModuleSpec):
     """log(1 + exp(beta h)) / beta."""
 
     kind: Literal["softplus"] = "softplus"
     beta: PositiveFloat = 1.0
-
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.Softplus(self.beta)
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
-        return 0.0, math.inf
+    module = nn.Softplus
+    bounds = (0.0, math.inf)
 
 
-class SigmoidSpec(ActivationSpec):
+class SigmoidSpec(_ModuleSpec):
     """1 / (1 + exp(-h)), in (0, 1)."""
 
     kind: Literal["sigmoid"] = "sigmoid"
-
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.Sigmoid()
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
-        return 0.0, 1.0
+    module = nn.Sigmoid
+    bounds = (0.0, 1.0)
 
 
-class TanhSpec(ActivationSpec):
+class TanhSpec(_ModuleSpec):
     """The hyperbolic tangent, in (-1, 1)."""
 
     kind: Literal["tanh"] = "tanh"
-
-    def build(self) -> nn.Module:
-        """Makes the module."""
-        return nn.Tanh()
-
-    def output_bounds(self) -> tuple[float, float]:
-        """Bounds of what it can give."""
-        return -1.0, 1.0
+    module = nn.Tanh
+    bounds = (-1.0, 1.0)

@@ -1,40 +1,40 @@
-"""Convolutions, pooling and upsampling in one, two or three dimensions, as the input has them.
+"""Convolution, pooling and upsampling in one, two or three dimensions.
 
-A sample of shape (channels, length) is a series, (channels, height, width) an image, and
-(channels, depth, height, width) a volume.
+The input's shape decides: (channels, length) is a series, (channels, height, width) an image, and
+(channels, depth, height, width) a volume. Unpooling with switches: Zeiler and Fergus, arXiv:1311.2901,
+section 2.1.
 """
 
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from aezoo.errors import LayerError
 from aezoo.model.layers.linear import WeightedSpec
 from aezoo.model.sequential import Aux
-from aezoo.specs.base import Count, NonNegativeInt, PositiveFloat, entries
+from aezoo.model.summary import format_shape
+from aezoo.specs.base import ByType, Count, NonNegativeInt, PositiveFloat
 from aezoo.specs.components import Bounds, LayerSpec, include_zero
 
-_AXES = Field(json_schema_extra={"minItems": 1, "maxItems": 3})
+AXES = Field(min_length=1, max_length=3)
+Sizes = Annotated[Count | Annotated[tuple[Count, ...], AXES], ByType()]
+"""One size for every axis, or a list with one for each axis."""
+Paddings = Annotated[NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AXES], ByType()]
+PaddingsOrSame = Annotated[
+    NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AXES] | Literal["same"], ByType()
+]
 
-
-def _few(value: tuple[int, ...]) -> tuple[int, ...]:
-    return entries(value, 3)
-
-
-Sizes = Count | Annotated[tuple[Count, ...], AfterValidator(_few), _AXES]
-"""One number for every axis, or one for each."""
-Paddings = NonNegativeInt | Annotated[tuple[NonNegativeInt, ...], AfterValidator(_few), _AXES]
-
-CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-CONV_TRANSPOSE: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-MAX_UNPOOL: dict[int, Any] = {1: nn.MaxUnpool1d, 2: nn.MaxUnpool2d, 3: nn.MaxUnpool3d}
-AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
-PAD: dict[int, Any] = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+SwitchName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+
+
+def _nd(name: str, axes: int) -> Any:
+    """PyTorch's module for a number of axes, such as `nn.Conv2d` for `Conv` and 2."""
+    return getattr(nn, f"{name}{axes}d")
 
 
 def _axes(in_shape: tuple[int, ...], kind: str) -> int:
@@ -51,13 +51,15 @@ def _each(value: int | tuple[int, ...], axes: int, field: str) -> tuple[int, ...
     return sizes
 
 
-def _fits(kernel: tuple[int, ...], padded: tuple[int, ...]) -> None:
+def _per_axis(spec: LayerSpec, axes: int, *fields: str) -> list[tuple[int, ...]]:
+    return [_each(getattr(spec, field), axes, field) for field in fields]
+
+
+def _check_kernel(kernel: tuple[int, ...], sizes: tuple[int, ...], padding: tuple[int, ...]) -> None:
+    padded = tuple(size + 2 * p for size, p in zip(sizes, padding, strict=True))
     if any(k > size for k, size in zip(kernel, padded, strict=True)):
-        raise LayerError("kernel_size", f"{_x(kernel)} is more than the (padded) {_x(padded)}")
-
-
-def _x(sizes: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sizes))
+        text = f"{format_shape(kernel)} is more than the (padded) {format_shape(padded)}"
+        raise LayerError("kernel_size", text)
 
 
 class _ConvSpec(WeightedSpec):
@@ -69,162 +71,158 @@ class _ConvSpec(WeightedSpec):
 
     def _check_groups(self, channels: int) -> None:
         if self.out_channels % self.groups:
-            raise LayerError(
-                "groups", f"{self.groups} does not divide out_channels {self.out_channels}, nor need the"
-            )
+            text = f"{self.groups} does not divide out_channels {self.out_channels}"
+            raise LayerError("groups", text, about_input=False)
         if channels % self.groups:
             raise LayerError("groups", f"{self.groups} does not divide the {channels} channels")
 
-    def _norm(self, axes: int) -> nn.Module | None:
-        if self.norm == "batch_norm":
-            return BATCH_NORM[axes](self.out_channels)
-        # One group: over channels and positions of a sample, with an affine map for each channel.
-        return nn.GroupNorm(1, self.out_channels) if self.norm == "layer_norm" else None
-
 
 class ConvSpec(_ConvSpec):
-    """A convolution, PyTorch's `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`."""
+    """A convolution: PyTorch's `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`.
+
+    (batch, channels, *sizes) -> (batch, out_channels, *new sizes).
+    """
 
     kind: Literal["conv"] = "conv"
-    padding: Paddings | Literal["same"] = 0
-    """Positions added at each end; `same` keeps the size (stride 1 only)."""
+    padding: PaddingsOrSame = 0
+    """Positions added at each end. `same` keeps the size and requires stride 1."""
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, out_channels, *new sizes)."""
         axes = _axes(in_shape, "conv")
-        kernel = _each(self.kernel_size, axes, "kernel_size")
-        stride = _each(self.stride, axes, "stride")
-        dilation = _each(self.dilation, axes, "dilation")
+        kernel, stride, dilation = _per_axis(self, axes, "kernel_size", "stride", "dilation")
         self._check_groups(in_shape[0])
-        reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+        extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
         padding: Any = "same"
         pad: nn.Module | None = None
         if isinstance(self.padding, str):
             if any(s != 1 for s in stride):
-                raise LayerError("padding", "'same' goes with stride 1, whatever the size")
-            if self.padding_mode == "zeros" and any(r % 2 == 0 for r in reach):
-                # PyTorch pads unevenly, too, but warns of the copy that this takes.
-                ends = [end for r in reversed(reach) for end in ((r - 1) // 2, r // 2)]
-                padding, pad = 0, PAD[axes](tuple(ends), 0.0)
+                raise LayerError("padding", "'same' requires stride 1", about_input=False)
+            if self.padding_mode == "zeros" and any(e % 2 == 0 for e in extent):
+                # PyTorch would pad unevenly as well, but with a warning about the copy that this takes.
+                ends = [end for e in reversed(extent) for end in ((e - 1) // 2, e // 2)]
+                padding, pad = 0, _nd("ConstantPad", axes)(tuple(ends), 0.0)
         else:
             padding = _each(self.padding, axes, "padding")
             self._check_padding(padding, in_shape[1:])
-            _fits(reach, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
-        conv = CONV[axes](
+            _check_kernel(extent, in_shape[1:], padding)
+        conv = _nd("Conv", axes)(
             in_shape[0], self.out_channels, kernel, stride, padding, dilation,
             self.groups, self.bias, self.padding_mode,
         )  # fmt: skip
-        return self.followed("conv", conv, self._norm(axes), pad)
+        return self.with_steps("conv", conv, self.out_channels, axes, pad)
 
     def _check_padding(self, padding: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-        """What is not there cannot be mirrored or come round again."""
-        most = {"reflect": -1, "circular": 0}.get(self.padding_mode)
-        if most is not None and any(p > size + most for p, size in zip(padding, sizes, strict=True)):
-            raise LayerError(
-                "padding", f"{_x(padding)} is too much for {self.padding_mode} of the {_x(sizes)}"
-            )
+        # Values beyond the input cannot be reflected or wrapped around.
+        excess = {"reflect": 1, "circular": 0}.get(self.padding_mode)
+        if excess is not None and any(p + excess > size for p, size in zip(padding, sizes, strict=True)):
+            text = f"{format_shape(padding)} is too much {self.padding_mode} padding for the"
+            raise LayerError("padding", f"{text} {format_shape(sizes)}")
 
 
 class ConvTransposeSpec(_ConvSpec):
-    """A transposed convolution, the gradient of a convolution with respect to its input."""
+    """A transposed convolution: the gradient of a convolution with respect to its input.
+
+    (batch, channels, *sizes) -> (batch, out_channels, *new sizes).
+    """
 
     kind: Literal["conv_transpose"] = "conv_transpose"
     padding: Paddings = 0
-    """Positions taken off at each end."""
+    """Positions removed at each end."""
     output_padding: Paddings = 0
-    """Positions added at one end, to choose among the sizes that a strided convolution maps alike."""
+    """Positions added at one end, to select one of the sizes that a strided convolution maps to one."""
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, out_channels, *new sizes)."""
         axes = _axes(in_shape, "conv_transpose")
         self._check_groups(in_shape[0])
-        kernel = _each(self.kernel_size, axes, "kernel_size")
-        stride = _each(self.stride, axes, "stride")
-        padding = _each(self.padding, axes, "padding")
-        more = _each(self.output_padding, axes, "output_padding")
-        dilation = _each(self.dilation, axes, "dilation")
+        kernel, stride, padding, more, dilation = _per_axis(
+            self, axes, "kernel_size", "stride", "padding", "output_padding", "dilation"
+        )
         if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
-            raise LayerError(
-                "output_padding", f"{_x(more)} is not less than stride or dilation, whatever the size"
-            )
+            text = f"{format_shape(more)} is not less than stride or dilation"
+            raise LayerError("output_padding", text, about_input=False)
         full = [
             (size - 1) * s + d * (k - 1) + m + 1
             for size, s, d, k, m in zip(in_shape[1:], stride, dilation, kernel, more, strict=True)
         ]
         if any(2 * p >= f for p, f in zip(padding, full, strict=True)):
-            sizes = _x(in_shape[1:])
-            raise LayerError("padding", f"{_x(padding)} leaves nothing of what comes of the {sizes}")
-        conv = CONV_TRANSPOSE[axes](
+            text = f"{format_shape(padding)} leaves no output for the {format_shape(in_shape[1:])}"
+            raise LayerError("padding", text)
+        conv = _nd("ConvTranspose", axes)(
             in_shape[0], self.out_channels, kernel, stride, padding, more, self.groups, self.bias, dilation
         )
-        return self.followed("conv_transpose", conv, self._norm(axes))
+        return self.with_steps("conv_transpose", conv, self.out_channels, axes)
 
 
 class _PoolSpec(LayerSpec):
     kernel_size: Sizes
     stride: Sizes | None = None
-    """By default the kernel's size, so that windows do not overlap."""
+    """The kernel's size by default, so that windows do not overlap."""
     padding: Paddings = 0
     ceil_mode: bool = False
-    """Whether a window that reaches over the end counts."""
+    """Whether to use windows that extend beyond the end."""
 
-    def _arguments(self, in_shape: tuple[int, ...], kind: str) -> tuple[int, dict[str, Any]]:
-        axes = _axes(in_shape, kind)
-        kernel = _each(self.kernel_size, axes, "kernel_size")
-        padding = _each(self.padding, axes, "padding")
+    def _pool(self, name: str, in_shape: tuple[int, ...], **options: bool) -> Any:
+        axes = _axes(in_shape, str(self.kind_name))
+        kernel, padding = _per_axis(self, axes, "kernel_size", "padding")
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-            raise LayerError(
-                "padding", f"{_x(padding)} is more than half the kernel {_x(kernel)}, whatever the size"
-            )
-        _fits(kernel, tuple(s + 2 * p for s, p in zip(in_shape[1:], padding, strict=True)))
+            text = f"{format_shape(padding)} is more than half the kernel {format_shape(kernel)}"
+            raise LayerError("padding", text, about_input=False)
+        _check_kernel(kernel, in_shape[1:], padding)
         stride = kernel if self.stride is None else _each(self.stride, axes, "stride")
-        return axes, {
-            "kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": self.ceil_mode,
-        }  # fmt: skip
+        return _nd(name, axes)(kernel, stride, padding, ceil_mode=self.ceil_mode, **options)
 
 
 class SwitchingMaxPool(nn.Module):
-    """Max pooling that emits where in each window the largest value was."""
+    """Max pooling that emits its switches: where in each window the largest value was.
+
+    Emits `<name>.indices`, (batch, channels, *out), and `<name>.sizes`, an empty tensor (0, *sizes).
+    """
 
     def __init__(self, pool: nn.Module, name: str) -> None:
         super().__init__()
         self.pool = pool
         self.emits = (f"{name}.indices", f"{name}.sizes")
 
+    @override
     def forward(
         self, h: Float[Tensor, "batch channels *sizes"], aux: Aux
     ) -> Float[Tensor, "batch channels *out"]:
-        """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
-        out, aux[self.emits[0]] = self.pool(h)
-        # Holds nothing; its shape says into what the switches point.
-        aux[self.emits[1]] = h.new_empty((0, *h.shape[2:]))
+        indices, sizes = self.emits
+        out, aux[indices] = self.pool(h)
+        # Has no values: its shape tells the unpooling which sizes the switches refer to.
+        aux[sizes] = h.new_empty((0, *h.shape[2:]))
         return out
 
 
 class MaxPoolSpec(_PoolSpec):
-    """The largest value of each window."""
+    """The largest value of each window: (batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
 
     kind: Literal["max_pool"] = "max_pool"
-    switches: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
-    """A name under which a `max_unpool` in the decoder finds where the largest values were."""
+    switches: SwitchName | None = None
+    """A name by which a `max_unpool` in the decoder finds where the largest values were."""
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return given
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
-        axes, arguments = self._arguments(in_shape, "max_pool")
         if self.switches is None:
-            return MAX_POOL[axes](**arguments)
-        if any(s < k for s, k in zip(arguments["stride"], arguments["kernel_size"], strict=True)):
-            raise LayerError("switches", "windows that overlap cannot be undone, whatever the size")
-        return SwitchingMaxPool(MAX_POOL[axes](**arguments, return_indices=True), self.switches)
+            return self._pool("MaxPool", in_shape)
+        pool = self._pool("MaxPool", in_shape, return_indices=True)
+        if any(s < k for s, k in zip(pool.stride, pool.kernel_size, strict=True)):
+            raise LayerError("switches", "windows that overlap cannot be unpooled", about_input=False)
+        return SwitchingMaxPool(pool, self.switches)
 
 
 class SwitchedMaxUnpool(nn.Module):
-    """Puts every value where a max pooling of the encoder found it, and zeros elsewhere."""
+    """Puts each value where a max pooling of the encoder found it, and zeros elsewhere.
+
+    Needs what the pooling emits: `<name>.indices` and `<name>.sizes`.
+    """
 
     def __init__(self, unpool: nn.Module, sizes: tuple[int, ...] | None, name: str) -> None:
         super().__init__()
@@ -232,103 +230,110 @@ class SwitchedMaxUnpool(nn.Module):
         self.sizes = sizes
         self.needs = (f"{name}.indices", f"{name}.sizes")
 
+    @override
     def forward(
         self, h: Float[Tensor, "batch channels *sizes"], aux: Aux
     ) -> Float[Tensor, "batch channels *out"]:
-        """(batch, channels, *sizes) -> (batch, channels, *larger sizes)."""
-        out = self.unpool(h, aux[self.needs[0]], output_size=self.sizes)
-        given, pooled = tuple(out.shape[2:]), tuple(aux[self.needs[1]].shape[1:])
+        indices, sizes = self.needs
+        out = self.unpool(h, aux[indices], output_size=self.sizes)
+        given, pooled = tuple(out.shape[2:]), tuple(aux[sizes].shape[1:])
         if given != pooled:
-            raise ValueError(f"it gives {_x(given)} where {_x(pooled)} was pooled; set `size`")
+            text = f"it gives {format_shape(given)}, but {format_shape(pooled)} was pooled; set `size`"
+            raise ValueError(text)
         return out
 
 
 class MaxUnpoolSpec(LayerSpec):
-    """Undoes a max pooling of the encoder by its switches (Zeiler and Fergus, arXiv:1311.2901, 2.1).
+    """Undoes a max pooling of the encoder by its switches (arXiv:1311.2901, section 2.1).
 
-    Decoding then needs what the encoder emitted: `ae.decode(out.latents, out.aux)`.
+    (batch, channels, *sizes) -> (batch, channels, *larger sizes). Decoding then requires what the encoder
+    emitted: `ae.decode(out.latents, out.aux)`.
     """
 
     kind: Literal["max_unpool"] = "max_unpool"
-    switches: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
-    """The name that the `max_pool` gave them."""
+    switches: SwitchName
+    """The name that the `max_pool` gives its switches."""
     kernel_size: Sizes
-    """The pooling's."""
+    """That of the pooling."""
     stride: Sizes | None = None
-    """The pooling's; by default the kernel's size."""
+    """That of the pooling; the kernel's size by default."""
     padding: Paddings = 0
-    """The pooling's."""
+    """That of the pooling."""
     size: Sizes | None = None
-    """Sizes to give back, where the pooling left a rest out."""
+    """Sizes to give; required if the pooling left out positions at the end."""
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return include_zero(given)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, channels, *larger sizes)."""
         axes = _axes(in_shape, "max_unpool")
-        kernel = _each(self.kernel_size, axes, "kernel_size")
+        kernel, padding = _per_axis(self, axes, "kernel_size", "padding")
         stride = kernel if self.stride is None else _each(self.stride, axes, "stride")
-        unpool = MAX_UNPOOL[axes](kernel, stride, _each(self.padding, axes, "padding"))
+        unpool = _nd("MaxUnpool", axes)(kernel, stride, padding)
         sizes = None if self.size is None else _each(self.size, axes, "size")
         return SwitchedMaxUnpool(unpool, sizes, self.switches)
 
 
 class AvgPoolSpec(_PoolSpec):
-    """The mean of each window; padding counts as zeros."""
+    """The mean of each window, with zeros as padding.
+
+    (batch, channels, *sizes) -> (batch, channels, *smaller sizes).
+    """
 
     kind: Literal["avg_pool"] = "avg_pool"
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return include_zero(given)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
-        axes, arguments = self._arguments(in_shape, "avg_pool")
-        return AVG_POOL[axes](**arguments)
+        return self._pool("AvgPool", in_shape)
 
 
 class SpacedZeros(nn.Module):
-    """Puts each value into the first corner of a window of zeros."""
+    """Enlarges every axis by a whole factor: each value is followed by zeros."""
 
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor
 
+    @override
     def forward(self, h: Float[Tensor, "batch channels *sizes"]) -> Float[Tensor, "batch channels *out"]:
-        """(batch, channels, *sizes) -> (batch, channels, *sizes times the factor)."""
         out = h.new_zeros((*h.shape[:2], *(size * self.factor for size in h.shape[2:])))
         out[(..., *(slice(None, None, self.factor) for _ in h.shape[2:]))] = h
         return out
 
 
 class UpsampleSpec(LayerSpec):
-    """Enlarges every axis by a factor: unpooling without switches, or interpolation."""
+    """Enlarges every axis by a factor, by interpolation or by unpooling without switches.
+
+    (batch, channels, *sizes) -> (batch, channels, *sizes times scale_factor).
+    """
 
     kind: Literal["upsample"] = "upsample"
     scale_factor: PositiveFloat = 2.0
     mode: Literal["nearest", "zeros", "linear"] = "nearest"
     """`nearest` repeats each value over its window, `zeros` puts it into the window's first corner and zeros
-    elsewhere, `linear` interpolates along every axis: bilinear on images."""
+    elsewhere, `linear` interpolates along every axis (bilinear for images)."""
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return include_zero(given) if self.mode == "zeros" else given
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, channels, *sizes times scale_factor)."""
         axes = _axes(in_shape, "upsample")
-        if any(size * self.scale_factor < 1 for size in in_shape[1:]):
-            raise LayerError("scale_factor", f"{self.scale_factor} leaves nothing of the {_x(in_shape[1:])}")
+        factor = self.scale_factor
+        if any(size * factor < 1 for size in in_shape[1:]):
+            raise LayerError("scale_factor", f"{factor} leaves nothing of the {format_shape(in_shape[1:])}")
         if self.mode == "zeros":
-            if self.scale_factor != int(self.scale_factor):
-                raise LayerError(
-                    "scale_factor",
-                    f"{self.scale_factor} is not whole, which zeros between need, whatever the size",
-                )
-            return SpacedZeros(int(self.scale_factor))
+            if factor != int(factor):
+                text = f"{factor} is not a whole number, which mode `zeros` requires"
+                raise LayerError("scale_factor", text, about_input=False)
+            return SpacedZeros(int(factor))
         if self.mode == "nearest":
-            return nn.Upsample(scale_factor=self.scale_factor, mode="nearest")
-        return nn.Upsample(scale_factor=self.scale_factor, mode=LINEAR_MODE[axes], align_corners=False)
+            return nn.Upsample(scale_factor=factor, mode="nearest")
+        return nn.Upsample(scale_factor=factor, mode=LINEAR_MODE[axes], align_corners=False)

@@ -1,55 +1,74 @@
-"""Normalisation and dropout as layers of their own, for places where no weights stand before them."""
+"""Normalization and dropout.
+
+Batch normalization: Ioffe and Szegedy, arXiv:1502.03167. Layer normalization: Ba, Kiros and Hinton,
+arXiv:1607.06450. Dropout: Srivastava et al., JMLR 15, 2014.
+"""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from aezoo.errors import LayerError
-from aezoo.model.layers.conv import BATCH_NORM
 from aezoo.specs.components import Bounds, LayerSpec, after_dropout
+
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def normalization(kind: Literal["batch_norm", "layer_norm"], channels: int, axes: int) -> nn.Module:
+    """The module that normalizes (batch, channels, *sizes).
+
+    Args:
+        kind: over the batch for each channel, or over all values of each sample.
+        channels: number of channels, or of features if there are no sizes.
+        axes: number of sizes.
+    """
+    if kind == "batch_norm":
+        return BATCH_NORM[max(axes, 1)](channels)
+    # A group norm with one group has one scale and shift per channel; a layer norm, one per value.
+    return nn.GroupNorm(1, channels) if axes else nn.LayerNorm(channels)
 
 
 class DropoutSpec(LayerSpec):
-    """Sets a share of the values to zero in training, and scales the others up (JMLR 15, 2014)."""
+    """Sets values to zero at random in training and scales up the others (JMLR 15, 2014)."""
 
     kind: Literal["dropout"] = "dropout"
     limits_information = True
     p: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the values set to zero."""
+    """Probability that a value is set to zero."""
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return after_dropout(given, self.p)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
         return nn.Dropout(self.p)
 
 
 class BatchNormSpec(LayerSpec):
-    """Normalisation over the batch, for each feature or channel (Ioffe and Szegedy, arXiv:1502.03167)."""
+    """Normalization over the batch, for each feature or channel (arXiv:1502.03167)."""
 
     kind: Literal["batch_norm"] = "batch_norm"
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
-        axes = max(1, len(in_shape) - 1)
-        if axes not in BATCH_NORM:
-            raise LayerError(
-                "kind", f"batch_norm takes features, or channels and 1 to 3 axes, not the {in_shape}"
-            )
-        return BATCH_NORM[axes](in_shape[0])
+        channels, *sizes = in_shape
+        if len(sizes) > 3:
+            text = f"batch_norm takes features, or channels and 1 to 3 axes, not the {in_shape}"
+            raise LayerError("kind", text)
+        return normalization("batch_norm", channels, len(sizes))
 
 
 class LayerNormSpec(LayerSpec):
-    """Normalisation over all values of each sample (Ba, Kiros and Hinton, arXiv:1607.06450).
+    """Normalization over all values of each sample (arXiv:1607.06450).
 
-    With an affine map for each feature of a vector, or for each channel.
+    Scale and shift are learned for each feature of a vector, or for each channel.
     """
 
     kind: Literal["layer_norm"] = "layer_norm"
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
-        return nn.LayerNorm(in_shape[0]) if len(in_shape) == 1 else nn.GroupNorm(1, in_shape[0])
+        return normalization("layer_norm", in_shape[0], len(in_shape) - 1)

@@ -1,4 +1,4 @@
-"""Layers that draw: the reparameterised Gaussian of variational autoencoders.
+"""Stochastic latents: the reparameterized Gaussian of variational autoencoders.
 
 Kingma and Welling, arXiv:1312.6114, section 2.4; Rezende, Mohamed and Wierstra, arXiv:1401.4082.
 """
@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from typing_extensions import override
 
 from aezoo.errors import LayerError
 from aezoo.model.sequential import Aux
@@ -15,7 +16,11 @@ from aezoo.specs.components import LayerSpec
 
 
 class GaussianSample(nn.Module):
-    """Takes means and log variances, draws in training and gives the mean in evaluation."""
+    """Draws from a normal distribution in training; returns its mean in evaluation.
+
+    (batch, 2 c, *sizes), means before log variances -> (batch, c, *sizes). Emits `mean` and `log_var`, of the
+    output's shape.
+    """
 
     emits = ("mean", "log_var")
 
@@ -23,29 +28,29 @@ class GaussianSample(nn.Module):
         super().__init__()
         self.shape = shape
 
+    @override
     def forward(self, h: Float[Tensor, "batch *params"], aux: Aux) -> Float[Tensor, "batch *latents"]:
-        """(batch, 2 c, *sizes) -> (batch, c, *sizes): the first half are means, the second log variances."""
         mean, log_var = h.chunk(2, dim=1)
         aux["mean"], aux["log_var"] = mean, log_var
         return mean + torch.exp(0.5 * log_var) * torch.randn_like(mean) if self.training else mean
 
     def sample_prior(self, n: int, generator: Generator | None) -> Float[Tensor, "n *latents"]:
-        """Draws from the prior, a standard normal, where the generator lives; (n, c, *sizes)."""
+        """Draws `n` samples from the prior, a standard normal, on the generator's device: (n, c, *sizes)."""
         device = None if generator is None else generator.device
         return torch.randn((n, *self.shape), generator=generator, device=device)
 
 
 class GaussianSampleSpec(LayerSpec):
-    """A normal distribution for each latent, drawn from by reparameterisation (arXiv:1312.6114, 2.4).
+    """A normal distribution per latent, sampled by reparameterization (arXiv:1312.6114, section 2.4).
 
-    The layer before gives two numbers for each latent: all means, then all log variances.
+    (batch, 2 c, *sizes) -> (batch, c, *sizes): the layer before gives all means, then all log variances.
     """
 
     kind: Literal["gaussian_sample"] = "gaussian_sample"
     limits_information = True
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, 2 c, *sizes) -> (batch, c, *sizes)."""
         if in_shape[0] % 2:
             raise LayerError("kind", f"gaussian_sample takes means and log variances, not the odd {in_shape}")
         return GaussianSample((in_shape[0] // 2, *in_shape[1:]))

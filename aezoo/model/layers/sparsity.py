@@ -1,7 +1,7 @@
-"""Layers that keep few latents: `topk` few for each sample, `lifetime` each latent for few samples.
+"""Sparse latents: `topk` keeps few latents per sample, `lifetime` few samples per latent.
 
-k-sparse autoencoders: Makhzani and Frey, arXiv:1312.5663. Lifetime sparsity, called winner-take-all:
-Makhzani and Frey, arXiv:1409.2752, section 2.
+k-sparse autoencoders: Makhzani and Frey, arXiv:1312.5663. Lifetime sparsity (winner-take-all): Makhzani and
+Frey, arXiv:1409.2752, section 2.
 """
 
 import math
@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
 from aezoo.errors import LayerError
 from aezoo.model.sequential import Exact
@@ -18,9 +19,9 @@ from aezoo.specs.components import Bounds, LayerSpec, include_zero
 
 
 class TopK(nn.Module):
-    """Keeps the `k` largest values of each sample, wherever they lie, and sets the others to zero.
+    """Keeps the `k` largest values of each sample, over all axes, and sets the others to zero.
 
-    The same in training and in evaluation. Gradients, of any order, reach kept values only.
+    (batch, *shape) -> (batch, *shape), in training as in evaluation. Gradients reach the kept values only.
     """
 
     def __init__(self, k: int, by: Literal["value", "magnitude"] = "value") -> None:
@@ -28,20 +29,19 @@ class TopK(nn.Module):
         self.k = k
         self.by: Literal["value", "magnitude"] = by
 
+    @override
     def forward(self, h: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """(batch, *shape) -> (batch, *shape), at most `k` non-zeros in each row."""
         pre_acts = h.flatten(1)
         ranked = pre_acts.abs() if self.by == "magnitude" else pre_acts
         kept = ranked.topk(self.k, dim=1, sorted=False).indices
-        sparse = torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept))
-        return sparse.view_as(h)
+        return torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept)).view_as(h)
 
     def sparsity(self) -> Exact:
-        """`k` latents in every row."""
+        """`k` latents per row."""
         return Exact(self.k, by=self.by)
 
+    @override
     def extra_repr(self) -> str:
-        """Shown by `print`."""
         return f"k={self.k}, by={self.by!r}"
 
 
@@ -51,16 +51,16 @@ class TopKSpec(LayerSpec):
     kind: Literal["topk"] = "topk"
     limits_information = True
     k: Count
-    """Latents kept."""
+    """Number of latents kept."""
     by: Literal["value", "magnitude"] = "value"
-    """Largest by signed value, as in the source, or by absolute value."""
+    """Largest by signed value, as in the paper, or by absolute value."""
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return include_zero(given)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
         features = math.prod(in_shape)
         if self.k > features:
             raise LayerError("k", f"{self.k} is more than the {features} features")
@@ -68,25 +68,26 @@ class TopKSpec(LayerSpec):
 
 
 class Lifetime(nn.Module):
-    """In training, keeps each latent for the share of the batch's samples in which it is largest.
+    """In training, keeps each latent for the share `rate` of the batch's samples, those where it is largest.
 
-    In evaluation it changes nothing, so that rows are independent of one another.
+    (batch, *shape) -> (batch, *shape). Each latent is kept for at least one sample. In evaluation the layer
+    is the identity, so that rows do not depend on one another.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
+    @override
     def forward(self, h: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """(batch, *shape) -> (batch, *shape); at least one sample keeps each latent."""
         if not self.training:
             return h
         samples = max(1, round(self.rate * h.shape[0]))
         kept = h.topk(samples, dim=0, sorted=False).indices
         return torch.zeros_like(h).scatter(0, kept, h.gather(0, kept))
 
+    @override
     def extra_repr(self) -> str:
-        """Shown by `print`."""
         return f"rate={self.rate}"
 
 
@@ -96,12 +97,12 @@ class LifetimeSpec(LayerSpec):
     kind: Literal["lifetime"] = "lifetime"
     limits_information = True
     rate: Share
-    """Share of the batch's samples that keep a latent; a short last batch keeps the same share."""
+    """Share of the batch's samples for which a latent is kept, rounded to whole samples."""
 
+    @override
     def output_bounds(self, given: Bounds) -> Bounds:
-        """Bounds of its output."""
         return include_zero(given)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
         return Lifetime(self.rate)

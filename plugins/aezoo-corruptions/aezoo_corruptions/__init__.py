@@ -1,7 +1,6 @@
-"""Corruptions of images, as noises for aezoo.
+"""Image corruptions as noises for aezoo, for images in [0, 1].
 
-After Hendrycks and Dietterich (arXiv:1903.12261) and, for digits, Mu and Gilmer (arXiv:1906.02337). All work
-on tensors of images in [0, 1] and draw from the generator that they are given.
+After Hendrycks and Dietterich (arXiv:1903.12261) and, for digits, Mu and Gilmer (arXiv:1906.02337).
 """
 
 import aezoo

@@ -1,4 +1,8 @@
-"""Each corruption does what its name says, to each image, and the contract through the installed plugin."""
+"""Each corruption changes each image as documented; published numbers; the contract checks."""
+
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,11 +32,11 @@ def gray(rows: int = 200, value: float = 0.5) -> Tensor:
     return torch.full((rows, 1, 28, 28), value)
 
 
-def test_the_installed_plugin_keeps_the_contract() -> None:
+def test_installed_plugin_passes_contract_checks() -> None:
     assert len(check_plugin("aezoo-corruptions")) >= 16
 
 
-def test_shot_noise_keeps_the_mean_and_spreads_as_photons_do() -> None:
+def test_shot_noise_has_the_mean_and_variance_of_photon_counts() -> None:
     out = ShotSpec(photons=20.0)(gray(value=0.25), seeded())
     assert float(out.mean()) == pytest.approx(0.25, abs=0.002)
     assert float(out.var()) == pytest.approx(0.25 / 20, rel=0.03)
@@ -46,7 +50,7 @@ def test_impulses_are_black_and_white_in_equal_shares() -> None:
     assert float((out == 0.5).float().mean()) == pytest.approx(0.7, abs=0.005)
 
 
-def test_blur_spreads_a_point_and_keeps_its_weight() -> None:
+def test_blur_spreads_a_point_and_keeps_its_sum() -> None:
     x = torch.zeros(50, 2, 31, 31)
     x[:, :, 15, 15] = 1.0
     out = BlurSpec(sigma=2.0)(x, seeded())
@@ -56,11 +60,11 @@ def test_blur_spreads_a_point_and_keeps_its_weight() -> None:
     assert float(widths.min()) > 0.6
     assert float(widths.max()) < 2.05
     assert float(widths.std()) > 0.2
-    # A constant image stays what it is, at its borders too.
+    # A constant image is unchanged, including its borders.
     assert torch.allclose(BlurSpec()(gray(3), seeded()), gray(3), atol=1e-5)
 
 
-def test_an_occlusion_is_one_rectangle_anywhere_in_the_image() -> None:
+def test_occlusion_is_one_rectangle_at_a_random_position() -> None:
     out = OcclusionSpec(size=0.25)(gray(value=1.0), seeded())
     hidden = out[:, 0] == 0
     assert set(hidden.flatten(1).sum(1).tolist()) == {49}
@@ -70,7 +74,7 @@ def test_an_occlusion_is_one_rectangle_anywhere_in_the_image() -> None:
     assert (int(starts.min()), int(starts.max())) == (0, 21)
 
 
-def test_brightness_moves_an_image_as_a_whole() -> None:
+def test_brightness_adds_one_value_to_each_image() -> None:
     out = BrightnessSpec(amount=0.3)(gray(), seeded())
     added = out.flatten(1)[:, 0] - 0.5
     assert torch.equal(out, (0.5 + added).view(-1, 1, 1, 1).expand_as(out))
@@ -78,7 +82,7 @@ def test_brightness_moves_an_image_as_a_whole() -> None:
     assert 0.2 < float(added.max()) <= 0.3
 
 
-def test_a_shift_moves_the_centre_by_at_most_its_share() -> None:
+def test_affine_shift_is_bounded() -> None:
     x = torch.zeros(200, 1, 29, 29)
     x[:, :, 14, 14] = 1.0
     out = AffineSpec(shift=0.2, degrees=0.0)(x, seeded())
@@ -87,7 +91,7 @@ def test_a_shift_moves_the_centre_by_at_most_its_share() -> None:
     assert 4.0 < float(moved.abs().max()) <= 0.2 * 29 + 0.01
 
 
-def test_a_rotation_turns_about_the_centre_and_keeps_lengths_in_oblong_images() -> None:
+def test_affine_rotation_keeps_lengths_in_non_square_images() -> None:
     x = torch.zeros(300, 1, 21, 41)
     x[:, :, 10, 28] = 1.0
     out = AffineSpec(shift=0.0, degrees=40.0)(x, seeded())[:, 0]
@@ -101,12 +105,12 @@ def test_a_rotation_turns_about_the_centre_and_keeps_lengths_in_oblong_images() 
     assert 35 < float(angle.max()) < 41
 
 
-def test_no_shift_and_no_rotation_is_nothing() -> None:
+def test_affine_without_shift_and_rotation_is_the_identity() -> None:
     x = torch.rand(4, 3, 9, 7, generator=seeded())
     assert torch.allclose(AffineSpec(shift=0.0, degrees=0.0)(x, seeded()), x, atol=1e-5)
 
 
-def test_stripes_invert_whole_rows_or_whole_columns() -> None:
+def test_stripes_invert_whole_rows_or_columns() -> None:
     out = StripesSpec(share=0.3)(gray(value=0.25), seeded())[:, 0] == 0.75
     rows = (out.all(2) | ~out.any(2)).all(1)
     columns = (out.all(1) | ~out.any(1)).all(1)
@@ -115,7 +119,7 @@ def test_stripes_invert_whole_rows_or_whole_columns() -> None:
     assert float(out.float().mean()) == pytest.approx(0.3, abs=0.03)
 
 
-def test_a_mixture_gives_each_image_one_of_its_noises() -> None:
+def test_mixture_applies_one_noise_to_each_image() -> None:
     out = MixtureSpec(of=(BrightnessSpec(amount=0.3), ImpulseSpec(share=0.5)))(gray(), seeded())
     flat = out.flatten(1)
     constant = (flat == flat[:, :1]).all(1)
@@ -127,7 +131,7 @@ def test_a_mixture_gives_each_image_one_of_its_noises() -> None:
 @pytest.mark.parametrize(
     "kind", ["shot", "impulse", "blur", "occlusion", "brightness", "affine", "stripes", "mixture"]
 )
-def test_anything_but_images_in_the_unit_range_is_refused(kind: str) -> None:
+def test_noises_are_incompatible_with_other_shapes_and_ranges(kind: str) -> None:
     noise = aezoo.NoiseSpec.model_validate({"kind": f"corruptions.{kind}"})
     assert "takes images" in str(noise.incompatibility(aezoo.TensorSpec(shape=(16,), range=(0.0, 1.0))))
     assert "values in [0, 1]" in str(
@@ -136,14 +140,21 @@ def test_anything_but_images_in_the_unit_range_is_refused(kind: str) -> None:
     assert noise.incompatibility(aezoo.TensorSpec(shape=(1, 8, 8), range=(0.0, 1.0))) is None
 
 
-def test_the_denoiser_was_measured_on_each() -> None:
+def test_denoiser_has_metrics_for_each_corruption() -> None:
     metrics = aezoo.load("denoise-mixture").metrics
     for kind in ("shot", "impulse", "blur", "occlusion", "brightness", "affine", "stripes"):
         assert 0 < metrics[f"corruptions.{kind}_mse"]["value"] < 0.1
     assert metrics["denoised_mse"]["value"] < metrics["noisy_input_mse"]["value"]
 
 
-@pytest.mark.parametrize("name", ["denoise-mixture"])
-def test_the_card_is_of_the_folder(name: str) -> None:
-    folder = folder_of(name)
-    assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")
+def test_model_card_is_current() -> None:
+    folder = folder_of("denoise-mixture")
+    assert (folder / "README.md").read_text() == card(folder, address="denoise-mixture", license="mit")
+
+
+def test_readme_example_runs() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["x_hat"].shape == (300, 1, 28, 28)

@@ -1,7 +1,6 @@
-"""Sparse autoencoders of the interpretability literature, as kinds for aezoo.
+"""Sparse autoencoders of the interpretability literature, for dictionaries wider than their input.
 
-BatchTopK, JumpReLU and gated encoders, Matryoshka's nested dictionaries, and starts that keep latents
-alive. For dictionaries wider than their input.
+BatchTopK, JumpReLU and gated encoders, the Matryoshka loss, and initializations that keep latents alive.
 """
 
 import aezoo

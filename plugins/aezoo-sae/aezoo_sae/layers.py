@@ -1,4 +1,4 @@
-"""Encoders' last layers, and the bias before the first."""
+"""Sparse activations and encoders: BatchTopK, JumpReLU, gated linear, and the bias before the encoder."""
 
 import math
 from typing import Annotated, Any, Literal, cast
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 import aezoo
 
@@ -16,10 +17,10 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class BatchTopK(nn.Module):
-    """Keeps the largest positive values of a batch, `k` a sample on average; by a threshold in evaluation.
+    """Keeps the largest positive values of a training batch, `k` per sample on average.
 
-    The threshold is a running mean of the smallest value that was kept, so that rows do not depend on one
-    another once training is over.
+    In evaluation, values above a threshold are kept instead, so that rows do not depend on one another. The
+    threshold is a running mean of the smallest value that each training batch kept.
     """
 
     threshold: Tensor
@@ -32,7 +33,7 @@ class BatchTopK(nn.Module):
         self.register_buffer("batches", torch.zeros(()))
 
     def forward(self, h: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """(batch, *shape) -> (batch, *shape), at least 0."""
+        """(batch, *shape) -> (batch, *shape), non-negative."""
         positive = F.relu(h)
         if not self.training:
             return torch.where(positive > self.threshold, positive, 0.0)
@@ -42,36 +43,39 @@ class BatchTopK(nn.Module):
         with torch.no_grad():
             used = values[values > 0]
             smallest = used.min() if used.numel() else self.threshold
-            # A plain mean at first, so that the start is soon forgotten.
+            # The mean of all batches at first, so that the initial 0 has no weight.
             self.batches += 1
             share = torch.maximum(1 / self.batches, torch.full_like(self.batches, 1 - self.decay))
             self.threshold += share * (smallest.to(self.threshold) - self.threshold)
         return torch.zeros_like(flat).scatter(0, kept, values).view_as(h)
 
     def sparsity(self) -> aezoo.Mean:
-        """`k` latents on average."""
+        """Mean(k)."""
         return aezoo.Mean(float(self.k))
 
 
 class BatchTopKSpec(aezoo.LayerSpec):
-    """The largest latents of a batch, k for each sample on average (Bussmann et al., arXiv:2412.06410)."""
+    """BatchTopK: the largest latents of a batch, `k` per sample on average; above a threshold in evaluation.
+
+    (batch, *shape) -> (batch, *shape), non-negative. Bussmann et al., arXiv:2412.06410.
+    """
 
     kind: Literal["sae.batch_topk"] = "sae.batch_topk"
     limits_information = True
     k: Count
-    """Latents kept, mean over samples."""
+    """Mean number of active latents per sample."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Share of the running threshold that each batch keeps."""
+    """Decay of the running threshold, per training batch."""
 
     examples = ({"k": 3}, {"k": 8, "decay": 0.9})
     example_shape = (32,)
 
+    @override
     def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
-        """Bounds of its output."""
         return 0.0, max(given[1], 0.0)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
         features = math.prod(in_shape)
         if self.k > features:
             raise aezoo.LayerError("k", f"{self.k} is more than the {features} features")
@@ -79,7 +83,7 @@ class BatchTopKSpec(aezoo.LayerSpec):
 
 
 class _Step(torch.autograd.Function):
-    """1 where h is above the threshold; its gradient is that of a ramp as wide as `bandwidth`."""
+    """Step function; the threshold's gradient is estimated with a rectangular kernel."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:  # pyright: ignore
@@ -95,7 +99,7 @@ class _Step(torch.autograd.Function):
 
 
 class _Jump(torch.autograd.Function):
-    """h where it is above the threshold, else 0; the threshold's gradient is the source's kernel estimate."""
+    """JumpReLU; the threshold's gradient is estimated with a rectangular kernel."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:  # pyright: ignore
@@ -111,18 +115,21 @@ class _Jump(torch.autograd.Function):
 
 
 def step(h: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """Which values are above their threshold, 1 or 0, with a surrogate gradient for the threshold.
+    """Step function with a surrogate gradient for the threshold (arXiv:2407.14435, equations 11 and 12).
 
     Args:
         h: (batch, *shape).
         threshold: (*shape).
-        bandwidth: width of the ramp that stands for the step in the gradient, in units of h.
+        bandwidth: width of the rectangular kernel of the gradient estimate, in units of `h`.
+
+    Returns:
+        1 where `h` is above the threshold, otherwise 0; (batch, *shape).
     """
     return cast(Tensor, cast(Any, _Step).apply(h, threshold, bandwidth))
 
 
 class JumpReLU(nn.Module):
-    """Passes values on that are above a threshold of their own, and learns the thresholds."""
+    """Keeps values above a learned threshold; emits the values before the activation and the thresholds."""
 
     emits = ("sae.pre_acts", "sae.threshold")
 
@@ -134,38 +141,41 @@ class JumpReLU(nn.Module):
     def forward(
         self, h: Float[Tensor, "batch *shape"], aux: dict[str, Tensor]
     ) -> Float[Tensor, "batch *shape"]:
-        """(batch, *shape) -> (batch, *shape), at least 0."""
+        """(batch, *shape) -> (batch, *shape), non-negative; writes what it emits to `aux`."""
         threshold = self.log_threshold.exp()
-        # For the penalty, which needs both.
+        # Read by the loss sae.l0.
         aux["sae.pre_acts"], aux["sae.threshold"] = h, threshold.expand_as(h)
         return cast(Tensor, cast(Any, _Jump).apply(h, threshold, self.bandwidth))
 
 
 class JumpReLUSpec(aezoo.LayerSpec):
-    """A learnt threshold for each latent (Rajamanoharan et al., arXiv:2407.14435, section 4)."""
+    """JumpReLU: a learned threshold for each latent; use it with the penalty `sae.l0`.
+
+    (batch, *shape) -> (batch, *shape), non-negative. Rajamanoharan et al., arXiv:2407.14435, section 4.
+    """
 
     kind: Literal["sae.jumprelu"] = "sae.jumprelu"
     limits_information = True
     surrogate_gradient = True
     threshold: Positive = 0.1
-    """At which each latent begins, in units of the latents."""
+    """Initial threshold of every latent, in units of the latents."""
     bandwidth: Positive = 0.1
-    """Width of the kernel that the threshold's gradient is estimated by, in the same units."""
+    """Width of the kernel that estimates the gradient of the thresholds, in units of the latents."""
 
     examples = ({}, {"threshold": 0.5, "bandwidth": 2.0})
     example_shape = (32,)
 
+    @override
     def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
-        """Bounds of its output."""
         return 0.0, max(given[1], 0.0)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
         return JumpReLU(in_shape, self.threshold, self.bandwidth)
 
 
 class GatedLinear(nn.Module):
-    """One map decides which latents are active, the same map, rescaled, how much."""
+    """A gate selects the active latents; the same weights, rescaled, give their values."""
 
     emits = ("sae.gate",)
 
@@ -178,41 +188,43 @@ class GatedLinear(nn.Module):
 
     def forward(self, h: Float[Tensor, "batch in_features"], aux: dict[str, Tensor]
                 ) -> Float[Tensor, "batch out_features"]:  # fmt: skip
-        """(batch, in_features) -> (batch, out_features), at least 0."""
+        """(batch, in_features) -> (batch, out_features), non-negative; writes what it emits to `aux`."""
         shared = self.linear(h)
         gate = shared + self.gate_bias
         aux["sae.gate"] = gate
         magnitude = F.relu(self.log_scale.exp() * shared + self.magnitude_bias)
-        # The step has no gradient of its own: the gate learns by the loss `sae.gated`.
+        # The step function has no gradient; the gate is trained by the loss sae.gated.
         return (gate > 0).to(h.dtype) * magnitude
 
 
 class GatedLinearSpec(aezoo.LayerSpec):
-    """A linear encoder whose latents are gated (Rajamanoharan et al., arXiv:2404.16014, section 3.2).
+    """Gated encoder; its gate is trained by the loss `sae.gated`.
 
-    Its gate learns by the loss `sae.gated`.
+    (batch, in_features) -> (batch, out_features), non-negative. Rajamanoharan et al., arXiv:2404.16014,
+    section 3.2.
     """
 
     kind: Literal["sae.gated_linear"] = "sae.gated_linear"
     limits_information = True
     out_features: Count
+    """Number of latents."""
 
     examples = ({"out_features": 12},)
-    exempt = {"gradient-reaches": "the gate's bias learns by the loss sae.gated alone"}
+    exempt = {"gradient-reaches": "the gate's bias is trained by the loss sae.gated only"}
 
+    @override
     def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
-        """Bounds of its output."""
         return 0.0, math.inf
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, in_features) -> (batch, out_features)."""
         if len(in_shape) != 1:
-            raise aezoo.LayerError("kind", f"sae.gated_linear takes a vector, not the {in_shape}")
+            raise aezoo.LayerError("kind", f"sae.gated_linear takes a vector, not the shape {in_shape}")
         return GatedLinear(in_shape[0], self.out_features)
 
 
 class PreBias(nn.Module):
-    """Takes a learnt bias off its input."""
+    """Subtracts a learned bias."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -224,10 +236,13 @@ class PreBias(nn.Module):
 
 
 class PreBiasSpec(aezoo.LayerSpec):
-    """A bias taken off the input before the encoder (Bricken et al., 2023); see `sae.geometric_median`."""
+    """Subtracts a learned bias from the encoder's input; `sae.geometric_median` initializes it.
+
+    (batch, *shape) -> (batch, *shape). Bricken et al., Towards Monosemanticity (2023).
+    """
 
     kind: Literal["sae.pre_bias"] = "sae.pre_bias"
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, *in_shape) -> (batch, *in_shape)."""
         return PreBias(in_shape)

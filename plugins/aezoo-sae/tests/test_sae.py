@@ -1,5 +1,7 @@
-"""Layers, losses and callback by numbers worked out by hand; the contract through the installed plugin."""
+"""Layers, losses and callbacks by hand-computed values, published variants, and the contract checks."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,11 +36,15 @@ def network(*encoder: Any, recipe: dict[str, Any] | None = None) -> aezoo.Varian
     })  # fmt: skip
 
 
-def batch(x: Tensor) -> aezoo.StepContext:
+STAGES = [{"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}}]
+"""A training that leaves the initial weights almost unchanged."""
+
+
+def context(x: Tensor) -> aezoo.StepContext:
     return aezoo.StepContext(x, x, None, 0.0, 0, Generator())
 
 
-def test_the_installed_plugin_keeps_the_contract() -> None:
+def test_installed_plugin_passes_contract_checks() -> None:
     reports = check_plugin("aezoo-sae")
     assert {report.subject.split(" on ")[0] for report in reports} >= {
         "layer sae.batch_topk", "layer sae.jumprelu", "layer sae.gated_linear", "layer sae.pre_bias",
@@ -50,15 +56,15 @@ def test_the_installed_plugin_keeps_the_contract() -> None:
 # -- BatchTopK ----------------------------------------------------------------------------------------
 
 
-def test_a_batch_shares_its_latents() -> None:
+def test_batch_topk_keeps_the_largest_of_the_whole_batch() -> None:
     layer = BatchTopKSpec(k=1).build((3,)).train()
     h = torch.tensor([[5.0, 4.0, 0.5], [-9.0, 0.1, 0.2]])
     assert torch.equal(layer(h), torch.tensor([[5.0, 4.0, 0.0], [0.0, 0.0, 0.0]]))
 
 
-def test_in_evaluation_each_row_goes_by_the_running_threshold() -> None:
+def test_batch_topk_uses_running_threshold_in_evaluation() -> None:
     layer = BatchTopKSpec(k=1, decay=0.5).build((3,)).train()
-    # The smallest value that was kept: 4, then 2, of which the first batches have a plain mean.
+    # The smallest values kept are 4 and 2; their plain mean is used for the first batches.
     layer(torch.tensor([[5.0, 4.0, 0.5], [-9.0, 0.1, 0.2]]))
     layer(torch.tensor([[2.0, 3.0, 0.5], [-9.0, 0.1, 0.2]]))
     assert float(layer.threshold) == 3.0
@@ -68,13 +74,13 @@ def test_in_evaluation_each_row_goes_by_the_running_threshold() -> None:
     assert torch.equal(layer(torch.tensor([[2.5, 2.0, 9.0]])), torch.tensor([[2.5, 0.0, 9.0]]))
 
 
-def test_no_negative_value_is_kept_for_want_of_others() -> None:
+def test_batch_topk_never_keeps_negative_values() -> None:
     layer = BatchTopKSpec(k=2).build((3,)).train()
     assert torch.equal(layer(torch.tensor([[-1.0, -2.0, 3.0]])), torch.tensor([[0.0, 0.0, 3.0]]))
     assert torch.equal(layer(-torch.ones(2, 3)), torch.zeros(2, 3))
 
 
-def test_more_than_there_are_is_refused() -> None:
+def test_batch_topk_rejects_k_above_the_number_of_features() -> None:
     with pytest.raises(aezoo.LayerError, match="9 is more than the 3 features"):
         BatchTopKSpec(k=9).build((3,))
 
@@ -82,7 +88,7 @@ def test_more_than_there_are_is_refused() -> None:
 # -- JumpReLU -----------------------------------------------------------------------------------------
 
 
-def test_values_jump_at_their_threshold() -> None:
+def test_jumprelu_keeps_values_above_the_threshold() -> None:
     layer = JumpReLUSpec(threshold=0.5).build((3,))
     aux: dict[str, Tensor] = {}
     h = torch.tensor([[0.4, 0.6, -3.0]])
@@ -91,27 +97,27 @@ def test_values_jump_at_their_threshold() -> None:
     assert torch.allclose(aux["sae.threshold"], torch.full((1, 3), 0.5))
 
 
-def test_the_thresholds_gradient_is_the_sources_estimate() -> None:
-    """Equations 11 and 12 of arXiv:2407.14435, with a rectangle for a kernel."""
+def test_jumprelu_threshold_gradient_matches_the_paper() -> None:
+    """Equations 11 and 12 of arXiv:2407.14435, with a rectangular kernel."""
     h = torch.tensor([[0.45], [0.55], [0.9]])
     threshold = torch.tensor([0.5], requires_grad=True)
     step(h, threshold, 0.2).sum().backward()
-    # Two of the three lie within half a bandwidth; each counts 1 / bandwidth.
+    # Two of the three are within half a bandwidth of the threshold; each adds 1 / bandwidth.
     assert torch.allclose(threshold.grad, torch.tensor([-2 / 0.2]))
     layer = JumpReLUSpec(threshold=0.5, bandwidth=0.2).build((1,))
     out = layer(h.requires_grad_(), {})
     out.sum().backward()
     assert torch.equal(h.grad, torch.tensor([[0.0], [1.0], [1.0]]))
-    # -threshold / bandwidth for each of the two, times the threshold for its logarithm.
+    # -threshold / bandwidth for each of the two, times the threshold because it is learned as a logarithm.
     assert torch.allclose(layer.log_threshold.grad, torch.tensor([-2 * 0.5 / 0.2 * 0.5]))
 
 
-def test_l0_is_counted_against_its_target() -> None:
+def test_l0_penalty_compares_l0_with_its_target() -> None:
     ae = aezoo.build(network({"kind": "linear", "out_features": 6}, "sae.jumprelu"))
     x = torch.randn(8, 6, generator=Generator().manual_seed(0))
     out = ae(x)
     active = float((out.latents > 0).sum(1).float().mean())
-    value = L0Spec(target=2.0)(out, batch(x), ae)
+    value = L0Spec(target=2.0)(out, context(x), ae)
     assert float(value.detach()) == pytest.approx((active / 2 - 1) ** 2)
     value.backward()
     gradients = {name: p.grad is not None and bool(p.grad.any()) for name, p in ae.named_parameters()}
@@ -119,12 +125,12 @@ def test_l0_is_counted_against_its_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "wanted"),
+    ("loss", "expected"),
     [(L0Spec(target=2.0), "sae.jumprelu"), (GatedLossSpec(sparsity=0.1), "sae.gated_linear")],
 )
-def test_a_loss_says_which_encoder_it_needs(loss: aezoo.LossSpec, wanted: str) -> None:
+def test_incompatibility_names_the_required_encoder(loss: aezoo.LossSpec, expected: str) -> None:
     ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
-    assert wanted in str(loss.incompatibility(ae))
+    assert expected in str(loss.incompatibility(ae))
 
 
 # -- gated --------------------------------------------------------------------------------------------
@@ -139,30 +145,30 @@ def gated() -> Any:
     return layer
 
 
-def test_a_gate_says_which_and_a_magnitude_how_much() -> None:
+def test_gated_linear_multiplies_gate_and_magnitude() -> None:
     aux: dict[str, Tensor] = {}
     out = gated()(torch.tensor([[3.0, 0.9], [-3.0, 1.5]]), aux)
     assert torch.allclose(out, torch.tensor([[6.5, 0.0], [0.0, 3.5]]))
     assert torch.allclose(aux["sae.gate"], torch.tensor([[3.0, -0.1], [-3.0, 0.5]]))
 
 
-def test_the_gate_learns_by_its_loss_and_the_decoder_does_not() -> None:
+def test_gated_loss_trains_the_gate_and_not_the_decoder() -> None:
     ae = aezoo.build(network({"kind": "sae.gated_linear", "out_features": 12}))
     x = torch.randn(8, 6, generator=Generator().manual_seed(0))
     out = ae(x)
     gate = out.aux["sae.gate"].relu()
-    value = GatedLossSpec(sparsity=0.1)(out, batch(x), ae)
-    wanted = 0.1 * gate.sum(1).mean() + (ae.decode(gate) - x).square().mean()
-    assert float(value.detach()) == pytest.approx(float(wanted.detach()))
+    value = GatedLossSpec(sparsity=0.1)(out, context(x), ae)
+    expected = 0.1 * gate.sum(1).mean() + (ae.decode(gate) - x).square().mean()
+    assert float(value.detach()) == pytest.approx(float(expected.detach()))
     value.backward()
     assert dict(ae.named_parameters())["encoder.0.gate_bias"].grad.any()
     assert all(p.grad is None or not p.grad.any() for p in ae.decoder.parameters())
 
 
-# -- Matryoshka, and where biases begin ---------------------------------------------------------------
+# -- Matryoshka and initialization --------------------------------------------------------------------
 
 
-def test_prefixes_each_reconstruct() -> None:
+def test_matryoshka_averages_the_errors_of_all_prefixes() -> None:
     ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
     x = torch.randn(8, 6, generator=Generator().manual_seed(0))
     out = ae(x)
@@ -170,36 +176,34 @@ def test_prefixes_each_reconstruct() -> None:
     for prefix in (2, 4, 6):
         kept = torch.cat([out.latents[:, :prefix], torch.zeros(8, 6 - prefix)], 1)
         errors.append((ae.decode(kept) - x).square().mean())
-    value = MatryoshkaSpec(prefixes=(2, 4))(out, batch(x), ae)
+    value = MatryoshkaSpec(prefixes=(2, 4))(out, context(x), ae)
     assert float(value.detach()) == pytest.approx(float(sum(errors).detach() / 3))
 
 
 @pytest.mark.parametrize("prefixes", [(4, 2), (2, 2), (6,), (9,)])
-def test_prefixes_must_ascend_to_fewer_than_all(prefixes: tuple[int, ...]) -> None:
+def test_matryoshka_rejects_prefixes_that_do_not_ascend(prefixes: tuple[int, ...]) -> None:
     ae = aezoo.build(network({"kind": "linear", "out_features": 6}))
     assert "prefixes must ascend to fewer than the 6" in str(
         MatryoshkaSpec(prefixes=prefixes).incompatibility(ae)
     )
 
 
-def test_the_geometric_median_of_a_triangle_sees_its_sides_at_equal_angles() -> None:
+def test_geometric_median_of_a_triangle_balances_its_corners() -> None:
     corners = torch.tensor([[0.0, 0.0], [4.0, 0.0], [1.0, 3.0]], dtype=torch.float64)
     found = geometric_median(corners, steps=1000, tolerance=1e-12)
     pulls = (corners - found) / (corners - found).norm(dim=1, keepdim=True)
     assert torch.allclose(pulls.sum(0), torch.zeros(2, dtype=torch.float64), atol=1e-6)
 
 
-def test_an_outlier_hardly_moves_it() -> None:
+def test_geometric_median_is_robust_to_an_outlier() -> None:
     x = torch.cat([torch.randn(99, 3, generator=Generator().manual_seed(0)), torch.full((1, 3), 1e4)])
     assert float(geometric_median(x).abs().max()) < 0.5 < float(x.mean(0).min())
 
 
-def test_biases_begin_there_and_a_resumed_training_does_not_begin_again() -> None:
+def test_biases_are_initialized_to_the_median_once() -> None:
     spec = network(
         "sae.pre_bias", {"kind": "linear", "out_features": 12}, {"kind": "topk", "k": 3},
-        recipe={"callbacks": ["sae.geometric_median"],
-                "stages": [{"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}},
-                           {"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}}]},
+        recipe={"callbacks": ["sae.geometric_median"], "stages": [*STAGES, *STAGES]},
     )  # fmt: skip
     x = 3 + torch.randn(64, 6, generator=Generator().manual_seed(0))
     ae = aezoo.train(spec, x, progress=False, device="cpu")
@@ -208,10 +212,7 @@ def test_biases_begin_there_and_a_resumed_training_does_not_begin_again() -> Non
     assert torch.allclose(state["encoder.0.bias"], torch.full((6,), 3.0), atol=0.5)
 
 
-STAGES = [{"kind": "fit", "epochs": 1, "optimizer": {"kind": "sgd", "lr": 1e-12}}]
-
-
-def test_an_encoder_begins_as_its_decoders_transpose() -> None:
+def test_encoder_is_initialized_to_the_normalized_transpose() -> None:
     spec = network(
         "sae.pre_bias", {"kind": "sae.gated_linear", "out_features": 12},
         recipe={"callbacks": ["sae.transposed_start"], "stages": STAGES,
@@ -223,16 +224,16 @@ def test_an_encoder_begins_as_its_decoders_transpose() -> None:
     assert torch.allclose(rows, torch.nn.functional.normalize(columns, dim=0).T, atol=1e-5)
 
 
-def test_layers_that_are_no_transposes_are_refused() -> None:
+def test_transposed_start_rejects_layers_of_other_shapes() -> None:
     deep = network(
         {"kind": "linear", "out_features": 9}, {"kind": "linear", "out_features": 12},
         recipe={"callbacks": ["sae.transposed_start"], "stages": STAGES},
     )  # fmt: skip
-    with pytest.raises(aezoo.TrainingError, match="each other's transpose"):
+    with pytest.raises(aezoo.TrainingError, match="linear layers of transposed shapes"):
         aezoo.train(deep, torch.randn(64, 6), progress=False, device="cpu")
 
 
-def test_a_pre_bias_is_taken_off() -> None:
+def test_pre_bias_is_subtracted() -> None:
     layer = PreBiasSpec().build((2,))
     with torch.no_grad():
         layer.bias.copy_(torch.tensor([1.0, -1.0]))
@@ -243,13 +244,13 @@ VARIANTS = aezoo.list_variants("sae-*")
 PUBLISHED = {"sae-topk32", "sae-batchtopk32", "sae-jumprelu32", "sae-gated", "sae-matryoshka32"}
 
 
-def test_every_variant_is_there() -> None:
+def test_all_variants_are_listed() -> None:
     assert set(VARIANTS) == PUBLISHED
     assert sum(aezoo.get_entry(name)["files"]["model.safetensors"]["bytes"] for name in VARIANTS) < 20_000_000
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_does_what_was_measured(name: str) -> None:
+def test_published_variant_matches_its_metrics(name: str) -> None:
     ae = aezoo.load(name)
     assert ae.source.index_verified
     assert ae.num_latents == 1024
@@ -265,6 +266,14 @@ def test_a_variant_does_what_was_measured(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_card_is_of_the_folder(name: str) -> None:
+def test_model_card_is_current(name: str) -> None:
     folder = folder_of(name)
     assert (folder / "README.md").read_text() == card(folder, address=name, license="mit")
+
+
+def test_readme_example_runs() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["latents"].shape == (300, 1024)

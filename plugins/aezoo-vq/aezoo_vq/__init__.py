@@ -1,6 +1,6 @@
-"""Discrete latents, as kinds for aezoo: vector quantisation and finite scalar quantisation.
+"""Discrete latents for aezoo: vector quantization and finite scalar quantization.
 
-Latents are the quantised vectors, in floating point; the codes ride along in `aux["vq.codes"]`.
+The latents are the quantized vectors, in floating point; the integer codes are in `aux["vq.codes"]`.
 """
 
 import aezoo

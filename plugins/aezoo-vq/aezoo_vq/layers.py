@@ -1,4 +1,4 @@
-"""Layers that give one of finitely many vectors at each position, and say which."""
+"""Vector quantization and finite scalar quantization."""
 
 import math
 from typing import Annotated, Literal
@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 import aezoo
 
@@ -14,10 +15,10 @@ MAX_CODES = 2**20
 
 
 class Quantize(nn.Module):
-    """Replaces each vector along the channel axis by the nearest of a codebook.
+    """Replaces each vector along the channel axis by the nearest one of a codebook.
 
-    The gradient passes straight through. The codebook follows the vectors that it stands for by exponential
-    moving averages, in training alone; codes that stand for almost none begin anew at vectors of the batch.
+    The gradient is passed straight through. In training, each code follows the vectors assigned to it by
+    exponential moving averages, and rarely used codes are reset to random vectors of the batch.
     """
 
     emits = ("vq.codes", "vq.error")
@@ -36,19 +37,27 @@ class Quantize(nn.Module):
 
     def forward(self, h: Float[Tensor, "batch channels *sizes"], aux: dict[str, Tensor]
                 ) -> Float[Tensor, "batch channels *sizes"]:  # fmt: skip
-        """(batch, channels, *sizes) -> the same shape; codes (batch, *sizes) go to `aux`."""
+        """Quantizes a batch.
+
+        Args:
+            h: (batch, channels, *sizes).
+            aux: `vq.codes`, (batch, *sizes), and `vq.error`, the shape of `h`, are written to it.
+
+        Returns:
+            The nearest codes, in the shape of `h`.
+        """
         vectors = h.movedim(1, -1)
         flat = vectors.reshape(-1, vectors.shape[-1])
         if self.training and not flat.is_meta:
-            self._begin(flat.detach())
-        found = self._nearest(flat)
-        quantised = self.codebook.to(flat.dtype)[found].view_as(vectors).movedim(-1, 1)
-        aux["vq.codes"] = found.view(vectors.shape[:-1])
-        # Towards the codes as they were when these vectors were given theirs.
-        aux["vq.error"] = h - quantised.detach()
+            self._initialize(flat.detach())
+        nearest = self._nearest(flat)
+        quantized = self.codebook.to(flat.dtype)[nearest].view_as(vectors).movedim(-1, 1)
+        aux["vq.codes"] = nearest.view(vectors.shape[:-1])
+        # Before the codebook is updated: the distance from the codes that these vectors were assigned.
+        aux["vq.error"] = h - quantized.detach()
         if self.training and not flat.is_meta:
-            self._follow(flat.detach(), found)
-        return h + (quantised - h).detach()
+            self._update(flat.detach(), nearest)
+        return h + (quantized - h).detach()
 
     def _nearest(self, flat: Tensor) -> Tensor:
         codebook = self.codebook.to(flat.dtype)
@@ -56,8 +65,8 @@ class Quantize(nn.Module):
         return distances.argmin(1)
 
     @torch.no_grad()
-    def _begin(self, flat: Tensor) -> None:
-        """At the first batch, codes begin at vectors of it."""
+    def _initialize(self, flat: Tensor) -> None:
+        """Sets the codes to random vectors of the first batch."""
         if bool(self.begun):
             return
         self.begun.fill_(1)
@@ -66,13 +75,13 @@ class Quantize(nn.Module):
         self.sums.copy_(self.codebook)
 
     @torch.no_grad()
-    def _follow(self, flat: Tensor, found: Tensor) -> None:
+    def _update(self, flat: Tensor, nearest: Tensor) -> None:
         flat = flat.to(self.sums.dtype)
-        counts = torch.zeros_like(self.counts).index_add_(0, found, torch.ones_like(flat[:, 0]))
-        sums = torch.zeros_like(self.sums).index_add_(0, found, flat)
+        counts = torch.zeros_like(self.counts).index_add_(0, nearest, torch.ones_like(flat[:, 0]))
+        sums = torch.zeros_like(self.sums).index_add_(0, nearest, flat)
         self.counts.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
-        # Relative to what each would have if all were used alike.
+        # Relative to the count that each code would have if all were used equally.
         unused = self.counts < self.restart * len(flat) / self.codes
         fresh = flat[torch.randint(len(flat), (self.codes,), device=flat.device)]
         self.counts.copy_(torch.where(unused, len(flat) / self.codes, self.counts))
@@ -81,31 +90,32 @@ class Quantize(nn.Module):
 
 
 class QuantizeSpec(aezoo.LayerSpec):
-    """Vector quantisation (van den Oord et al., arXiv:1711.00937, section 3; EMA as in its appendix A.1).
+    """Vector quantization: the nearest vector of a codebook at each position; use it with `vq.commitment`.
 
-    The nearest vector of a codebook at each position. Use it with the penalty `vq.commitment`.
+    (batch, channels, *sizes) -> (batch, channels, *sizes). van den Oord et al., arXiv:1711.00937, section 3;
+    the codebook is updated by the moving averages of appendix A.1.
     """
 
     kind: Literal["vq.quantize"] = "vq.quantize"
     limits_information = True
     surrogate_gradient = True
     codes: Annotated[int, Field(ge=2, le=MAX_CODES)]
-    """Vectors in the codebook."""
+    """Number of vectors in the codebook."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Share of the running averages that each batch keeps."""
+    """Decay of the moving averages, per training batch."""
     restart: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    """A code begins anew once its running count is below this share of the mean count; 0 for never."""
+    """A code is reset if its moving average count is below this fraction of the mean count; 0 for never."""
 
     examples = ({"codes": 16}, {"codes": 4, "decay": 0.9, "restart": 0.0})
     example_shape = (6, 3, 3)
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, channels, *sizes)."""
         return Quantize(self.codes, in_shape[0], self.decay, self.restart)
 
 
 class Fsq(nn.Module):
-    """Rounds each channel to one of a few levels; the gradient passes straight through the rounding."""
+    """Rounds each channel to one of a few levels; the gradient is passed straight through the rounding."""
 
     emits = ("vq.codes",)
     levels: Tensor
@@ -117,39 +127,51 @@ class Fsq(nn.Module):
 
     def forward(self, h: Float[Tensor, "batch channels *sizes"], aux: dict[str, Tensor]
                 ) -> Float[Tensor, "batch channels *sizes"]:  # fmt: skip
-        """(batch, channels, *sizes) -> the same shape, in [-1, 1]; codes (batch, *sizes) go to `aux`."""
+        """Quantizes a batch.
+
+        Args:
+            h: (batch, channels, *sizes).
+            aux: `vq.codes`, (batch, *sizes), is written to it.
+
+        Returns:
+            Levels in [-1, 1], in the shape of `h`.
+        """
         levels = self.levels.to(h.dtype).view(-1, *[1] * (h.ndim - 2))
-        # An even number of levels has none at 0: half a step to the side, and back.
+        # An even number of levels has none at 0: shift by half a step, and back.
         half = (levels - 1) / 2
         offset = torch.where(levels % 2 == 0, 0.5, 0.0).to(h.dtype)
-        reach = half * (1 + 1e-3)
-        bounded = torch.tanh(h + torch.atanh(offset / reach)) * reach - offset
+        scale = half * (1 + 1e-3)
+        bounded = torch.tanh(h + torch.atanh(offset / scale)) * scale - offset
         rounded = bounded + (bounded.round() - bounded).detach()
-        places = (rounded.detach() + torch.div(levels, 2, rounding_mode="floor")).round().long()
+        digits = (rounded.detach() + torch.div(levels, 2, rounding_mode="floor")).round().long()
         sizes = self.levels.long()
         base = torch.cat([sizes.new_ones(1), sizes.cumprod(0)[:-1]])
-        aux["vq.codes"] = (places.movedim(1, -1) * base).sum(-1)
+        aux["vq.codes"] = (digits.movedim(1, -1) * base).sum(-1)
         return rounded / torch.div(levels, 2, rounding_mode="floor")
 
 
 class FsqSpec(aezoo.LayerSpec):
-    """Finite scalar quantisation (Mentzer et al., arXiv:2309.15505, section 3): no codebook is learnt."""
+    """Finite scalar quantization: each channel is rounded to one of a few levels, without a learned codebook.
+
+    (batch, channels, *sizes) -> (batch, channels, *sizes), in [-1, 1]. Mentzer et al., arXiv:2309.15505,
+    section 3.
+    """
 
     kind: Literal["vq.fsq"] = "vq.fsq"
     limits_information = True
     surrogate_gradient = True
     levels: Annotated[tuple[Annotated[int, Field(ge=2, le=1024)], ...], Field(min_length=1, max_length=64)]
-    """Values that each channel can take; their product is the number of codes."""
+    """Number of values of each channel; their product is the number of codes."""
 
     examples = ({"levels": [8, 5, 5]}, {"levels": [3, 2, 4]})
     example_shape = (3, 4, 4)
 
+    @override
     def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:
-        """Bounds of its output."""
         return -1.0, 1.0
 
+    @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
-        """(batch, channels, *sizes) -> (batch, channels, *sizes)."""
         if in_shape[0] != len(self.levels):
             raise aezoo.LayerError("levels", f"{len(self.levels)} levels for the {in_shape[0]} channels")
         if math.prod(self.levels) > 2**53:

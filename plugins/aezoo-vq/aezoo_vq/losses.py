@@ -1,28 +1,29 @@
-"""What keeps the encoder near its codes."""
+"""The commitment loss of vector quantization."""
 
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 import aezoo
 
 
 class CommitmentSpec(aezoo.LossSpec):
-    """Squared distance of vectors from their codes, mean over elements (arXiv:1711.00937, eq. 3)."""
+    """Mean squared distance of the encoder's vectors from their codes (arXiv:1711.00937, equation 3)."""
 
     kind: Literal["vq.commitment"] = "vq.commitment"
 
     example_encoder = ({"kind": "linear", "out_features": 12}, {"kind": "vq.quantize", "codes": 5})
 
+    @override
     def incompatibility(self, ae: aezoo.Autoencoder) -> str | None:
-        """An encoder without a codebook."""
         if "vq.error" in ae.encoder.emits:
             return None
-        return "vq.commitment keeps vectors near their codes; end the encoder in vq.quantize"
+        return "vq.commitment needs a codebook; end the encoder in vq.quantize"
 
+    @override
     def __call__(
-        self, output: aezoo.Output, batch: aezoo.StepContext, ae: aezoo.Autoencoder
+        self, output: aezoo.Output, context: aezoo.StepContext, ae: aezoo.Autoencoder
     ) -> Float[Tensor, ""]:
-        """A scalar, at least 0."""
         return output.aux["vq.error"].square().mean()
