@@ -582,7 +582,7 @@ def metrics_page() -> str:
 
 FAMILIES = {
     "layer": "LayerSpec", "loss": "LossSpec", "noise": "NoiseSpec", "dataset": "DatasetSpec",
-    "callback": "CallbackSpec", "metric": "MetricSpec",
+    "callback": "CallbackSpec", "metric": "Metric",
 }  # fmt: skip
 
 

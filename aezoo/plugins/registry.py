@@ -377,7 +377,7 @@ def register(cls: type[K]) -> type[K]:
 
     Args:
         cls: a subclass of `LayerSpec`, `LossSpec`, `NoiseSpec`, `DatasetSpec`, `CallbackSpec` or
-            `MetricSpec` with a `kind` of its own.
+            `Metric` with a `kind` of its own.
 
     Raises:
         RegistryError: another class, no kind, or a kind that aezoo or a plugin has.

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from aezoo.errors import RegistryError
+from aezoo.evaluation.metric import Metric
 from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
 from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
 from aezoo.testing.callbacks import check_callback
@@ -14,7 +15,7 @@ from aezoo.testing.layers import check_layer
 from aezoo.testing.losses import check_loss
 from aezoo.testing.noises import check_noise
 from aezoo.testing.report import GUIDE, Checks, ContractError, Finding, Report
-from aezoo.testing.specs import check_spec
+from aezoo.testing.specs import CHECKS as SPEC_CHECKS
 from aezoo.testing.variants import check_variant
 from aezoo.zoo.index import variants_of
 
@@ -94,6 +95,8 @@ def _plugin(contributor: PluginInfo) -> Report:
 
 def reports_of_kind(cls: type[Any]) -> list[Report]:
     """A report for each example of a kind; a class whose fields all have defaults needs none."""
+    if issubclass(cls, Metric):
+        return [_metric(cls)]
     return [_caught(partial(_checked, cls, {"kind": cls.kind_name, **data})) for data in cls.examples]
 
 
@@ -107,14 +110,14 @@ def _checked(cls: type[Any], data: dict[str, Any]) -> Report:
         return check_noise(spec)
     if isinstance(spec, DatasetSpec):
         return check_dataset(spec)
-    if isinstance(spec, CallbackSpec):
-        return check_callback(spec)
-    return _spec_alone(spec)
+    assert isinstance(spec, CallbackSpec)
+    return check_callback(spec)
 
 
-def _spec_alone(spec: Any) -> Report:
-    checks = Checks(f"{spec.family} {spec.kind_name}", {})
-    check_spec(checks, spec)
+def _metric(cls: type[Metric]) -> Report:
+    checks = Checks(f"metric {cls.kind}", {})
+    check = "spec-docstring"
+    checks.run(check, SPEC_CHECKS[check], lambda: None if cls.__doc__ else "none")
     return checks.report
 
 

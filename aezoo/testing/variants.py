@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aezoo.errors import DataError
-from aezoo.evaluation.evaluate import Metric, evaluate_again
+from aezoo.evaluation.evaluate import Measurement, evaluate_variant
 from aezoo.evaluation.protocols import PROTOCOLS
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.sequential import Exact
@@ -21,7 +21,7 @@ from aezoo.zoo.load import folder_of, is_folder, load
 from aezoo.zoo.schema import METRICS, SPEC
 
 ROWS = 6
-KEYS = set(get_type_hints(Metric))
+KEYS = set(get_type_hints(Measurement))
 
 
 def check_variant(name: str | Path) -> Report:
@@ -143,7 +143,7 @@ class ExaminedVariant(Examination):
         if dataset is None or not dataset.has("test"):
             return None
         try:
-            found = evaluate_again(ae, "test")
+            found = evaluate_variant(ae, "test")
         except DataError:
             return None  # not at hand here
         for name, entry in found.items():
@@ -156,7 +156,7 @@ class ExaminedVariant(Examination):
         return self._unknown(ae, found)
 
     @staticmethod
-    def _unknown(ae: Autoencoder, found: Mapping[str, Metric]) -> str | None:
+    def _unknown(ae: Autoencoder, found: Mapping[str, Measurement]) -> str | None:
         """What is said to be computed but that nothing here computes."""
         known = {*found, *(name for protocol in PROTOCOLS.values() for name in protocol.gives)}
         for name, entry in ae.metrics.items():

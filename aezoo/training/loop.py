@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 
 from aezoo.data.samples import Batch, Samples
 from aezoo.errors import AezooError, TrainingError
-from aezoo.evaluation.evaluate import BATCH, EVAL_SEED
+from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
+from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
 from aezoo.model.layers.sparsity import Lifetime
 from aezoo.progress import EpochBar
@@ -366,7 +367,7 @@ class Run:
         generator = Generator().manual_seed(EVAL_SEED)
         sums: dict[str, Tensor] = {}
         forward = self.crew.forward(part.ae, self._spanning(part.ae))
-        for rows in samples.batches(self.spec, BATCH):
+        for rows in samples.batches(self.spec, EVAL_BATCH_SIZE):
             batch = self._batch(rows, epoch, step, generator, part)
             loss, values = self.objective(part.ae, batch, forward)
             _add(sums, {"loss": loss, **values}, len(rows.input))

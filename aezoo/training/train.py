@@ -18,8 +18,9 @@ from torch import Tensor
 from aezoo.data.inputs import Splits, prepare_splits
 from aezoo.data.samples import Samples
 from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
-from aezoo.evaluation.evaluate import EVAL_SEED, Metric, applicable, evaluate
-from aezoo.evaluation.metrics.denoising import corrupted
+from aezoo.evaluation.evaluate import Measurement, applicable_metrics, evaluate
+from aezoo.evaluation.metric import EVAL_SEED
+from aezoo.evaluation.metrics.denoising import apply_noises
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
 from aezoo.model.build import build, build_on_meta
 from aezoo.progress import EpochBar
@@ -164,11 +165,13 @@ class _Training:
             self.file.remove()
         return ae
 
-    def _rounds(self, cut: dict[str, Any] | None) -> tuple[Plan, dict[str, Metric], list[dict[str, Any]]]:
+    def _rounds(
+        self, cut: dict[str, Any] | None
+    ) -> tuple[Plan, dict[str, Measurement], list[dict[str, Any]]]:
         splits = self.splits
         if cut is not None and cut["round"] == "refit":
             plan = Plan(**cut["plan"])
-            chosen: dict[str, Metric] = json.loads(cut["chosen"])
+            chosen: dict[str, Measurement] = json.loads(cut["chosen"])
         else:
             plan = self._round("training", splits.train, splits.validation, None, cut, {"round": "choose"})
             self._round_weights()
@@ -241,7 +244,7 @@ class _Training:
                 )
             parameter.copy_(half)
 
-    def _look_for_dead_latents(self, chosen: dict[str, Metric]) -> None:
+    def _look_for_dead_latents(self, chosen: dict[str, Measurement]) -> None:
         # A small validation split may leave latents out that the training split uses; a second look is rare.
         if many_dead(chosen["dead_latents"]["value"], self.ae.num_latents):
             found = evaluate(self.ae, self.splits.train, dataset=self.splits.name, split="train")
@@ -251,11 +254,11 @@ class _Training:
         """What there is of a training that did not come to its end; nothing of it was measured."""
         self._finish(self.splits.train)
         metrics = {
-            str(spec.kind_name): Metric(
+            metric.kind: Measurement(
                 value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
-                definition=spec.definition,
+                definition=metric.definition,
             )
-            for spec in applicable(self.ae)
+            for metric in applicable_metrics(self.ae)
         }  # fmt: skip
         self.ae.metrics = cast(dict[str, dict[str, Any]], metrics)
         self.ae.history = self.before + self.history
@@ -374,10 +377,10 @@ def _weights(ae: Autoencoder) -> dict[str, Tensor]:
 
 
 def _measured(
-    ae: Autoencoder, splits: Splits, chosen: dict[str, Metric], refitted: bool, seconds: float
-) -> dict[str, Metric]:
+    ae: Autoencoder, splits: Splits, chosen: dict[str, Measurement], refitted: bool, seconds: float
+) -> dict[str, Measurement]:
     """What `metrics.json` holds: the test split where there is one, and what was chosen by."""
-    metrics: dict[str, Metric] = {}
+    metrics: dict[str, Measurement] = {}
     if splits.has_test:
         metrics |= evaluate(ae, splits.test, dataset=splits.name, split="test")
     for name, metric in chosen.items():
@@ -385,7 +388,7 @@ def _measured(
         if refitted:
             metric["source"] = "protocol"
         metrics[f"{name}.validation"] = metric
-    metrics["train_seconds"] = Metric(
+    metrics["train_seconds"] = Measurement(
         value=round(seconds, 1), reason=None, source="recorded", dataset=splits.name, split="train",
         n=len(splits.train), definition="wall time of the whole training, choosing and refitting together",
     )  # fmt: skip
@@ -404,4 +407,4 @@ def preview_inputs(spec: VariantSpec, n: int = 12) -> Tensor:
     if spec.recipe.dataset is None:
         raise DataError("the recipe names no dataset to draw a preview of")
     x = spec.recipe.dataset.load("validation").validated_for(spec).rows(slice(0, n), spec).input
-    return corrupted(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
+    return apply_noises(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))

@@ -10,7 +10,7 @@ import safetensors.torch
 from aezoo import plots
 from aezoo.data.samples import Samples
 from aezoo.errors import CheckpointError
-from aezoo.evaluation.evaluate import Metric, evaluate
+from aezoo.evaluation.evaluate import Measurement, evaluate
 from aezoo.files import write_atomically
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.zoo.load import load
@@ -31,7 +31,7 @@ class Demo:
     """
 
     ae: Autoencoder
-    metrics: dict[str, Metric]
+    metrics: dict[str, Measurement]
     load_seconds: float
     run_seconds: float
     picture: Path

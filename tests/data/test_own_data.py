@@ -32,7 +32,7 @@ from aezoo.data.datasets.tables import TableSpec
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import Scaler, Transforms
 from aezoo.errors import DataError, MissingExtraError
-from aezoo.evaluation.evaluate import evaluate_again
+from aezoo.evaluation.evaluate import evaluate_variant
 from aezoo.specs.components import Split
 from aezoo.specs.tensor import TensorSpec
 from tests.raising import raises
@@ -202,7 +202,7 @@ def test_a_dataset_in_the_recipe_is_trained_on_saved_loaded_and_measured_again(
     ae = aezoo.train(spec, progress=False)
     again = aezoo.load(aezoo.save(ae, tmp_path / "trained"))
     assert again.spec.recipe.dataset == case.dataset  # pyright: ignore[reportAttributeAccessIssue]
-    measured = evaluate_again(again, "validation")
+    measured = evaluate_variant(again, "validation")
     assert set(measured) >= {"mse", "fvu", "l0"}
     for metric, entry in measured.items():
         recorded = ae.metrics[f"{metric}.validation"]
@@ -1026,7 +1026,7 @@ def test_targets_of_another_shape_are_trained_for(tmp_path: Path) -> None:
     })  # fmt: skip
     ae = aezoo.load(aezoo.save(aezoo.train(spec, progress=False), tmp_path / "trained"))
     assert ae(ae.transforms()(pixels(2, 1, 4, 4))).x_hat.shape == (2, 3, 4, 4)
-    assert evaluate_again(ae, "validation")["mse"]["value"] == pytest.approx(
+    assert evaluate_variant(ae, "validation")["mse"]["value"] == pytest.approx(
         ae.metrics["mse.validation"]["value"], rel=1e-6
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from aezoo.evaluation.evaluate import evaluate_again
+from aezoo.evaluation.evaluate import evaluate_variant
 from tests.training.test_training import (
     DENSE,
     FLAT,
@@ -478,7 +478,7 @@ def test_metrics_are_measured_on_what_is_stored(refit: bool, tmp_path: Path) -> 
     aezoo.save(ae, tmp_path / "half")
     loaded = aezoo.load(str(tmp_path / "half"))
     assert same_weights(ae, loaded)
-    again = evaluate_again(loaded, "test")
+    again = evaluate_variant(loaded, "test")
     assert again["mse"]["value"] == loaded.metrics["mse"]["value"]
     assert again.items() <= loaded.metrics.items()
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import aezoo
 from aezoo import cli
 from aezoo.data.inputs import prepare_splits
-from aezoo.evaluation.evaluate import applicable
+from aezoo.evaluation.evaluate import applicable_metrics
 from aezoo.training.callbacks import HistorySpec
 from tests.examples import small
 from tests.training.test_training import DENSE, FLAT, IMAGES, images, same_weights, spec_of, stage, which
@@ -344,7 +344,7 @@ def test_an_interrupted_training_hands_over_what_it_has(hook: str, tie: bool) ->
     assert ae.target_mean is not None
     assert [record["epoch"] for record in ae.history] == ([1] if hook == "after_step" else [1, 2])
     assert ae.training_record["unfinished"] == "the training was interrupted"
-    assert set(ae.metrics) == {str(spec.kind_name) for spec in applicable(ae)}
+    assert set(ae.metrics) == {str(spec.kind_name) for spec in applicable_metrics(ae)}
     for entry in ae.metrics.values():
         assert (entry["value"], entry["reason"]) == (None, "the training was interrupted")
     if hook == "on_epoch_end":

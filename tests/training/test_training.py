@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from aezoo.evaluation.evaluate import applicable
+from aezoo.evaluation.evaluate import applicable_metrics
 from aezoo.training.train import pick_device, preview_inputs
 from aezoo.training.weight_tying import mirrored, tied
 from tests.examples import small, small_spec
@@ -212,7 +212,7 @@ def test_metrics_of_own_data_are_of_validation_and_can_be_computed_again() -> No
     ae = train(spec)
     assert set(ae.metrics) == {
         "train_seconds",
-        *(f"{spec.kind_name}.validation" for spec in applicable(ae)),
+        *(f"{spec.kind_name}.validation" for spec in applicable_metrics(ae)),
     }
     again = aezoo.evaluate(
         ae, prepare_splits(IMAGES, spec, 0).validation, dataset="Tensor", split="validation"

@@ -1,4 +1,4 @@
-"""Every metric, defined once: a spec with its definition, and the meter that measures it."""
+"""Every built-in metric."""
 
 from aezoo.evaluation.metrics.checkerboard import CheckerboardMetric
 from aezoo.evaluation.metrics.denoising import DenoisedMseMetric, NoisyInputMseMetric, NoisyTargetMseMetric
