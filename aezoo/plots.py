@@ -72,18 +72,14 @@ def images(
     Returns:
         A Matplotlib figure.
     """
-    rows = math.ceil(len(x) / columns)
-    figure, axes = _grid(rows, columns, title)
-    for index, one in enumerate(axes.flat):
-        if index < len(x):
-            _draw(one, x[index], value_range)
-        else:
-            one.axis("off")
+    figure, grid = _grid(len(x), columns, title)
+    for axes, image in zip(grid, x, strict=True):
+        _draw(axes, image, value_range)
     return figure
 
 
 def dictionary(ae: Autoencoder, *, columns: int = 16, most: int = 128) -> "Figure":
-    """Draws the atoms of a decoder with one linear layer: the weights with which each latent adds to the output.
+    """Draws the atoms of a decoder of one linear layer: the weights from each latent to the output.
 
     Blue is negative, red is positive. Each atom has its own scale.
 
@@ -104,12 +100,11 @@ def dictionary(ae: Autoencoder, *, columns: int = 16, most: int = 128) -> "Figur
             "only decoders of one linear layer that give gray images have a dictionary to draw"
         )
     atoms = atoms[:most].cpu().float()
-    figure, axes = _grid(math.ceil(len(atoms) / columns), columns, f"{_name(ae)}: atoms of the dictionary")
-    for index, one in enumerate(axes.flat):
-        one.axis("off")
-        if index < len(atoms):
-            spread = float(atoms[index].abs().max()) or 1.0
-            one.imshow(atoms[index, 0].numpy(), cmap="RdBu_r", vmin=-spread, vmax=spread)
+    figure, grid = _grid(len(atoms), columns, f"{_name(ae)}: atoms of the dictionary")
+    for axes, atom in zip(grid, atoms, strict=True):
+        spread = float(atom.abs().max()) or 1.0
+        axes.imshow(atom[0].numpy(), cmap="RdBu_r", vmin=-spread, vmax=spread)
+        axes.axis("off")
     return figure
 
 
@@ -202,18 +197,22 @@ def png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def _grid(rows: int, columns: int, title: str) -> tuple["Figure", "NDArray[Any]"]:
+def _grid(count: int, columns: int, title: str) -> tuple["Figure", list["Axes"]]:
+    """A figure with this many axes in rows; the last row may be shorter."""
     from matplotlib.figure import Figure
 
+    rows = math.ceil(count / columns)
     head = 0.35 if title else 0.05
     height = 0.55 * rows + head
     figure = Figure(figsize=(0.55 * columns + 0.1, height), dpi=120, facecolor="white")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     figure.suptitle(title, fontsize=10, color=INK, y=1 - 0.08 / height, va="top")
     figure.subplots_adjust(
         left=0.005, right=0.995, bottom=0.02 / rows, top=1 - head / height, hspace=0.06, wspace=0.06
     )
-    return figure, axes
+    for unused in axes[count:]:
+        unused.axis("off")
+    return figure, axes[:count]
 
 
 def _name(ae: Autoencoder) -> str:

@@ -6,7 +6,7 @@ cannot be measured is null, with a reason.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 import torch
 
@@ -140,10 +140,9 @@ def load_split(ae: Autoencoder, split: str) -> Samples:
     """
     dataset = dataset_of(ae)
     available = [known for known in SPLITS if dataset.has(known)]
-    wanted: Split | None = next((known for known in available if known == split), None)
-    if wanted is None:
+    if split not in available:
         raise DataError(f"{dataset.kind_name} has no split {split!r}; {', '.join(available)} are known")
-    return dataset.load(wanted)
+    return dataset.load(cast(Split, split))
 
 
 def finite_or_reason(value: float) -> tuple[float | None, str | None]:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
+from typing_extensions import override
 
 from aezoo.data.samples import Batch
 from aezoo.model.autoencoder import Autoencoder, Output
@@ -80,6 +81,33 @@ class Metric(ABC):
         Raises:
             NotMeasured: there is no value.
         """
+
+
+class MeanMetric(Metric):
+    """A metric that is the mean of some values over all batches."""
+
+    def __init__(self, ae: Autoencoder) -> None:
+        super().__init__(ae)
+        self.total, self.count = 0.0, 0
+
+    @abstractmethod
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        """The values of a batch, of any shape."""
+
+    @override
+    def update(self, output: Output, batch: Batch) -> None:
+        values = self.values(output, batch)
+        self.total += float(values.sum())
+        self.count += values.numel()
+
+    @override
+    def compute(self) -> float:
+        return self.total / self.count
+
+
+def squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Elementwise squared difference, in double precision."""
+    return (double(x) - double(y)).square()
 
 
 def double(x: Tensor) -> Tensor:

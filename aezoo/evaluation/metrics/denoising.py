@@ -1,12 +1,10 @@
 """Denoising: the error on inputs that are corrupted by the noises of the recipe."""
 
-from abc import abstractmethod
-
 from torch import Generator, Tensor
 from typing_extensions import override
 
 from aezoo.data.samples import Batch
-from aezoo.evaluation.metric import EVAL_SEED, Metric, double, recipe_of
+from aezoo.evaluation.metric import EVAL_SEED, MeanMetric, recipe_of, squared_error
 from aezoo.model.autoencoder import Autoencoder, Output
 from aezoo.specs.components import NoiseSpec
 
@@ -18,7 +16,7 @@ def apply_noises(x: Tensor, noises: tuple[NoiseSpec, ...], generator: Generator)
     return x
 
 
-class _DenoisingMetric(Metric):
+class _DenoisingMetric(MeanMetric):
     """Mean squared difference of two of: clean target, noisy input, reconstruction of the noisy input.
 
     Args:
@@ -30,27 +28,15 @@ class _DenoisingMetric(Metric):
         super().__init__(ae)
         self.noises = _recipe_noises(ae) if noises is None else noises
         self.generator = Generator().manual_seed(EVAL_SEED)
-        self.error, self.elements = 0.0, 0
 
     @classmethod
     @override
     def applies(cls, ae: Autoencoder) -> bool:
         return bool(_recipe_noises(ae)) and ae.spec.output.shape == ae.spec.input.shape
 
-    @abstractmethod
-    def compared(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The two tensors whose difference is measured."""
-
-    @override
-    def update(self, output: Output, batch: Batch) -> None:
-        noisy = apply_noises(batch.input, self.noises, self.generator)
-        first, second = self.compared(noisy, batch.target)
-        self.error += float((double(first) - double(second)).square().sum())
-        self.elements += batch.target.numel()
-
-    @override
-    def compute(self) -> float:
-        return self.error / self.elements
+    def noisy(self, batch: Batch) -> Tensor:
+        """The corrupted input of a batch."""
+        return apply_noises(batch.input, self.noises, self.generator)
 
 
 class DenoisedMseMetric(_DenoisingMetric):
@@ -69,8 +55,8 @@ class DenoisedMseMetric(_DenoisingMetric):
         return bool(_recipe_noises(ae))
 
     @override
-    def compared(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return self.ae(noisy).x_hat, target
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        return squared_error(self.ae(self.noisy(batch)).x_hat, batch.target)
 
 
 class NoisyInputMseMetric(_DenoisingMetric):
@@ -83,8 +69,8 @@ class NoisyInputMseMetric(_DenoisingMetric):
     )
 
     @override
-    def compared(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return noisy, target
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        return squared_error(self.noisy(batch), batch.target)
 
 
 class NoisyTargetMseMetric(_DenoisingMetric):
@@ -97,8 +83,9 @@ class NoisyTargetMseMetric(_DenoisingMetric):
     )
 
     @override
-    def compared(self, noisy: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return self.ae(noisy).x_hat, noisy
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        noisy = self.noisy(batch)
+        return squared_error(self.ae(noisy).x_hat, noisy)
 
 
 def _recipe_noises(ae: Autoencoder) -> tuple[NoiseSpec, ...]:

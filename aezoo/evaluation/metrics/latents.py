@@ -7,48 +7,42 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from aezoo.data.samples import Batch
-from aezoo.evaluation.metric import Metric, NotMeasured, double
+from aezoo.evaluation.metric import MeanMetric, Metric, NotMeasured, double
 from aezoo.model.autoencoder import Autoencoder, Output
 
 
-class _ActivityMetric(Metric):
-    """Counts the samples for which each latent is not zero."""
-
-    def __init__(self, ae: Autoencoder) -> None:
-        super().__init__(ae)
-        self.counts = torch.zeros(ae.num_latents, dtype=torch.int64, device="cpu")
-        self.samples = 0
-
-    @override
-    def update(self, output: Output, batch: Batch) -> None:
-        self.counts += (output.latents != 0).flatten(1).sum(0).cpu()
-        self.samples += len(output.latents)
-
-
-class L0Metric(_ActivityMetric):
+class L0Metric(MeanMetric):
     """Number of latents of a sample that are not zero."""
 
     kind = "l0"
     definition = "latents that are not exactly zero, summed over a sample, mean over samples"
 
     @override
-    def compute(self) -> float:
-        return int(self.counts.sum()) / self.samples
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        return (output.latents != 0).flatten(1).sum(1)
 
 
-class DeadLatentsMetric(_ActivityMetric):
+class DeadLatentsMetric(Metric):
     """Number of latents that are zero for every sample."""
 
     kind = "dead_latents"
     definition = "latents that are exactly zero for every sample, counted"
     better = "lower"
 
+    def __init__(self, ae: Autoencoder) -> None:
+        super().__init__(ae)
+        self.used = torch.zeros(ae.num_latents, dtype=torch.bool, device="cpu")
+
+    @override
+    def update(self, output: Output, batch: Batch) -> None:
+        self.used |= (output.latents != 0).flatten(1).any(0).cpu()
+
     @override
     def compute(self) -> float:
-        return float((self.counts == 0).sum())
+        return float((~self.used).sum())
 
 
-class HoyerMetric(Metric):
+class HoyerMetric(MeanMetric):
     """Sparseness of a code by the ratio of its norms (Hoyer, JMLR 5, 2004, section 3.1).
 
     From 0 (all latents have the same size) to 1 (a single latent is not zero).
@@ -60,29 +54,23 @@ class HoyerMetric(Metric):
         "non-zero: 0 for latents of one size, 1 for a single one"
     )
 
-    def __init__(self, ae: Autoencoder) -> None:
-        super().__init__(ae)
-        self.total, self.samples = 0.0, 0
-
     @classmethod
     @override
     def applies(cls, ae: Autoencoder) -> bool:
         return ae.num_latents > 1
 
     @override
-    def update(self, output: Output, batch: Batch) -> None:
+    def values(self, output: Output, batch: Batch) -> Tensor:
         latents = double(output.latents).flatten(1)
         root = math.sqrt(latents.shape[1])
         latents = latents[(latents != 0).any(1)]
-        sparseness = (root - latents.abs().sum(1) / latents.square().sum(1).sqrt()) / (root - 1)
-        self.total += float(sparseness.sum())
-        self.samples += len(latents)
+        return (root - latents.abs().sum(1) / latents.square().sum(1).sqrt()) / (root - 1)
 
     @override
     def compute(self) -> float:
-        if self.samples == 0:
+        if self.count == 0:
             raise NotMeasured("every latent of every sample is zero")
-        return self.total / self.samples
+        return super().compute()
 
 
 class AtomAreaMetric(Metric):

@@ -1,24 +1,21 @@
 """Squared error of reconstructions: MSE, SSE and FVU."""
 
+import math
+
+from torch import Tensor
 from typing_extensions import override
 
 from aezoo.data.samples import Batch
-from aezoo.evaluation.metric import Metric, NotMeasured, double
+from aezoo.evaluation.metric import MeanMetric, NotMeasured, squared_error
 from aezoo.model.autoencoder import Autoencoder, Output
 
 
-class _SquaredErrorMetric(Metric):
+class _SquaredErrorMetric(MeanMetric):
     better = "lower"
 
-    def __init__(self, ae: Autoencoder) -> None:
-        super().__init__(ae)
-        self.error, self.samples, self.elements = 0.0, 0, 0
-
     @override
-    def update(self, output: Output, batch: Batch) -> None:
-        self.error += float((double(output.x_hat) - double(batch.target)).square().sum())
-        self.samples += len(batch.target)
-        self.elements += batch.target.numel()
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        return squared_error(output.x_hat, batch.target)
 
 
 class MseMetric(_SquaredErrorMetric):
@@ -26,10 +23,6 @@ class MseMetric(_SquaredErrorMetric):
 
     kind = "mse"
     definition = "squared difference between reconstruction and target, mean over elements and samples"
-
-    @override
-    def compute(self) -> float:
-        return self.error / self.elements
 
 
 class SseMetric(_SquaredErrorMetric):
@@ -42,7 +35,7 @@ class SseMetric(_SquaredErrorMetric):
 
     @override
     def compute(self) -> float:
-        return self.error / self.samples
+        return self.total / (self.count // math.prod(self.ae.spec.output.shape))
 
 
 class FvuMetric(_SquaredErrorMetric):
@@ -56,19 +49,18 @@ class FvuMetric(_SquaredErrorMetric):
 
     def __init__(self, ae: Autoencoder) -> None:
         super().__init__(ae)
-        self.mean = None if ae.target_mean is None else double(ae.target_mean)
         self.variation = 0.0
 
     @override
     def update(self, output: Output, batch: Batch) -> None:
         super().update(output, batch)
-        if self.mean is not None:
-            self.variation += float((double(batch.target) - self.mean).square().sum())
+        if self.ae.target_mean is not None:
+            self.variation += float(squared_error(batch.target, self.ae.target_mean).sum())
 
     @override
     def compute(self) -> float:
-        if self.mean is None:
+        if self.ae.target_mean is None:
             raise NotMeasured("the mean of the training targets is not known")
         if self.variation == 0:
             raise NotMeasured("the targets do not vary")
-        return self.error / self.variation
+        return self.total / self.variation

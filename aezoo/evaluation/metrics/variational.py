@@ -1,7 +1,6 @@
 """The evidence lower bound of variational autoencoders and its two parts, in nats."""
 
 import math
-from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +8,7 @@ from torch import Generator, Tensor
 from typing_extensions import override
 
 from aezoo.data.samples import Batch
-from aezoo.evaluation.metric import EVAL_SEED, Metric, double, recipe_of
+from aezoo.evaluation.metric import EVAL_SEED, MeanMetric, double, recipe_of
 from aezoo.losses.reconstruction import BceSpec, MseSpec
 from aezoo.model.autoencoder import Autoencoder, Output
 from aezoo.model.sequential import declared
@@ -20,26 +19,7 @@ LIKELIHOOD = (
 )
 
 
-class _MeanOverSamples(Metric):
-    def __init__(self, ae: Autoencoder) -> None:
-        super().__init__(ae)
-        self.total, self.samples = 0.0, 0
-
-    @abstractmethod
-    def per_sample(self, output: Output, batch: Batch) -> Tensor:
-        """The value of each sample, (batch,)."""
-
-    @override
-    def update(self, output: Output, batch: Batch) -> None:
-        self.total += float(self.per_sample(output, batch).sum())
-        self.samples += len(batch.input)
-
-    @override
-    def compute(self) -> float:
-        return self.total / self.samples
-
-
-class KlMetric(_MeanOverSamples):
+class KlMetric(MeanMetric):
     """KL divergence of the latents from the prior (Kingma and Welling, arXiv:1312.6114, appendix B)."""
 
     kind = "kl"
@@ -54,11 +34,11 @@ class KlMetric(_MeanOverSamples):
         return {"mean", "log_var"} <= set(ae.encoder.emits)
 
     @override
-    def per_sample(self, output: Output, batch: Batch) -> Tensor:
+    def values(self, output: Output, batch: Batch) -> Tensor:
         return kl_divergence(output)
 
 
-class LogLikelihoodMetric(_MeanOverSamples):
+class LogLikelihoodMetric(MeanMetric):
     """Log likelihood of the target, given latents drawn for it, in nats."""
 
     kind = "log_likelihood"
@@ -77,7 +57,7 @@ class LogLikelihoodMetric(_MeanOverSamples):
         return _likelihood_loss(ae) is not None
 
     @override
-    def per_sample(self, output: Output, batch: Batch) -> Tensor:
+    def values(self, output: Output, batch: Batch) -> Tensor:
         loss = _likelihood_loss(self.ae)
         assert loss is not None
         mean, log_var = output.aux["mean"], output.aux["log_var"]
@@ -96,8 +76,8 @@ class ElboMetric(LogLikelihoodMetric):
     )
 
     @override
-    def per_sample(self, output: Output, batch: Batch) -> Tensor:
-        return super().per_sample(output, batch) - kl_divergence(output)
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        return super().values(output, batch) - kl_divergence(output)
 
 
 def kl_divergence(output: Output) -> Tensor:

@@ -14,12 +14,10 @@ from aezoo.evaluation.protocols.unrolling import Unrolling
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import suggestion
 
-PROTOCOLS: dict[str, Protocol] = {
+PROTOCOLS: dict[str, type[Protocol]] = {
     protocol.name: protocol
-    for protocol in (
-        Activity(), FewLabel(), Noise(), OneClass(), Probe(), Stability(), Subspace(), Unrolling(),
-    )
-}  # fmt: skip
+    for protocol in (Activity, FewLabel, Noise, OneClass, Probe, Stability, Subspace, Unrolling)
+}
 
 
 def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:
@@ -43,4 +41,4 @@ def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:
     protocol = PROTOCOLS[name]
     if reason := protocol.incompatibility(ae):
         raise NotSupportedError(f"the protocol {name} does not apply: {reason}")
-    return protocol.run(ae)
+    return protocol(ae).run()

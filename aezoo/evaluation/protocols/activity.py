@@ -3,8 +3,7 @@
 from typing_extensions import override
 
 from aezoo.evaluation.evaluate import Measurement
-from aezoo.evaluation.protocols.protocol import Protocol, latents_of, samples_of, training_samples
-from aezoo.model.autoencoder import Autoencoder
+from aezoo.evaluation.protocols.protocol import Protocol
 
 
 class Activity(Protocol):
@@ -16,12 +15,12 @@ class Activity(Protocol):
     SHARE = 0.01
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
-        largest = latents_of(ae, training_samples(ae)).abs().amax(0)
-        latents = latents_of(ae, samples_of(ae, "test")).abs()
+    def run(self) -> dict[str, Measurement]:
+        largest = self.latents(self.training_samples()).abs().amax(0)
+        latents = self.latents(self.samples("test")).abs()
         value = float((latents > self.SHARE * largest).sum(1).double().mean())
         definition = (
             "latents whose absolute value is above 1 % of the largest that they had for a training sample, "
             "counted for each sample, mean over samples"
         )
-        return {"active_latents": self.measurement(ae, value, len(latents), definition)}
+        return {"active_latents": self.measurement(value, len(latents), definition)}

@@ -6,7 +6,7 @@ encoder's learning rate is chosen on the validation split, by another draw.
 """
 
 import statistics
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from aezoo.errors import DataError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE, Measurement
-from aezoo.evaluation.protocols.protocol import ClassificationProtocol, inputs_of, labels_of, samples_of
+from aezoo.evaluation.protocols.protocol import ClassificationProtocol, labels_of
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build, build_on_meta
 from aezoo.specs.components import Split
@@ -48,110 +48,83 @@ class FewLabel(ClassificationProtocol):
     source = "protocol"
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
-        train, validation, test = (_load(ae, split) for split in ("train", "validation", "test"))
+    def run(self) -> dict[str, Measurement]:
+        train, validation, test = (self._load(split) for split in ("train", "validation", "test"))
         found: dict[str, Measurement] = {}
         for n in LABELS:
+            draws = [draw_balanced(train, n, seed) for seed in range(DRAWS + 1)]
             for scratch in (False, True):
-                trial = FineTuning(ae, train, n, scratch)
-                rates = {rate: trial.accuracy(validation, rate, seed=DRAWS) for rate in LEARNING_RATES}
-                rate = max(rates, key=rates.__getitem__)
-                accuracies = [trial.accuracy(test, rate, seed) for seed in range(DRAWS)]
+                # The last draw chooses the learning rate; the others are measured.
+                chosen = partial(self.accuracy, draws[DRAWS], validation, seed=DRAWS, scratch=scratch)
+                rate = max(LEARNING_RATES, key=chosen)
+                accuracies = [
+                    self.accuracy(draws[seed], test, rate, seed=seed, scratch=scratch)
+                    for seed in range(DRAWS)
+                ]
                 start = "random weights" if scratch else "the variant's weights"
                 definition = (
-                    f"accuracy of a linear head on the latents after {STEPS} steps on "
-                    f"{len(draw_balanced(train, n, seed=DRAWS).y):,} balanced labels, encoder trained along "
-                    f"from {start} (its learning rate, {rate:g}, chosen on the validation split), "
-                    "{} over " + f"{DRAWS} draws"
+                    f"accuracy of a linear head on the latents after {STEPS} steps on {len(draws[0].y):,} "
+                    f"balanced labels, encoder trained along from {start} (its learning rate, {rate:g}, "
+                    "chosen on the validation split), {} over " + f"{DRAWS} draws"
                 )
                 name = f"few_label.{n}" + (".scratch" if scratch else "")
                 for suffix, value, what in (
                     ("", statistics.mean(accuracies), "mean"),
                     (".std", statistics.stdev(accuracies), "standard deviation"),
                 ):
-                    found[name + suffix] = self.measurement(ae, value, len(test.y), definition.format(what))
+                    found[name + suffix] = self.measurement(value, len(test.y), definition.format(what))
         return found
 
-
-@dataclass(frozen=True)
-class FineTuning:
-    """Fine-tuning on few labels.
-
-    Attributes:
-        ae: the network, which is copied.
-        train: the samples that labels are drawn from.
-        n: number of labels.
-        scratch: whether training starts from random weights.
-    """
-
-    ae: Autoencoder
-    train: Labelled
-    n: int
-    scratch: bool
-
-    def accuracy(self, measured: Labelled, learning_rate: float, seed: int) -> float:
-        """Trains a classifier and measures its accuracy.
+    def accuracy(
+        self, labelled: Labelled, measured: Labelled, rate: float, *, seed: int, scratch: bool
+    ) -> float:
+        """Trains a classifier on `labelled` and returns its accuracy on `measured`.
 
         Args:
-            measured: the samples that it is measured on.
-            learning_rate: of the encoder.
-            seed: seed of the labels, of the random weights and of the order of the samples.
-
-        Returns:
-            Between 0 and 1.
+            labelled: the training samples.
+            measured: the validation or test samples.
+            rate: learning rate of the encoder.
+            seed: seed of random weights and of the order of the samples.
+            scratch: whether the encoder starts from random weights.
         """
-        labelled = draw_balanced(self.train, self.n, seed)
-        encoder = build(self.ae.spec, seed=seed) if self.scratch else _copy_encoder(self.ae)
+        network = build(self.ae.spec, seed=seed) if scratch else _copy_encoder(self.ae)
+        # In evaluation mode, sampling layers give the mean and dropout is off. Gradients flow all the same.
+        network.eval()
         # Labels need not count from 0, and a split may lack some of them.
-        classes = _distinct(torch.cat([labelled.y, measured.y]))
-        classifier = Classifier(encoder, labelled.x, len(classes), seed)
-        optimizer = torch.optim.Adam(
-            [
-                {"params": list(encoder.encoder.parameters()), "lr": learning_rate},
-                {"params": list(classifier.head.parameters()), "lr": HEAD_LEARNING_RATE},
-            ],
-            fused=True,
-        )
+        classes = cast(Tensor, torch.cat([labelled.y, measured.y]).unique())
         targets = torch.searchsorted(classes, labelled.y)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            head = nn.Linear(network.num_latents, len(classes))
+        with torch.no_grad():
+            latents = network.encode(labelled.x).flatten(1)
+        shift, scale = latents.mean(0), latents.std(0)
+        # A latent that is constant in these samples would be magnified in others.
+        scale = torch.where(scale > 1e-6, scale, 1.0)
+
+        def logits(x: Tensor) -> Tensor:
+            return head((network.encode(x).flatten(1) - shift) / scale)
+
+        groups = [
+            {"params": list(network.encoder.parameters()), "lr": rate},
+            {"params": list(head.parameters()), "lr": HEAD_LEARNING_RATE},
+        ]
+        optimizer = torch.optim.Adam(groups, fused=True)
         generator = Generator().manual_seed(seed)
         batches: list[Tensor] = []
         for _ in range(STEPS):
             batches = batches or _split(torch.randperm(len(targets), generator=generator), BATCH_SIZE)
             batch = batches.pop()
             optimizer.zero_grad()
-            F.cross_entropy(classifier(labelled.x[batch]), targets[batch]).backward()
+            F.cross_entropy(logits(labelled.x[batch]), targets[batch]).backward()
             optimizer.step()
         with torch.no_grad():
-            predicted = [classes[classifier(x).argmax(1)] for x in _split(measured.x, EVAL_BATCH_SIZE)]
+            predicted = [classes[logits(x).argmax(1)] for x in _split(measured.x, EVAL_BATCH_SIZE)]
         return int((torch.cat(predicted) == measured.y).sum()) / len(measured.y)
 
-
-class Classifier(nn.Module):
-    """A linear head on standardized latents.
-
-    Args:
-        ae: gives the latents.
-        x: (n, *input shape), whose latents are used for standardization.
-        classes: number of classes.
-        seed: seed of the head's weights.
-    """
-
-    def __init__(self, ae: Autoencoder, x: Tensor, classes: int, seed: int) -> None:
-        super().__init__()
-        # In evaluation mode, sampling layers give the mean and dropout is off. Gradients flow all the same.
-        self.ae = ae.eval()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.head = nn.Linear(ae.num_latents, classes)
-        with torch.no_grad():
-            latents = ae.encode(x).flatten(1)
-        self.shift, std = latents.mean(0), latents.std(0)
-        # A latent that is constant here would be magnified where it is not.
-        self.scale = torch.where(std > 1e-6, std, 1.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (batch, classes)."""
-        return self.head((self.ae.encode(x).flatten(1) - self.shift) / self.scale)
+    def _load(self, split: Split) -> Labelled:
+        samples = self.samples(split)
+        return Labelled(self.inputs(samples).unflatten(1, self.ae.spec.input.shape), labels_of(samples))
 
 
 def draw_balanced(train: Labelled, n: int, seed: int) -> Labelled:
@@ -161,7 +134,7 @@ def draw_balanced(train: Labelled, n: int, seed: int) -> Labelled:
         DataError: there are fewer labels than classes, or too few samples of a class.
     """
     generator = Generator().manual_seed(seed)
-    classes = _distinct(train.y)
+    classes = cast(Tensor, train.y.unique())
     each = n // len(classes)
     if each == 0:
         raise DataError(f"{n} labels are too few for {len(classes)} classes")
@@ -175,17 +148,8 @@ def draw_balanced(train: Labelled, n: int, seed: int) -> Labelled:
     return Labelled(train.x[index], train.y[index])
 
 
-def _distinct(y: Tensor) -> Tensor:
-    return cast(Tensor, y.unique())
-
-
 def _split(x: Tensor, size: int) -> list[Tensor]:
     return list(cast(tuple[Tensor, ...], x.split(size)))
-
-
-def _load(ae: Autoencoder, split: Split) -> Labelled:
-    samples = samples_of(ae, split)
-    return Labelled(inputs_of(ae, samples).unflatten(1, ae.spec.input.shape), labels_of(samples))
 
 
 def _copy_encoder(ae: Autoencoder) -> Autoencoder:

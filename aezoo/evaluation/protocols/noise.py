@@ -5,7 +5,7 @@ from typing_extensions import override
 from aezoo.data.noises import GaussianSpec
 from aezoo.evaluation.evaluate import Measurement, run_metrics
 from aezoo.evaluation.metrics.denoising import DenoisedMseMetric, NoisyInputMseMetric
-from aezoo.evaluation.protocols.protocol import Protocol, samples_of
+from aezoo.evaluation.protocols.protocol import Protocol
 from aezoo.model.autoencoder import Autoencoder
 
 
@@ -17,8 +17,9 @@ class Noise(Protocol):
     gives = ("gaussian.denoised_mse", "gaussian.noisy_input_mse")
     NOISE = GaussianSpec(std=0.1**0.5, clip=(0.0, 1.0))
 
+    @classmethod
     @override
-    def incompatibility(self, ae: Autoencoder) -> str | None:
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
         if reason := super().incompatibility(ae):
             return reason
         if ae.spec.input.range != (0, 1) or ae.spec.target is not None:
@@ -26,18 +27,16 @@ class Noise(Protocol):
         return None
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
-        samples = samples_of(ae, "test")
-        denoised, noisy = (metric(ae, (self.NOISE,)) for metric in (DenoisedMseMetric, NoisyInputMseMetric))
-        run_metrics([denoised, noisy], ae, samples)
+    def run(self) -> dict[str, Measurement]:
+        samples = self.samples("test")
+        metrics = [metric(self.ae, (self.NOISE,)) for metric in (DenoisedMseMetric, NoisyInputMseMetric)]
+        run_metrics(metrics, self.ae, samples)
         definition = (
             "squared difference between {} with Gaussian noise of variance 0.1, clipped to [0, 1], and the "
             "clean target, mean over elements and samples"
         )
+        whats = ("the reconstruction of the input", "the input")
         return {
-            name: self.measurement(ae, metric.compute(), len(samples), definition.format(what))
-            for name, metric, what in (
-                ("gaussian.denoised_mse", denoised, "the reconstruction of the input"),
-                ("gaussian.noisy_input_mse", noisy, "the input"),
-            )
+            name: self.measurement(metric.compute(), len(samples), definition.format(what))
+            for name, metric, what in zip(self.gives, metrics, whats, strict=True)
         }

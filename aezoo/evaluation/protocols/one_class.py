@@ -5,14 +5,7 @@ from typing_extensions import override
 
 from aezoo.data.datasets import TorchvisionSplits
 from aezoo.evaluation.evaluate import Measurement, batches_for, dataset_of
-from aezoo.evaluation.protocols.protocol import (
-    Protocol,
-    fit_pca,
-    inputs_of,
-    labels_of,
-    scientific,
-    training_samples,
-)
+from aezoo.evaluation.protocols.protocol import Protocol, fit_pca, labels_of, scientific
 from aezoo.model.autoencoder import Autoencoder, eval_mode
 
 
@@ -24,8 +17,9 @@ class OneClass(Protocol):
     gives = ("auroc", "auroc.pca")
     COMPONENTS = 32
 
+    @classmethod
     @override
-    def incompatibility(self, ae: Autoencoder) -> str | None:
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
         if reason := super().incompatibility(ae):
             return reason
         dataset = dataset_of(ae)
@@ -37,28 +31,29 @@ class OneClass(Protocol):
         return None
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
+    def run(self) -> dict[str, Measurement]:
         roc_auc_score = scientific("sklearn.metrics").roc_auc_score
-        dataset = dataset_of(ae)
+        dataset = dataset_of(self.ae)
         assert isinstance(dataset, TorchvisionSplits)
         assert dataset.classes is not None
-        test = dataset.model_copy(update={"classes": None}).load("test").validated_for(ae.spec)
+        test = dataset.model_copy(update={"classes": None}).load("test").validated_for(self.ae.spec)
         anomalous = ~torch.isin(labels_of(test), torch.tensor(dataset.classes))
-        with eval_mode(ae):
-            error = -torch.cat([ae.score_samples(b.input).cpu().float() for b in batches_for(ae, test)])
-        pca = fit_pca(inputs_of(ae, training_samples(ae)), self.COMPONENTS)
-        x = inputs_of(ae, test).numpy()
+        with eval_mode(self.ae):
+            batches = batches_for(self.ae, test)
+            error = -torch.cat([self.ae.score_samples(batch.input).cpu().float() for batch in batches])
+        pca = fit_pca(self.inputs(self.training_samples()), self.COMPONENTS)
+        x = self.inputs(test).numpy()
         pca_error = ((pca.inverse_transform(pca.transform(x)) - x) ** 2).mean(1)
         definition = (
             "area under the ROC curve of a sample's mean squared reconstruction error by {}, samples of "
             "other classes against those of the classes trained on, on the whole test split"
         )
         pca_words = f"PCA with {self.COMPONENTS} components, fitted to the same samples"
-        return {
-            name: self.measurement(
-                ae, float(roc_auc_score(anomalous.numpy(), scores)), len(test), definition.format(what)
-            )
-            for name, scores, what in (
-                ("auroc", error.numpy(), "the network"), ("auroc.pca", pca_error, pca_words),
-            )
-        }  # fmt: skip
+        found: dict[str, Measurement] = {}
+        for name, scores, what in (
+            ("auroc", error.numpy(), "the network"),
+            ("auroc.pca", pca_error, pca_words),
+        ):
+            value = float(roc_auc_score(anomalous.numpy(), scores))
+            found[name] = self.measurement(value, len(test), definition.format(what))
+        return found

@@ -1,4 +1,4 @@
-"""The base class of protocols, and the data that they share."""
+"""The base class of all protocols."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
@@ -25,6 +25,9 @@ from aezoo.specs.components import Split
 class Protocol(ABC):
     """A measurement that takes more than one pass over a split.
 
+    Args:
+        ae: the network to measure, with which the protocol is compatible.
+
     Attributes:
         name: name on the command line.
         summary: what is measured, in one line.
@@ -39,33 +42,62 @@ class Protocol(ABC):
     source: ClassVar[Literal["computed", "protocol"]] = "computed"
     split: ClassVar[Split] = "test"
 
-    def incompatibility(self, ae: Autoencoder) -> str | None:
+    def __init__(self, ae: Autoencoder) -> None:
+        self.ae = ae
+
+    @classmethod
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
         """Why the protocol does not apply to a network; None if it does. Its recipe must name a dataset."""
         recipe = recipe_of(ae)
         return "the recipe names no dataset" if recipe is None or recipe.dataset is None else None
 
     @abstractmethod
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
-        """Measures a compatible network. Everything drawn is seeded.
+    def run(self) -> dict[str, Measurement]:
+        """Measures the network. Everything drawn is seeded.
 
         Returns:
             Name of the value -> entry of `metrics.json`.
         """
 
-    def measurement(self, ae: Autoencoder, value: float, n: int, definition: str) -> Measurement:
+    def measurement(self, value: float, n: int, definition: str) -> Measurement:
         """An entry of `metrics.json` for a value of `n` samples; null if the value is not finite."""
         number, reason = finite_or_reason(value)
         return Measurement(
-            value=number, reason=reason, source=self.source, dataset=str(dataset_of(ae).kind_name),
+            value=number, reason=reason, source=self.source, dataset=str(dataset_of(self.ae).kind_name),
             split=self.split, n=n, definition=definition,
         )  # fmt: skip
+
+    def samples(self, split: Split) -> Samples:
+        """A split of the recipe's dataset.
+
+        Raises:
+            DataError: there is no such split, it is not available, or it does not fit the spec.
+        """
+        return load_split(self.ae, split).validated_for(self.ae.spec)
+
+    def training_samples(self) -> Samples:
+        """All samples that the weights were trained on: after a refit, also those of the validation split."""
+        train, recipe = self.samples("train"), recipe_of(self.ae)
+        return train.concat(self.samples("validation")) if recipe is not None and recipe.refit else train
+
+    def latents(self, samples: Samples) -> Tensor:
+        """Latents in evaluation mode, (n, latents), float32 on the CPU."""
+        with eval_mode(self.ae), torch.no_grad():
+            batches = batches_for(self.ae, samples)
+            return torch.cat([self.ae.encode(batch.input).flatten(1).cpu().float() for batch in batches])
+
+    def inputs(self, samples: Samples) -> Tensor:
+        """Scaled inputs, (n, values)."""
+        batches = samples.batches(self.ae.spec, EVAL_BATCH_SIZE)
+        return torch.cat([batch.input.flatten(1) for batch in batches])
 
 
 class ClassificationProtocol(Protocol):
     """A protocol that needs a dataset with at least two classes."""
 
+    @classmethod
     @override
-    def incompatibility(self, ae: Autoencoder) -> str | None:
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
         if reason := super().incompatibility(ae):
             return reason
         labels = dataset_of(ae).load("validation").labels
@@ -74,36 +106,8 @@ class ClassificationProtocol(Protocol):
         return None if len(labels.unique()) > 1 else "the dataset has a single class"
 
 
-def samples_of(ae: Autoencoder, split: Split) -> Samples:
-    """A split of the dataset that the recipe names, validated for the network.
-
-    Raises:
-        DataError: there is no such split, it is not available, or it does not fit the spec.
-    """
-    return load_split(ae, split).validated_for(ae.spec)
-
-
-def training_samples(ae: Autoencoder) -> Samples:
-    """The samples that the weights were trained on: the training split, and after a refit validation, too."""
-    train = samples_of(ae, "train")
-    recipe = recipe_of(ae)
-    return train.concat(samples_of(ae, "validation")) if recipe is not None and recipe.refit else train
-
-
-def latents_of(ae: Autoencoder, samples: Samples) -> Tensor:
-    """Latents of all samples in evaluation mode, (n, latents), float32 on the CPU."""
-    with eval_mode(ae), torch.no_grad():
-        latents = [ae.encode(batch.input).flatten(1).cpu().float() for batch in batches_for(ae, samples)]
-    return torch.cat(latents)
-
-
-def inputs_of(ae: Autoencoder, samples: Samples) -> Tensor:
-    """Scaled inputs of all samples, (n, values)."""
-    return torch.cat([batch.input.flatten(1) for batch in samples.batches(ae.spec, EVAL_BATCH_SIZE)])
-
-
 def labels_of(samples: Samples) -> Tensor:
-    """Labels of all samples, (n,).
+    """Labels, (n,).
 
     Raises:
         DataError: there are none.

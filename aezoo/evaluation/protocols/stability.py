@@ -6,8 +6,8 @@ from typing_extensions import override
 
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE, Measurement
 from aezoo.evaluation.metric import EVAL_SEED
-from aezoo.evaluation.protocols.protocol import Protocol, samples_of
-from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.evaluation.protocols.protocol import Protocol
+from aezoo.model.autoencoder import eval_mode
 
 
 class Stability(Protocol):
@@ -19,21 +19,17 @@ class Stability(Protocol):
     STD = 0.1
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
+    def run(self) -> dict[str, Measurement]:
         generator = Generator().manual_seed(EVAL_SEED)
-        samples = samples_of(ae, "test")
-        weight = next(ae.parameters(), torch.empty(0))
-
-        def encode(x: Tensor) -> Tensor:
-            return ae.encode(x.to(weight)).flatten(1).cpu().double()
-
+        samples = self.samples("test")
+        weight = next(self.ae.parameters(), torch.empty(0))
         clean: list[Tensor] = []
         noisy: list[Tensor] = []
-        with eval_mode(ae), torch.no_grad():
-            for batch in samples.batches(ae.spec, EVAL_BATCH_SIZE):
+        with eval_mode(self.ae), torch.no_grad():
+            for batch in samples.batches(self.ae.spec, EVAL_BATCH_SIZE):
                 noise = self.STD * torch.randn(batch.input.shape, generator=generator)
-                clean.append(encode(batch.input))
-                noisy.append(encode(batch.input + noise))
+                for x, latents in ((batch.input, clean), (batch.input + noise, noisy)):
+                    latents.append(self.ae.encode(x.to(weight)).flatten(1).cpu().double())
         before, after = torch.cat(clean), torch.cat(noisy)
         spread = (before - before.mean(0)).square().mean().sqrt()
         value = float((after - before).square().mean().sqrt() / spread)
@@ -41,4 +37,4 @@ class Stability(Protocol):
             f"root mean square change of the latents under Gaussian input noise of standard deviation "
             f"{self.STD:g}, over the root mean square distance of the latents from their mean"
         )
-        return {"latent_change": self.measurement(ae, value, len(samples), definition)}
+        return {"latent_change": self.measurement(value, len(samples), definition)}

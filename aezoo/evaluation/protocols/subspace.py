@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from aezoo.evaluation.evaluate import Measurement
 from aezoo.evaluation.metrics.latents import decoder_atoms
-from aezoo.evaluation.protocols.protocol import Protocol, fit_pca, inputs_of, scientific, training_samples
+from aezoo.evaluation.protocols.protocol import Protocol, fit_pca, scientific
 from aezoo.model.autoencoder import Autoencoder
 
 
@@ -18,8 +18,9 @@ class Subspace(Protocol):
     gives = ("principal_angle",)
     split = "train"
 
+    @classmethod
     @override
-    def incompatibility(self, ae: Autoencoder) -> str | None:
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
         if reason := super().incompatibility(ae):
             return reason
         steps = {name for layer in ae.decoder for name, _ in layer.named_children()}
@@ -33,11 +34,11 @@ class Subspace(Protocol):
         return None
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
-        atoms = decoder_atoms(ae)
+    def run(self) -> dict[str, Measurement]:
+        atoms = decoder_atoms(self.ae)
         assert atoms is not None
-        samples = training_samples(ae)
-        pca = fit_pca(inputs_of(ae, samples).double(), len(atoms))
+        samples = self.training_samples()
+        pca = fit_pca(self.inputs(samples).double(), len(atoms))
         span = atoms.flatten(1).T.cpu().double().numpy()
         angles = scientific("scipy.linalg").subspace_angles(span, pca.components_.T)
         definition = (
@@ -45,4 +46,4 @@ class Subspace(Protocol):
             "many principal components of what it was fitted to"
         )
         value = math.degrees(float(angles.max()))
-        return {"principal_angle": self.measurement(ae, value, len(samples), definition)}
+        return {"principal_angle": self.measurement(value, len(samples), definition)}

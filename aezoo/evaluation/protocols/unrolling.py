@@ -8,16 +8,7 @@ from typing_extensions import override
 
 from aezoo.data.datasets import SwissRollSpec
 from aezoo.evaluation.evaluate import Measurement, dataset_of
-from aezoo.evaluation.protocols.protocol import (
-    Protocol,
-    fit_pca,
-    inputs_of,
-    labels_of,
-    latents_of,
-    samples_of,
-    scientific,
-    training_samples,
-)
+from aezoo.evaluation.protocols.protocol import Protocol, fit_pca, labels_of, scientific
 from aezoo.model.autoencoder import Autoencoder
 
 
@@ -28,26 +19,28 @@ class Unrolling(Protocol):
     summary = "rank correlation of a latent with the position along the roll, compared with PCA"
     gives = ("rank_correlation", "rank_correlation.pca")
 
+    @classmethod
     @override
-    def incompatibility(self, ae: Autoencoder) -> str | None:
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
         if reason := super().incompatibility(ae):
             return reason
         return None if isinstance(dataset_of(ae), SwissRollSpec) else "the dataset is not a swiss roll"
 
     @override
-    def run(self, ae: Autoencoder) -> dict[str, Measurement]:
-        test = samples_of(ae, "test")
-        angle = labels_of(test)
-        components = min(ae.num_latents, math.prod(ae.spec.input.shape))
-        pca = fit_pca(inputs_of(ae, training_samples(ae)), components)
-        scores = torch.from_numpy(pca.transform(inputs_of(ae, test).numpy()))
+    def run(self) -> dict[str, Measurement]:
+        test = self.samples("test")
+        components = min(self.ae.num_latents, math.prod(self.ae.spec.input.shape))
+        pca = fit_pca(self.inputs(self.training_samples()), components)
+        scores = torch.from_numpy(pca.transform(self.inputs(test).numpy()))
         definition = (
             "largest absolute Spearman correlation of a {} with the angle along the roll, over the test split"
         )
         return {
-            name: self.measurement(ae, _rank_correlation(columns, angle), len(test), definition.format(what))
+            name: self.measurement(
+                _rank_correlation(columns, labels_of(test)), len(test), definition.format(what)
+            )
             for name, columns, what in (
-                ("rank_correlation", latents_of(ae, test), "latent"),
+                ("rank_correlation", self.latents(test), "latent"),
                 ("rank_correlation.pca", scores, "principal component"),
             )
         }

@@ -20,8 +20,8 @@ from aezoo_corruptions.noises import (
 SEED = 0
 
 
-class _DenoisedMseMetric(aezoo.Metric):
-    """Mean squared error from a corrupted input to the clean target."""
+class DenoisedMseMetric(aezoo.Metric):
+    """Mean squared error from an input with one corruption to the clean target."""
 
     better = "lower"
     noise: ClassVar[aezoo.NoiseSpec]
@@ -48,69 +48,24 @@ class _DenoisedMseMetric(aezoo.Metric):
         return self.error / self.elements
 
 
-def _definition(corruption: str) -> str:
-    return (
-        f"squared difference between the reconstruction of an input with {corruption} and the clean target, "
-        "mean over elements and samples"
-    )
-
-
-class ShotMetric(_DenoisedMseMetric):
-    """Error on inputs with shot noise."""
-
-    kind = "corruptions.shot_mse"
-    definition = _definition("shot noise")
-    noise = ShotSpec()
-
-
-class ImpulseMetric(_DenoisedMseMetric):
-    """Error on inputs with impulse noise."""
-
-    kind = "corruptions.impulse_mse"
-    definition = _definition("impulse noise")
-    noise = ImpulseSpec()
-
-
-class BlurMetric(_DenoisedMseMetric):
-    """Error on blurred inputs."""
-
-    kind = "corruptions.blur_mse"
-    definition = _definition("blur")
-    noise = BlurSpec()
-
-
-class OcclusionMetric(_DenoisedMseMetric):
-    """Error on partly occluded inputs."""
-
-    kind = "corruptions.occlusion_mse"
-    definition = _definition("an occluded rectangle")
-    noise = OcclusionSpec()
-
-
-class BrightnessMetric(_DenoisedMseMetric):
-    """Error on inputs of another brightness."""
-
-    kind = "corruptions.brightness_mse"
-    definition = _definition("another brightness")
-    noise = BrightnessSpec()
-
-
-class AffineMetric(_DenoisedMseMetric):
-    """Error on shifted and rotated inputs."""
-
-    kind = "corruptions.affine_mse"
-    definition = _definition("a shift and a rotation")
-    noise = AffineSpec()
-
-
-class StripesMetric(_DenoisedMseMetric):
-    """Error on inputs with inverted stripes."""
-
-    kind = "corruptions.stripes_mse"
-    definition = _definition("inverted stripes")
-    noise = StripesSpec()
+def _metric(noise: aezoo.NoiseSpec, words: str) -> type[DenoisedMseMetric]:
+    name = str(noise.kind_name).removeprefix("corruptions.")
+    members = {
+        "__doc__": f"Mean squared error from an input with {words} to the clean target.",
+        "kind": f"corruptions.{name}_mse",
+        "definition": f"squared difference between the reconstruction of an input with {words} and the clean "
+        "target, mean over elements and samples",
+        "noise": noise,
+    }
+    return type(f"{name.title()}Metric", (DenoisedMseMetric,), members)
 
 
 METRICS = (
-    ShotMetric, ImpulseMetric, BlurMetric, OcclusionMetric, BrightnessMetric, AffineMetric, StripesMetric,
-)  # fmt: skip
+    _metric(ShotSpec(), "shot noise"),
+    _metric(ImpulseSpec(), "impulse noise"),
+    _metric(BlurSpec(), "blur"),
+    _metric(OcclusionSpec(), "an occluded rectangle"),
+    _metric(BrightnessSpec(), "another brightness"),
+    _metric(AffineSpec(), "a shift and a rotation"),
+    _metric(StripesSpec(), "inverted stripes"),
+)
