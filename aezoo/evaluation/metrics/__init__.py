@@ -1,4 +1,4 @@
-"""Every built-in metric."""
+"""Every metric, defined once: a spec with its definition, and the meter that measures it."""
 
 from aezoo.evaluation.metrics.checkerboard import CheckerboardMetric
 from aezoo.evaluation.metrics.denoising import DenoisedMseMetric, NoisyInputMseMetric, NoisyTargetMseMetric
