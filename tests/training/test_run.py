@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from aezoo.evaluation.evaluate import applicable, evaluate_again
+from aezoo.evaluation.evaluate import applicable, evaluate_variant
 from tests.training.networks import DENSE, IMAGES, LINEAR, adam, same_weights, spec_of, stage, train
 from tests.training.probes import Cut, DataTerm, Penalty, Tiny, constant, on, on_validation
 
@@ -153,7 +153,7 @@ def test_metrics_are_measured_on_the_rounded_weights(refit: bool, tmp_path: Path
     ae = train(spec_of(**HALF, dataset=dataset, refit=refit), data=None)
     loaded = aezoo.load(aezoo.save(ae, tmp_path / "half"))
     assert same_weights(ae, loaded)
-    again = evaluate_again(loaded, "test")
+    again = evaluate_variant(loaded, "test")
     assert again["mse"]["value"] == loaded.metrics["mse"]["value"]
     assert again.items() <= loaded.metrics.items()
 
