@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from aezoo.errors import RegistryError
+from aezoo.evaluation.metric import Metric
 from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
 from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
 from aezoo.testing.callbacks import check_callback

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from aezoo.errors import DataError
-from aezoo.evaluation.evaluate import evaluate_variant
+from aezoo.evaluation.evaluate import Measurement, evaluate_variant
 from aezoo.evaluation.protocols import PROTOCOLS
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.sequential import Exact
