@@ -16,10 +16,10 @@ from .errors import SpecError as SpecError
 from .errors import TrainingError as TrainingError
 from .errors import TrainingInterrupted as TrainingInterrupted
 from .errors import UnknownVariantError as UnknownVariantError
-from .evaluation.evaluate import Meter as Meter
-from .evaluation.evaluate import Metric as Metric
-from .evaluation.evaluate import NotMeasured as NotMeasured
+from .evaluation.evaluate import Measurement as Measurement
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.metric import Metric as Metric
+from .evaluation.metric import NotMeasured as NotMeasured
 from .evaluation.protocols import run_protocol as run_protocol
 from .model.autoencoder import Autoencoder as Autoencoder
 from .model.autoencoder import Output as Output
@@ -41,7 +41,6 @@ from .specs.components import CallbackSpec as CallbackSpec
 from .specs.components import DatasetSpec as DatasetSpec
 from .specs.components import LayerSpec as LayerSpec
 from .specs.components import LossSpec as LossSpec
-from .specs.components import MetricSpec as MetricSpec
 from .specs.components import NoiseSpec as NoiseSpec
 from .specs.recipe import RecipeSpec as RecipeSpec
 from .specs.schema import json_schema as json_schema

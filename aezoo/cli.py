@@ -282,7 +282,7 @@ def evaluate(
 ) -> None:
     """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
     _load_plugin_files(plugin)
-    from aezoo.evaluation.evaluate import evaluate_again
+    from aezoo.evaluation.evaluate import evaluate_variant
     from aezoo.evaluation.protocols import run_protocol
     from aezoo.zoo.load import is_folder, load
     from aezoo.zoo.model_card import write_card
@@ -297,7 +297,7 @@ def evaluate(
         raise typer.BadParameter("--record keeps numbers of the test split; leave --split out")
     split = split or "test"
     ae = load(name)
-    found = run_protocol(protocol, ae) if protocol else evaluate_again(ae, split)
+    found = run_protocol(protocol, ae) if protocol else evaluate_variant(ae, split)
     if record:
         folder = Path(name).expanduser()
         record_metrics(folder, found)

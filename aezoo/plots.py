@@ -1,4 +1,4 @@
-"""Pictures of what an autoencoder does. Matplotlib is imported when one is drawn."""
+"""Figures of reconstructions, dictionaries and latent spaces, drawn with Matplotlib."""
 
 import io
 import math
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aezoo.errors import NotSupportedError
-from aezoo.evaluation.metrics.latents import dictionary as atoms_of
+from aezoo.evaluation.metrics.latents import decoder_atoms
 from aezoo.model.autoencoder import Autoencoder, eval_mode
 
 if TYPE_CHECKING:
@@ -21,21 +21,21 @@ INK = "#1f2933"
 
 
 def reconstructions(ae: Autoencoder, x: Tensor, *, columns: int = 12) -> "Figure":
-    """Input, latents and reconstruction of some samples, one column each.
+    """Draws the input, the latents and the reconstruction of some samples, one column for each.
 
-    Images are drawn as images, series as lines, and vectors and latents as a near-square map of their
-    values, feature maps side by side: blue below zero, red above, white at zero, on one scale for all
-    columns.
+    Images are drawn as images and series as lines. Vectors and latents are drawn as a near-square map of
+    their values, feature maps side by side: blue is negative, white is zero, red is positive. All latents
+    share one scale.
 
     Args:
-        ae: left in the mode in which it was given.
-        x: (batch, *input shape), on any device; the first `columns` are drawn.
-        columns: at most so many.
+        ae: its mode is restored afterwards.
+        x: (batch, *input shape), on any device.
+        columns: number of samples drawn, the first ones.
 
     Returns:
-        A Matplotlib figure; `fig.savefig(path)` writes it.
+        A Matplotlib figure; `figure.savefig(path)` writes it.
     """
-    # Without pyplot: no window, no global state, no backend to choose.
+    # Without pyplot, there is no window, no global state and no backend to choose. Importing it takes long.
     from matplotlib.figure import Figure
 
     x = x[:columns]
@@ -61,63 +61,60 @@ def reconstructions(ae: Autoencoder, x: Tensor, *, columns: int = 12) -> "Figure
 def images(
     x: Tensor, *, columns: int = 12, value_range: tuple[float, float] | None = (0.0, 1.0), title: str = ""
 ) -> "Figure":
-    """A grid of images.
+    """Draws a grid of images.
 
     Args:
         x: (batch, 1 or 3, height, width), on any device.
         columns: images in a row.
-        value_range: drawn from black to white; None for the smallest and the largest value there is.
-        title: written above.
+        value_range: values drawn as black and as white; None takes each image's minimum and maximum.
+        title: title of the figure.
 
     Returns:
         A Matplotlib figure.
     """
-    rows = math.ceil(len(x) / columns)
-    figure, axes = _grid(rows, columns, title)
-    for index, one in enumerate(axes.flat):
-        if index < len(x):
-            _draw(one, x[index], value_range)
-        else:
-            one.axis("off")
+    figure, grid = _grid(len(x), columns, title)
+    for axes, image in zip(grid, x, strict=True):
+        _draw(axes, image, value_range)
     return figure
 
 
 def dictionary(ae: Autoencoder, *, columns: int = 16, most: int = 128) -> "Figure":
-    """The atoms of a decoder of one linear layer: what each latent adds to the output.
+    """Draws the atoms of a decoder of one linear layer: the weights from each latent to the output.
 
-    Blue takes away, red adds; each atom has a scale of its own.
+    Blue is negative, red is positive. Each atom has its own scale.
 
     Args:
-        ae: its decoder is one linear layer, and its target an image.
+        ae: its decoder has one linear layer, and its target is a gray image.
         columns: atoms in a row.
-        most: how many are drawn, the first ones.
+        most: maximum number of atoms drawn, the first ones.
 
     Returns:
         A Matplotlib figure.
 
     Raises:
-        NotSupportedError: another decoder, or targets that are no images of one channel.
+        NotSupportedError: the decoder has other layers with weights, or the target is not a gray image.
     """
-    atoms = atoms_of(ae)
+    atoms = decoder_atoms(ae)
     if atoms is None or atoms.ndim != 4 or atoms.shape[1] != 1:
-        raise NotSupportedError("a dictionary is drawn of decoders of one linear layer, for gray images")
+        raise NotSupportedError(
+            "only decoders of one linear layer that give gray images have a dictionary to draw"
+        )
     atoms = atoms[:most].cpu().float()
-    figure, axes = _grid(math.ceil(len(atoms) / columns), columns, f"{_name(ae)}: atoms of the dictionary")
-    for index, one in enumerate(axes.flat):
-        one.axis("off")
-        if index < len(atoms):
-            spread = float(atoms[index].abs().max()) or 1.0
-            one.imshow(atoms[index, 0].numpy(), cmap="RdBu_r", vmin=-spread, vmax=spread)
+    figure, grid = _grid(len(atoms), columns, f"{_name(ae)}: atoms of the dictionary")
+    for axes, atom in zip(grid, atoms, strict=True):
+        spread = float(atom.abs().max()) or 1.0
+        axes.imshow(atom[0].numpy(), cmap="RdBu_r", vmin=-spread, vmax=spread)
+        axes.axis("off")
     return figure
 
 
 @torch.no_grad()
 def walk(ae: Autoencoder, x: Tensor, *, steps: int = 12) -> "Figure":
-    """Reconstructions along straight lines between the latents of pairs of samples.
+    """Draws decoded latents along straight lines between the latents of pairs of samples.
 
     Args:
-        ae: left in the mode in which it was given; its decoder needs latents alone.
-        x: (2 n, *input shape); each two that follow one another are the ends of a row.
+        ae: its mode is restored afterwards; its decoder must need only the latents.
+        x: (2 n, *input shape); samples 2 i and 2 i + 1 are the ends of row i.
         steps: images in a row, both ends included.
 
     Returns:
@@ -133,22 +130,22 @@ def walk(ae: Autoencoder, x: Tensor, *, steps: int = 12) -> "Figure":
 
 @torch.no_grad()
 def manifold(ae: Autoencoder, *, side: int = 20) -> "Figure":
-    """What two latents stand for, over the quantiles of a standard normal prior.
+    """Draws the decoded plane of two latents, at the quantiles of a standard normal prior.
 
     Kingma and Welling, arXiv:1312.6114, appendix A.
 
     Args:
-        ae: with two latents; left in the mode in which it was given.
+        ae: has two latents; its mode is restored afterwards.
         side: images along each axis.
 
     Returns:
         A Matplotlib figure.
 
     Raises:
-        NotSupportedError: another number of latents.
+        NotSupportedError: it has another number of latents.
     """
     if ae.latent_shape != (2,):
-        raise NotSupportedError(f"a manifold is drawn of two latents, not of {ae.latent_shape}")
+        raise NotSupportedError(f"a manifold needs two latents, found latents of shape {ae.latent_shape}")
     at = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
     down, across = torch.meshgrid(-at, at, indexing="ij")
     with eval_mode(ae):
@@ -158,12 +155,14 @@ def manifold(ae: Autoencoder, *, side: int = 20) -> "Figure":
 
 
 def embedding(latents: Tensor, labels: Tensor, *, title: str = "") -> "Figure":
-    """Two latents of many samples as points, coloured by label; more latents by their two largest components.
+    """Draws samples as points in the plane of two latents, colored by label.
+
+    More than two latents are projected on their two largest principal components.
 
     Args:
         latents: (batch, latents), at least two latents.
-        labels: (batch,), whole numbers for classes, or floating point for a scale.
-        title: written above.
+        labels: (batch,), integers for classes or floating point for a continuous scale.
+        title: title of the figure.
 
     Returns:
         A Matplotlib figure.
@@ -192,24 +191,28 @@ def embedding(latents: Tensor, labels: Tensor, *, title: str = "") -> "Figure":
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as PNG; the same figure always gives the same bytes."""
+    """Renders a figure as PNG; the same figure always gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _grid(rows: int, columns: int, title: str) -> tuple["Figure", "NDArray[Any]"]:
+def _grid(count: int, columns: int, title: str) -> tuple["Figure", list["Axes"]]:
+    """A figure with this many axes in rows; the last row may be shorter."""
     from matplotlib.figure import Figure
 
+    rows = math.ceil(count / columns)
     head = 0.35 if title else 0.05
     height = 0.55 * rows + head
     figure = Figure(figsize=(0.55 * columns + 0.1, height), dpi=120, facecolor="white")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     figure.suptitle(title, fontsize=10, color=INK, y=1 - 0.08 / height, va="top")
     figure.subplots_adjust(
         left=0.005, right=0.995, bottom=0.02 / rows, top=1 - head / height, hspace=0.06, wspace=0.06
     )
-    return figure, axes
+    for unused in axes[count:]:
+        unused.axis("off")
+    return figure, axes[:count]
 
 
 def _name(ae: Autoencoder) -> str:
@@ -220,7 +223,7 @@ def _draw(axes: "Axes", x: Tensor, value_range: tuple[float, float] | None) -> N
     values = x.detach().cpu().float()
     if values.ndim == 3 and values.shape[0] in (1, 3):
         low, high = value_range or (float(values.min()), float(values.max()))
-        # Leaky activations reach a little below the range; a picture cannot.
+        # Values may lie slightly outside the range, as after a leaky activation.
         pixels: NDArray[Any] = ((values - low) / ((high - low) or 1.0)).clamp(0, 1).movedim(0, -1).numpy()
         axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
         _bare(axes)
@@ -233,7 +236,7 @@ def _draw(axes: "Axes", x: Tensor, value_range: tuple[float, float] | None) -> N
 
 def _draw_map(axes: "Axes", x: Tensor, spread: float) -> None:
     values = x.detach().cpu().float().numpy()
-    # Feature maps keep their shape, side by side; single values are maps of one by one.
+    # Feature maps keep their shape and stand side by side; a vector is a set of maps of 1 x 1.
     maps = values if values.ndim == 3 else values.reshape(-1, 1, 1)
     gap = 1 if maps[0].size > 1 else 0
     count, height, width = maps.shape[0], maps.shape[1] + gap, maps.shape[2] + gap

@@ -130,22 +130,6 @@ CALLBACKS: dict[str, list[dict[str, Any]]] = {
     "resample_dead": [{}, {"every": 2, "until": 8}],
     "tensorboard": [{"folder": "runs"}],
 }
-METRICS: dict[str, list[dict[str, Any]]] = {
-    "mse": [{}],
-    "sse": [{}],
-    "fvu": [{}],
-    "l0": [{}],
-    "dead_latents": [{}],
-    "hoyer": [{}],
-    "atom_area": [{}],
-    "denoised_mse": [{}],
-    "noisy_input_mse": [{}],
-    "noisy_target_mse": [{}],
-    "checkerboard": [{}],
-    "kl": [{}],
-    "log_likelihood": [{}],
-    "elbo": [{}],
-}
 
 BY_FAMILY: dict[str, dict[str, Any]] = {
     "layer": LAYERS,
@@ -153,7 +137,6 @@ BY_FAMILY: dict[str, dict[str, Any]] = {
     "noise": NOISES,
     "dataset": DATASETS,
     "callback": CALLBACKS,
-    "metric": METRICS,
 }
 
 

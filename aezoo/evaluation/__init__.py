@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Metrics, measured in one pass over a dataset, and protocols, which take several passes."""

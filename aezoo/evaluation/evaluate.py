@@ -1,41 +1,38 @@
-"""The pass over a dataset that measures every metric that applies.
+"""Evaluation: one pass over a dataset that measures every metric that applies to a network.
 
-A value is computed from the weights and the data alone, so that anyone can compute it again; one that
-cannot be measured is null, with the reason.
+Values are computed from the weights and the data alone, so that anyone can reproduce them. A value that
+cannot be measured is null, with a reason.
 """
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypedDict, cast
 
 import torch
-from torch import Tensor
 
 from aezoo.data.samples import Batch, Samples
 from aezoo.errors import DataError
-from aezoo.model.autoencoder import Autoencoder, Output, eval_mode
+from aezoo.evaluation.metric import Metric, NotMeasured, recipe_of
+from aezoo.model.autoencoder import Autoencoder, eval_mode
 from aezoo.plugins.registry import registry
-from aezoo.specs.components import MetricSpec, Split
-from aezoo.specs.variant import VariantSpec
+from aezoo.specs.components import DatasetSpec, Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-EVAL_SEED = 0x5EED
-"""Whatever is drawn in an evaluation is the same in every epoch and every run."""
-BATCH = 1000
-"""Rows a pass handles at once. Sums are in double precision, so that only what is drawn depends on it."""
+EVAL_BATCH_SIZE = 1000
+"""Samples in a batch. Sums are in double precision, so that it changes only what is drawn at random."""
 
 
-class Metric(TypedDict):
+class Measurement(TypedDict):
     """An entry of `metrics.json`.
 
     Attributes:
-        value: the number, or None where it was not measured.
-        reason: why there is none; None where there is one.
-        source: `computed` (the weights and the data give it again), `protocol` (needs training again)
-            or `recorded` (seconds and the like).
-        dataset: what it was measured on.
+        value: the number; None if it was not measured.
+        reason: why there is no value; None if there is one.
+        source: `computed` (from the weights and the data), `protocol` (needs training to reproduce) or
+            `recorded` (circumstances, such as seconds).
+        dataset: name of the dataset.
         split: train, validation or test.
-        n: how many samples.
+        n: number of samples.
         definition: the formula in words.
     """
 
@@ -48,98 +45,106 @@ class Metric(TypedDict):
     definition: str
 
 
-class NotMeasured(Exception):  # noqa: N818 - it is an answer, not a failure
-    """Raised by `Meter.value` when there is no number; its text is the reason."""
-
-
-class Meter(ABC):
-    """Adds up one metric over the batches of a pass."""
-
-    @abstractmethod
-    def update(self, output: Output, rows: Batch) -> None:
-        """Takes in a batch: what the network gave, and the rows it was given."""
-
-    @abstractmethod
-    def value(self) -> float:
-        """The number over everything taken in.
-
-        Raises:
-            NotMeasured: there is none, with the reason.
-        """
-
-
-def double(x: Tensor) -> Tensor:
-    """The same values in double precision."""
-    # Apple's GPUs have no double precision.
-    return (x.cpu() if x.device.type == "mps" else x).double()
-
-
-def applicable(ae: Autoencoder) -> list[MetricSpec]:
-    """Every registered metric that means anything for a network."""
-    specs = [cast(type[MetricSpec], registry.get("metric", kind))() for kind in registry.names("metric")]
-    return [spec for spec in specs if spec.applies(ae)]
+def applicable_metrics(ae: Autoencoder) -> list[type[Metric]]:
+    """Every registered metric that applies to a network, sorted by kind."""
+    metrics: list[type[Metric]] = [registry.get("metric", kind) for kind in registry.names("metric")]
+    return [metric for metric in metrics if metric.applies(ae)]
 
 
 def evaluate(
-    ae: Autoencoder, samples: Samples, *, dataset: str, split: str, batch_size: int = BATCH
-) -> dict[str, Metric]:
-    """Measures every registered metric that applies in one pass, in evaluation mode.
+    ae: Autoencoder, samples: Samples, *, dataset: str, split: str, batch_size: int = EVAL_BATCH_SIZE
+) -> dict[str, Measurement]:
+    """Measures every metric that applies to a network, in one pass and in evaluation mode.
 
     Args:
-        ae: left in the mode in which it was given.
-        samples: measured on; checked against `ae.spec` first.
-        dataset: its name, for the record.
-        split: which one it is, for the record.
-        batch_size: rows at a time.
+        ae: its mode is restored afterwards.
+        samples: must fit `ae.spec`.
+        dataset: name of the dataset, for the record.
+        split: name of the split, for the record.
+        batch_size: samples in a batch.
 
     Returns:
-        Kind -> entry of `metrics.json`.
+        Kind of metric -> entry of `metrics.json`.
 
     Raises:
-        DataError: the samples do not fit.
+        DataError: the samples do not fit the spec.
     """
-    meters: list[tuple[MetricSpec, Meter]] = [(spec, spec.build(ae)) for spec in applicable(ae)]
+    metrics = [metric(ae) for metric in applicable_metrics(ae)]
     samples = samples.validated_for(ae.spec)
-    # A network may have no weights at all.
-    weight = next(ae.parameters(), torch.empty(0))
-    with eval_mode(ae), torch.no_grad():
-        for rows in samples.batches(ae.spec, batch_size):
-            rows = Batch(rows.input.to(weight), rows.target.to(weight.device), rows.labels)
-            output: Output = ae(rows.input)
-            for _, meter in meters:
-                meter.update(output, rows)
-    return {str(spec.kind_name): _entry(spec, meter, dataset, split, len(samples)) for spec, meter in meters}
+    run_metrics(metrics, ae, samples, batch_size)
+    found: dict[str, Measurement] = {}
+    for metric in metrics:
+        try:
+            value, reason = finite_or_reason(metric.compute())
+        except NotMeasured as error:
+            value, reason = None, str(error)
+        found[metric.kind] = Measurement(
+            value=value, reason=reason, source="computed", dataset=dataset, split=split, n=len(samples),
+            definition=metric.definition,
+        )  # fmt: skip
+    return found
 
 
-def evaluate_again(ae: Autoencoder, split: str = "test") -> dict[str, Metric]:
-    """Measures a variant on the dataset that its recipe names.
+def evaluate_variant(ae: Autoencoder, split: str = "test") -> dict[str, Measurement]:
+    """Evaluates a network on a split of the dataset that its recipe names.
 
     Args:
-        ae: a variant whose recipe has a dataset.
+        ae: its recipe must name a dataset.
         split: train, validation or test.
 
+    Returns:
+        Kind of metric -> entry of `metrics.json`.
+
     Raises:
-        DataError: no such split, or no dataset in the recipe.
+        DataError: the recipe names no dataset, or the dataset has no such split.
     """
-    dataset = ae.spec.recipe.dataset if isinstance(ae.spec, VariantSpec) else None
-    if dataset is None:
+    return evaluate(ae, load_split(ae, split), dataset=str(dataset_of(ae).kind_name), split=split)
+
+
+def run_metrics(
+    metrics: Sequence[Metric], ae: Autoencoder, samples: Samples, batch_size: int = EVAL_BATCH_SIZE
+) -> None:
+    """Passes all samples to each metric, in evaluation mode."""
+    with eval_mode(ae), torch.no_grad():
+        for batch in batches_for(ae, samples, batch_size):
+            output = ae(batch.input)
+            for metric in metrics:
+                metric.update(output, batch)
+
+
+def batches_for(ae: Autoencoder, samples: Samples, batch_size: int = EVAL_BATCH_SIZE) -> Iterator[Batch]:
+    """Batches on the device of a network, with inputs in its dtype."""
+    # A network may have no parameters.
+    weight = next(ae.parameters(), torch.empty(0))
+    for batch in samples.batches(ae.spec, batch_size):
+        yield batch._replace(input=batch.input.to(weight), target=batch.target.to(weight.device))
+
+
+def dataset_of(ae: Autoencoder) -> DatasetSpec:
+    """The dataset that a network's recipe names.
+
+    Raises:
+        DataError: it names none.
+    """
+    recipe = recipe_of(ae)
+    if recipe is None or recipe.dataset is None:
         raise DataError("the recipe names no dataset; use aezoo.evaluate with samples of your own")
-    wanted: Split | None = next((known for known in SPLITS if known == split), None)
-    if wanted is None or not dataset.has(wanted):
-        known = ", ".join(known for known in SPLITS if dataset.has(known))
-        raise DataError(f"{dataset.kind_name} has no split {split!r}; {known} are known")
-    return evaluate(ae, dataset.load(wanted), dataset=str(dataset.kind_name), split=split)
+    return recipe.dataset
 
 
-def _entry(spec: MetricSpec, meter: Meter, dataset: str, split: str, n: int) -> Metric:
-    value, reason = None, None
-    try:
-        value = meter.value()
-        if not math.isfinite(value):
-            value, reason = None, f"the result is {value}"
-    except NotMeasured as error:
-        reason = str(error)
-    return Metric(
-        value=value, reason=reason, source="computed", dataset=dataset, split=split, n=n,
-        definition=spec.definition,
-    )  # fmt: skip
+def load_split(ae: Autoencoder, split: str) -> Samples:
+    """Loads a split of the dataset that a network's recipe names.
+
+    Raises:
+        DataError: the recipe names no dataset, the dataset has no such split, or it is not available.
+    """
+    dataset = dataset_of(ae)
+    available = [known for known in SPLITS if dataset.has(known)]
+    if split not in available:
+        raise DataError(f"{dataset.kind_name} has no split {split!r}; {', '.join(available)} are known")
+    return dataset.load(cast(Split, split))
+
+
+def finite_or_reason(value: float) -> tuple[float | None, str | None]:
+    """The value and no reason; no value and a reason if the value is not finite."""
+    return (value, None) if math.isfinite(value) else (None, f"the result is {value}")

@@ -59,7 +59,7 @@ def register_callbacks(register: Register) -> None:
 
 @hookspec
 def register_metrics(register: Register) -> None:
-    """Numbers measured on a dataset: subclasses of `aezoo.MetricSpec`."""
+    """Numbers measured on a dataset: subclasses of `aezoo.Metric`."""
 
 
 HOOKS = {

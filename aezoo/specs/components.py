@@ -228,36 +228,6 @@ class CallbackSpec(RegisteredSpec):
         """Returns a new `aezoo.Callback` for one training."""
 
 
-class MetricSpec(RegisteredSpec):
-    """A number measured on a dataset; `build` makes a `Meter` that is shown every batch.
-
-    Attributes:
-        definition: the formula in one line of words; published beside every value.
-        better: whether a lower or a higher value is better, or neither.
-    """
-
-    family = "metric"
-    definition: ClassVar[str]
-    better: ClassVar[Literal["lower", "higher", "neither"]] = "neither"
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        needed = [name for name, field in cls.model_fields.items() if field.is_required()]
-        if needed:
-            raise TypeError(
-                f"{cls.__qualname__}: every metric is measured with its defaults; give {needed[0]} one"
-            )
-
-    def applies(self, ae: "Autoencoder") -> bool:
-        """Whether the number means anything for a network; it is left out where not. By default it does."""
-        return True
-
-    @abstractmethod
-    def build(self, ae: "Autoencoder") -> Any:
-        """A fresh `aezoo.Meter` for one pass over the data."""
-
-
 def _limit_layers(value: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
     if (found := layer_count(value)) > MAX_LAYERS:
         raise validation_error(f"{found:,} layers with every `repeat` written out exceed {MAX_LAYERS:,}")

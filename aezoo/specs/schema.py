@@ -13,7 +13,6 @@ from aezoo.specs.components import (
     DatasetSpec,
     LayerSpec,
     LossSpec,
-    MetricSpec,
     NoiseSpec,
 )
 from aezoo.specs.messages import abbreviate
@@ -32,7 +31,6 @@ FAMILIES: tuple[type[RegisteredSpec], ...] = (
     NoiseSpec,
     DatasetSpec,
     CallbackSpec,
-    MetricSpec,
     ActivationSpec,
     OptimizerSpec,
     ScheduleSpec,

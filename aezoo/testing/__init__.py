@@ -18,7 +18,7 @@ from aezoo.testing.datasets import DATASET_CHECKS, check_dataset
 from aezoo.testing.layers import LAYER_CHECKS, check_layer
 from aezoo.testing.losses import LOSS_CHECKS, check_loss
 from aezoo.testing.noises import NOISE_CHECKS, check_noise
-from aezoo.testing.plugins import EXAMPLE_CHECKS, PLUGIN_CHECKS, check_plugin, reports_of
+from aezoo.testing.plugins import EXAMPLE_CHECKS, METRIC_CHECKS, PLUGIN_CHECKS, check_plugin, reports_of
 from aezoo.testing.specs import SPEC_CHECKS
 from aezoo.testing.variants import VARIANT_CHECKS, check_variant
 
@@ -29,6 +29,7 @@ ALL_CHECKS: dict[str, list[ContractCheck[Any]]] = {
     "noises": [*NOISE_CHECKS],
     "datasets": [*DATASET_CHECKS],
     "callbacks": [*CALLBACK_CHECKS],
+    "metrics": [*METRIC_CHECKS],
     "variants": [*VARIANT_CHECKS],
     "plugins": [*PLUGIN_CHECKS, *EXAMPLE_CHECKS],
 }

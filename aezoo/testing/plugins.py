@@ -7,7 +7,6 @@ from typing import Any
 
 from aezoo.errors import RegistryError
 from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
-from aezoo.specs.base import RegisteredSpec
 from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
 from aezoo.testing.callbacks import check_callback
 from aezoo.testing.contract import CheckList, ContractError, Report
@@ -15,10 +14,10 @@ from aezoo.testing.datasets import check_dataset
 from aezoo.testing.layers import check_layer
 from aezoo.testing.losses import check_loss
 from aezoo.testing.noises import check_noise
-from aezoo.testing.specs import SPEC_CHECKS
 from aezoo.testing.variants import check_variant
 from aezoo.zoo.index import variants_of
 
+METRIC_CHECKS: CheckList[type[Metric]] = CheckList()
 PLUGIN_CHECKS: CheckList[PluginInfo] = CheckList()
 EXAMPLE_CHECKS: CheckList[Callable[[], None]] = CheckList()
 
@@ -53,6 +52,9 @@ def reports_of(distribution: str) -> list[Report]:
         if plugin.error is None:
             for family, kind in plugin.kinds:
                 cls = registry.get(family, kind)
+                if issubclass(cls, Metric):
+                    reports.append(METRIC_CHECKS.run(cls, Report(f"{family} {kind}")))
+                    continue
                 reports += [_report(f"{family} {kind}", partial(_check, cls, data)) for data in cls.examples]
             variants = variants_of(point.name)
             reports += [_report(f"variant {name}", partial(check_variant, name)) for name in variants]
@@ -102,6 +104,16 @@ def kinds(plugin: PluginInfo) -> str | None:
     return None if plugin.kinds else "none"
 
 
+@METRIC_CHECKS.add("metric-docstring", "a docstring")
+def metric_docstring(metric: type[Metric]) -> str | None:
+    """The docstring says what the number means and where it comes from.
+
+    Failure: `no docstring`
+    Fix: say on the first line of the class what is measured, and cite its source.
+    """
+    return None if metric.__doc__ else "no docstring"
+
+
 @EXAMPLE_CHECKS.add("example", "examples that are valid specs")
 def example(check: Callable[[], None]) -> str | None:
     """Each kind is checked by the specs in the `examples` of its class.
@@ -123,10 +135,8 @@ def _check(cls: type[Any], data: dict[str, Any]) -> Report:
         return check_noise(spec)
     if isinstance(spec, DatasetSpec):
         return check_dataset(spec)
-    if isinstance(spec, CallbackSpec):
-        return check_callback(spec)
-    assert isinstance(spec, RegisteredSpec)
-    return SPEC_CHECKS.run(spec, Report(f"{spec.family} {spec.kind_name}")).raise_on_failure()
+    assert isinstance(spec, CallbackSpec)
+    return check_callback(spec)
 
 
 def _report(subject: str, check: Callable[[], Report]) -> Report:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from aezoo.errors import DataError
-from aezoo.evaluation.evaluate import Metric, evaluate_again
+from aezoo.evaluation.evaluate import evaluate_variant
 from aezoo.evaluation.protocols import PROTOCOLS
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.sequential import Exact
@@ -20,7 +20,7 @@ from aezoo.zoo.load import folder_of, is_folder, load
 from aezoo.zoo.schema import METRICS, SPEC
 
 BATCH_SIZE = 6
-METRIC_KEYS = set(get_type_hints(Metric))
+METRIC_KEYS = set(get_type_hints(Measurement))
 VARIANT_CHECKS: CheckList["VariantFixture"] = CheckList()
 
 
@@ -181,7 +181,7 @@ def numbers(variant: VariantFixture) -> str | None:
     if dataset is None or not dataset.has("test"):
         return None
     try:
-        computed = evaluate_again(ae, "test")
+        computed = evaluate_variant(ae, "test")
     except DataError:
         return None
     for name, entry in computed.items():

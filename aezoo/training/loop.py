@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from aezoo.data.samples import Batch
 from aezoo.errors import AezooError, TrainingError
-from aezoo.evaluation.evaluate import BATCH, EVAL_SEED
+from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
+from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.model.autoencoder import Output, StepContext
 from aezoo.model.layers.sparsity import Lifetime
 from aezoo.training.callbacks import TrainingState
@@ -110,7 +111,7 @@ class StageRunner:
         self._set_mode(training=False)
         generator = torch.Generator().manual_seed(EVAL_SEED)
         sums = TermSums()
-        for batch in samples.batches(self.ae.spec, BATCH):
+        for batch in samples.batches(self.ae.spec, EVAL_BATCH_SIZE):
             context = self._context(batch, generator, float(self.state.epoch))
             loss, terms = self.objective(self.unit.ae, context, self.forward)
             sums.add({"loss": loss, **terms}, len(batch.input))

@@ -18,7 +18,7 @@ from torch import Tensor
 from aezoo.data.inputs import Splits
 from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError, TrainingInterrupted
-from aezoo.evaluation.evaluate import Metric, applicable, evaluate
+from aezoo.evaluation.evaluate import Measurement, applicable_metrics, evaluate
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
 from aezoo.model.build import materialize
 from aezoo.progress import EpochBar
@@ -114,7 +114,7 @@ class TrainingRun:
     samples: Samples = field(init=False)
     selected: Selected = field(default_factory=Selected)
     history: list[list[dict[str, Any]]] = field(default_factory=list[list[dict[str, Any]]])
-    validation_metrics: dict[str, Metric] = field(default_factory=dict[str, Metric])
+    validation_metrics: dict[str, Measurement] = field(default_factory=dict[str, Measurement])
     seconds: float = 0.0
     resume_file: ResumeFile | None = None
     resumed: dict[str, Any] | None = None
@@ -237,7 +237,7 @@ class TrainingRun:
         """Measures the test split and completes the metrics and the training record."""
         self.seconds = time.perf_counter() - self.clock
         splits = self.splits
-        metrics: dict[str, Metric] = {}
+        metrics: dict[str, Measurement] = {}
         if splits.has_test:
             metrics |= evaluate(self.ae, splits.test, dataset=splits.name, split="test")
         for name, metric in self.validation_metrics.items():
@@ -245,7 +245,7 @@ class TrainingRun:
             if self.recipe.refit:
                 metric["source"] = "protocol"
             metrics[f"{name}.validation"] = metric
-        metrics["train_seconds"] = Metric(
+        metrics["train_seconds"] = Measurement(
             value=round(self.seconds, 1), reason=None, source="recorded", dataset=splits.name, split="train",
             n=len(splits.train),
             definition="wall time of the whole training, choosing and refitting together",
@@ -270,18 +270,18 @@ class TrainingRun:
         self.seconds = time.perf_counter() - self.clock
         self._finish_network(self.splits.train)
         metrics = {
-            str(metric.kind_name): Metric(
+            metric.kind: Measurement(
                 value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
                 definition=metric.definition,
             )
-            for metric in applicable(self.ae)
+            for metric in applicable_metrics(self.ae)
         }  # fmt: skip
         self.selected = Selected()
         self._complete(metrics)
         self.ae.training_record["unfinished"] = reason
         return self.ae
 
-    def _complete(self, metrics: dict[str, Metric]) -> None:
+    def _complete(self, metrics: dict[str, Measurement]) -> None:
         self.ae.metrics = cast(dict[str, dict[str, Any]], metrics)
         self.ae.history = [record for records in self.history for record in records]
         self.ae.training_record = self._record()

@@ -15,8 +15,8 @@ from torch import Tensor
 from aezoo import plots
 from aezoo.data.inputs import Splits, prepare_splits
 from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
-from aezoo.evaluation.evaluate import EVAL_SEED
-from aezoo.evaluation.metrics.denoising import corrupted
+from aezoo.evaluation.metric import EVAL_SEED
+from aezoo.evaluation.metrics.denoising import apply_noises
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.components import DatasetSpec
@@ -171,7 +171,7 @@ def preview_inputs(spec: VariantSpec, data: object = None, n: int = 12) -> Tenso
     else:
         samples = prepare_splits(source, spec, spec.recipe.seed).validation
     x = samples.batch(slice(0, n), spec).input
-    return corrupted(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
+    return apply_noises(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
 
 
 # -- before training ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import safetensors.torch
 
 from aezoo import plots
 from aezoo.data.samples import Samples
-from aezoo.evaluation.evaluate import Metric, evaluate
+from aezoo.evaluation.evaluate import Measurement, evaluate
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.zoo.load import load
 from aezoo.zoo.save import write_file
@@ -30,7 +30,7 @@ class Demo:
     """
 
     ae: Autoencoder
-    metrics: dict[str, Metric]
+    metrics: dict[str, Measurement]
     load_seconds: float
     run_seconds: float
     picture: Path

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aezoo.data.datasets import ArraySpec
 from aezoo.data.datasets.files import data_root
-from aezoo.evaluation.evaluate import evaluate_again
+from aezoo.evaluation.evaluate import evaluate_variant
 from tests.data.generated import array_file, numbers, pixels
 from tests.data.networks import saved_and_loaded, tiny_variant, train_quietly
 from tests.data.raising import data_error
@@ -54,7 +54,7 @@ def test_targets_of_another_shape_are_trained_on() -> None:
     ae = saved_and_loaded(train_quietly(spec))
     assert ae(ae.transforms()(pixels(2, 1, 4, 4))).x_hat.shape == (2, 3, 4, 4)
     recorded = ae.metrics["mse.validation"]["value"]
-    assert evaluate_again(ae, "validation")["mse"]["value"] == pytest.approx(recorded, rel=1e-6)
+    assert evaluate_variant(ae, "validation")["mse"]["value"] == pytest.approx(recorded, rel=1e-6)
 
 
 @several_arrays

@@ -20,7 +20,7 @@ import aezoo
 from aezoo.data.datasets import ArraySpec, ImagesSpec, PhotoPatchesSpec, SwissRollSpec, TableSpec, WindowsSpec
 from aezoo.data.samples import Samples
 from aezoo.errors import MissingExtraError
-from aezoo.evaluation.evaluate import evaluate_again
+from aezoo.evaluation.evaluate import evaluate_variant
 from tests.data.generated import array_file, image_folder, numbers, parquet_file
 from tests.data.networks import saved_and_loaded, tiny_variant, train_quietly
 from tests.data.raising import data_error
@@ -108,7 +108,7 @@ def test_dataset_in_recipe_is_trained_saved_loaded_and_evaluated(case: Case) -> 
     loaded = saved_and_loaded(ae)
     assert isinstance(loaded.spec, aezoo.VariantSpec)
     assert loaded.spec.recipe.dataset == case.dataset
-    measured = evaluate_again(loaded, "validation")
+    measured = evaluate_variant(loaded, "validation")
     assert set(measured) >= {"mse", "fvu", "l0"}
     for metric, entry in measured.items():
         recorded = ae.metrics[f"{metric}.validation"]

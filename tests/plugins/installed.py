@@ -19,7 +19,7 @@ OPEN: tuple[Any, ...] = (
     aezoo.NoiseSpec,
     aezoo.DatasetSpec,
     aezoo.CallbackSpec,
-    aezoo.MetricSpec,
+    aezoo.Metric,
 )
 """The open families, in the order of their hooks."""
 

@@ -1,85 +1,66 @@
-"""How far reconstructions are from their targets."""
+"""Squared error of reconstructions: MSE, SSE and FVU."""
 
-from typing import Literal
+import math
 
 from torch import Tensor
+from typing_extensions import override
 
 from aezoo.data.samples import Batch
-from aezoo.evaluation.evaluate import Meter, NotMeasured, double
+from aezoo.evaluation.metric import MeanMetric, NotMeasured, squared_error
 from aezoo.model.autoencoder import Autoencoder, Output
-from aezoo.specs.components import MetricSpec
 
 
-class _SquaredError(Meter):
-    def __init__(self, per_row: bool) -> None:
-        self.per_row = per_row
-        self.total, self.rows, self.elements = 0.0, 0, 0
-
-    def update(self, output: Output, rows: Batch) -> None:
-        self.total += float((double(output.x_hat) - double(rows.target)).square().sum())
-        self.rows += len(rows.target)
-        self.elements += rows.target.numel()
-
-    def value(self) -> float:
-        return self.total / (self.rows if self.per_row else self.elements)
-
-
-class MseMetric(MetricSpec):
-    """Mean squared error of a reconstruction."""
-
-    kind: Literal["mse"] = "mse"
-    definition = "squared difference between reconstruction and target, mean over elements and samples"
+class _SquaredErrorMetric(MeanMetric):
     better = "lower"
 
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _SquaredError(per_row=False)
+    @override
+    def values(self, output: Output, batch: Batch) -> Tensor:
+        return squared_error(output.x_hat, batch.target)
 
 
-class SseMetric(MetricSpec):
+class MseMetric(_SquaredErrorMetric):
+    """Mean squared error of a reconstruction."""
+
+    kind = "mse"
+    definition = "squared difference between reconstruction and target, mean over elements and samples"
+
+
+class SseMetric(_SquaredErrorMetric):
     """Squared error of a whole sample."""
 
-    kind: Literal["sse"] = "sse"
+    kind = "sse"
     definition = (
         "squared difference between reconstruction and target, summed over elements, mean over samples"
     )
-    better = "lower"
 
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _SquaredError(per_row=True)
-
-
-class _Fvu(Meter):
-    def __init__(self, mean: Tensor | None) -> None:
-        self.mean = None if mean is None else double(mean)
-        self.error, self.variance = 0.0, 0.0
-
-    def update(self, output: Output, rows: Batch) -> None:
-        if self.mean is None:
-            return
-        target = double(rows.target)
-        self.error += float((double(output.x_hat) - target).square().sum())
-        self.variance += float((target - self.mean).square().sum())
-
-    def value(self) -> float:
-        if self.mean is None:
-            raise NotMeasured("the mean of the training targets is not known")
-        if self.variance == 0:
-            raise NotMeasured("the targets do not vary")
-        return self.error / self.variance
+    @override
+    def compute(self) -> float:
+        return self.total / (self.count // math.prod(self.ae.spec.output.shape))
 
 
-class FvuMetric(MetricSpec):
+class FvuMetric(_SquaredErrorMetric):
     """Fraction of variance unexplained."""
 
-    kind: Literal["fvu"] = "fvu"
+    kind = "fvu"
     definition = (
         "squared error over squared distance of the targets from the training mean; predicting that mean "
         "gives 1"
     )
-    better = "lower"
 
-    def build(self, ae: Autoencoder) -> Meter:
-        """Makes the meter."""
-        return _Fvu(ae.target_mean)
+    def __init__(self, ae: Autoencoder) -> None:
+        super().__init__(ae)
+        self.variation = 0.0
+
+    @override
+    def update(self, output: Output, batch: Batch) -> None:
+        super().update(output, batch)
+        if self.ae.target_mean is not None:
+            self.variation += float(squared_error(batch.target, self.ae.target_mean).sum())
+
+    @override
+    def compute(self) -> float:
+        if self.ae.target_mean is None:
+            raise NotMeasured("the mean of the training targets is not known")
+        if self.variation == 0:
+            raise NotMeasured("the targets do not vary")
+        return self.total / self.variation

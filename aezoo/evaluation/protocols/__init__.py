@@ -1,35 +1,38 @@
-"""Protocols: measurements that take more than one pass over a split, by name."""
+"""Protocols: measurements that take more than one pass over a split."""
 
 from aezoo.errors import NotSupportedError
-from aezoo.evaluation.evaluate import Metric
+from aezoo.evaluation.evaluate import Measurement
+from aezoo.evaluation.protocols.activity import Activity
 from aezoo.evaluation.protocols.few_label import FewLabel
-from aezoo.evaluation.protocols.latents import Activity, Probe, Stability, Unrolling
+from aezoo.evaluation.protocols.noise import Noise
+from aezoo.evaluation.protocols.one_class import OneClass
+from aezoo.evaluation.protocols.probe import Probe
 from aezoo.evaluation.protocols.protocol import Protocol
-from aezoo.evaluation.protocols.reconstruction import Noise, OneClass, Subspace
+from aezoo.evaluation.protocols.stability import Stability
+from aezoo.evaluation.protocols.subspace import Subspace
+from aezoo.evaluation.protocols.unrolling import Unrolling
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import suggestion
 
-PROTOCOLS: dict[str, Protocol] = {
+PROTOCOLS: dict[str, type[Protocol]] = {
     protocol.name: protocol
-    for protocol in (
-        Activity(), FewLabel(), Noise(), OneClass(), Probe(), Stability(), Subspace(), Unrolling(),
-    )
-}  # fmt: skip
+    for protocol in (Activity, FewLabel, Noise, OneClass, Probe, Stability, Subspace, Unrolling)
+}
 
 
-def run_protocol(name: str, ae: Autoencoder) -> dict[str, Metric]:
+def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:
     """Runs a protocol on a network whose recipe names its dataset.
 
     Args:
-        name: one of `PROTOCOLS`.
-        ae: left as it was.
+        name: name of a protocol; `aezoo protocols` lists them.
+        ae: left unchanged.
 
     Returns:
-        Name -> entry of `metrics.json`.
+        Name of the value -> entry of `metrics.json`.
 
     Raises:
-        NotSupportedError: no such protocol, or it means nothing for this network.
-        DataError: the data are not to be had.
+        NotSupportedError: there is no such protocol, or it does not apply to the network.
+        DataError: the dataset or one of its splits is not available.
     """
     if name not in PROTOCOLS:
         raise NotSupportedError(
@@ -38,4 +41,4 @@ def run_protocol(name: str, ae: Autoencoder) -> dict[str, Metric]:
     protocol = PROTOCOLS[name]
     if reason := protocol.incompatibility(ae):
         raise NotSupportedError(f"the protocol {name} does not apply: {reason}")
-    return protocol.run(ae)
+    return protocol(ae).run()

@@ -1,96 +1,113 @@
-"""What protocols have in common: a name, an incompatibility, and numbers as `metrics.json` holds them."""
+"""The base class of all protocols."""
 
-import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from aezoo.data.samples import Samples
-from aezoo.errors import DataError
-from aezoo.evaluation.evaluate import BATCH, Metric
+from aezoo.errors import DataError, optional
+from aezoo.evaluation.evaluate import (
+    EVAL_BATCH_SIZE,
+    Measurement,
+    batches_for,
+    dataset_of,
+    finite_or_reason,
+    load_split,
+)
+from aezoo.evaluation.metric import recipe_of
 from aezoo.model.autoencoder import Autoencoder, eval_mode
-from aezoo.specs.components import DatasetSpec, Split
-from aezoo.specs.variant import VariantSpec
+from aezoo.specs.components import Split
 
 
 class Protocol(ABC):
     """A measurement that takes more than one pass over a split.
 
+    Args:
+        ae: the network to measure, with which the protocol is compatible.
+
     Attributes:
-        name: as it is asked for.
+        name: name on the command line.
         summary: what is measured, in one line.
-        gives: names of its numbers.
+        gives: names of the values that `run` returns.
+        source: `computed` if the values follow from weights and data, `protocol` if training is needed.
+        split: the split that is measured.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     gives: ClassVar[tuple[str, ...]]
+    source: ClassVar[Literal["computed", "protocol"]] = "computed"
+    split: ClassVar[Split] = "test"
+
+    def __init__(self, ae: Autoencoder) -> None:
+        self.ae = ae
+
+    @classmethod
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
+        """Why the protocol does not apply to a network; None if it does. Its recipe must name a dataset."""
+        recipe = recipe_of(ae)
+        return "the recipe names no dataset" if recipe is None or recipe.dataset is None else None
 
     @abstractmethod
-    def incompatibility(self, ae: Autoencoder) -> str | None:
-        """Why it means nothing for a network; None where it does."""
+    def run(self) -> dict[str, Measurement]:
+        """Measures the network. Everything drawn is seeded.
 
-    @abstractmethod
-    def run(self, ae: Autoencoder) -> dict[str, Metric]:
-        """Name -> entry of `metrics.json`; everything drawn is seeded."""
+        Returns:
+            Name of the value -> entry of `metrics.json`.
+        """
 
+    def measurement(self, value: float, n: int, definition: str) -> Measurement:
+        """An entry of `metrics.json` for a value of `n` samples; null if the value is not finite."""
+        number, reason = finite_or_reason(value)
+        return Measurement(
+            value=number, reason=reason, source=self.source, dataset=str(dataset_of(self.ae).kind_name),
+            split=self.split, n=n, definition=definition,
+        )  # fmt: skip
 
-def dataset_of(ae: Autoencoder) -> DatasetSpec:
-    """The dataset that the recipe names.
+    def samples(self, split: Split) -> Samples:
+        """A split of the recipe's dataset.
 
-    Raises:
-        DataError: it names none.
-    """
-    dataset = ae.spec.recipe.dataset if isinstance(ae.spec, VariantSpec) else None
-    if dataset is None:
-        raise DataError("the recipe names no dataset")
-    return dataset
+        Raises:
+            DataError: there is no such split, it is not available, or it does not fit the spec.
+        """
+        return load_split(self.ae, split).validated_for(self.ae.spec)
 
+    def training_samples(self) -> Samples:
+        """All samples that the weights were trained on: after a refit, also those of the validation split."""
+        train, recipe = self.samples("train"), recipe_of(self.ae)
+        return train.concat(self.samples("validation")) if recipe is not None and recipe.refit else train
 
-def without_dataset(ae: Autoencoder) -> str | None:
-    """The incompatibility to a network whose recipe names no dataset."""
-    named = isinstance(ae.spec, VariantSpec) and ae.spec.recipe.dataset is not None
-    return None if named else "the recipe names no dataset"
+    def latents(self, samples: Samples) -> Tensor:
+        """Latents in evaluation mode, (n, latents), float32 on the CPU."""
+        with eval_mode(self.ae), torch.no_grad():
+            batches = batches_for(self.ae, samples)
+            return torch.cat([self.ae.encode(batch.input).flatten(1).cpu().float() for batch in batches])
 
-
-def samples_of(ae: Autoencoder, split: Split) -> Samples:
-    """A split of the recipe's dataset.
-
-    Raises:
-        DataError: there is no such split, or the data are not to be had.
-    """
-    dataset = dataset_of(ae)
-    if not dataset.has(split):
-        raise DataError(f"{dataset.kind_name} has no {split} split")
-    return dataset.load(split).validated_for(ae.spec)
-
-
-def fitted_on(ae: Autoencoder) -> Samples:
-    """What the weights were fitted to: the training split, and after a refit the validation split, too."""
-    train = samples_of(ae, "train")
-    refitted = isinstance(ae.spec, VariantSpec) and ae.spec.recipe.refit
-    return train.concat(samples_of(ae, "validation")) if refitted else train
+    def inputs(self, samples: Samples) -> Tensor:
+        """Scaled inputs, (n, values)."""
+        batches = samples.batches(self.ae.spec, EVAL_BATCH_SIZE)
+        return torch.cat([batch.input.flatten(1) for batch in batches])
 
 
-def latents_of(ae: Autoencoder, samples: Samples) -> Tensor:
-    """Latents of all samples in evaluation mode, (n, latents), on the CPU."""
-    weight = next(ae.parameters(), torch.empty(0))
-    with eval_mode(ae), torch.no_grad():
-        return torch.cat([
-            ae.encode(rows.input.to(weight)).flatten(1).cpu().float()
-            for rows in samples.batches(ae.spec, BATCH)
-        ])  # fmt: skip
+class ClassificationProtocol(Protocol):
+    """A protocol that needs a dataset with at least two classes."""
 
-
-def inputs_of(ae: Autoencoder, samples: Samples) -> Tensor:
-    """Inputs of all samples, scaled, (n, values)."""
-    return torch.cat([rows.input.flatten(1) for rows in samples.batches(ae.spec, BATCH)])
+    @classmethod
+    @override
+    def incompatibility(cls, ae: Autoencoder) -> str | None:
+        if reason := super().incompatibility(ae):
+            return reason
+        labels = dataset_of(ae).load("validation").labels
+        if labels is None or labels.is_floating_point():
+            return "the dataset has no classes"
+        return None if len(labels.unique()) > 1 else "the dataset has a single class"
 
 
 def labels_of(samples: Samples) -> Tensor:
-    """Labels of all samples.
+    """Labels, (n,).
 
     Raises:
         DataError: there are none.
@@ -100,17 +117,17 @@ def labels_of(samples: Samples) -> Tensor:
     return samples.labels if samples.index is None else samples.labels[samples.index]
 
 
-def entry(
-    ae: Autoencoder,
-    value: float,
-    n: int,
-    definition: str,
-    source: Literal["computed", "protocol"] = "computed",
-    split: Split = "test",
-) -> Metric:
-    """A number that was measured, on the test split if nothing else is said; null where it is not finite."""
-    reason = None if math.isfinite(value) else f"the result is {value}"
-    return Metric(
-        value=value if reason is None else None, reason=reason, source=source,
-        dataset=str(dataset_of(ae).kind_name), split=split, n=n, definition=definition,
-    )  # fmt: skip
+def fit_pca(x: Tensor, components: int) -> Any:
+    """Fits scikit-learn's PCA to the rows of x, (n, values)."""
+    # The default solver approximates large problems by random projections.
+    pca = scientific("sklearn.decomposition").PCA(components, svd_solver="covariance_eigh")
+    return pca.fit(x.numpy())
+
+
+def scientific(module: str) -> Any:
+    """Imports a module of scikit-learn, or of SciPy, which comes with it.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    return optional(module, "scikit-learn", "sklearn")

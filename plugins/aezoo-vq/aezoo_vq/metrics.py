@@ -1,68 +1,56 @@
-"""How much of a codebook is used."""
-
-from typing import Any, Literal
+"""Codebook usage and perplexity."""
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 import aezoo
 
 
-class _Codes(aezoo.Meter):
-    """Counts how often each code was given."""
+class _CodeMetric(aezoo.Metric):
+    """Counts how often each code is used."""
+
+    better = "higher"
 
     def __init__(self, ae: aezoo.Autoencoder) -> None:
+        super().__init__(ae)
         sizes = [int(module.codes) for module in ae.encoder.modules() if hasattr(module, "codes")]
         self.counts = torch.zeros(sizes[-1], dtype=torch.float64)
 
-    def update(self, output: aezoo.Output, rows: aezoo.Batch) -> None:
-        found = output.aux["vq.codes"].flatten().cpu()
-        self.counts += torch.bincount(found, minlength=len(self.counts)).double()
+    @classmethod
+    @override
+    def applies(cls, ae: aezoo.Autoencoder) -> bool:
+        return "vq.codes" in ae.encoder.emits
 
-    def share(self) -> Tensor:
-        """How often each was given, of all positions of all samples."""
-        if self.counts.sum() == 0:
-            raise aezoo.NotMeasured("no samples")
+    @override
+    def update(self, output: aezoo.Output, batch: aezoo.Batch) -> None:
+        codes = output.aux["vq.codes"].flatten().cpu()
+        self.counts += torch.bincount(codes, minlength=len(self.counts)).double()
+
+    def frequencies(self) -> Tensor:
+        """Frequency of each code over all positions of all samples, (codes,)."""
         return self.counts / self.counts.sum()
 
 
-class _Use(_Codes):
-    def value(self) -> float:
-        return float((self.share() > 0).double().mean())
+class CodebookUseMetric(_CodeMetric):
+    """Share of the codes that are used at least once."""
 
-
-class _Perplexity(_Codes):
-    def value(self) -> float:
-        share = self.share()
-        used = share[share > 0]
-        return float((-(used * used.log()).sum()).exp())
-
-
-class _OfCodes(aezoo.MetricSpec):
-    better = "higher"
-
-    def applies(self, ae: aezoo.Autoencoder) -> bool:
-        """To encoders that give codes."""
-        return "vq.codes" in ae.encoder.emits
-
-
-class CodebookUseMetric(_OfCodes):
-    """Share of the codes that are ever used."""
-
-    kind: Literal["vq.codebook_use"] = "vq.codebook_use"
+    kind = "vq.codebook_use"
     definition = "codes that at least one position of one sample is given, over all codes"
 
-    def build(self, ae: aezoo.Autoencoder) -> Any:
-        """Makes the meter."""
-        return _Use(ae)
+    @override
+    def compute(self) -> float:
+        return float((self.frequencies() > 0).double().mean())
 
 
-class PerplexityMetric(_OfCodes):
-    """How many codes would be as hard to tell apart if all were used alike."""
+class PerplexityMetric(_CodeMetric):
+    """Perplexity of the code distribution: the number of equally frequent codes with the same entropy."""
 
-    kind: Literal["vq.perplexity"] = "vq.perplexity"
+    kind = "vq.perplexity"
     definition = "exp of the entropy, in nats, of how often each code is given over all positions and samples"
 
-    def build(self, ae: aezoo.Autoencoder) -> Any:
-        """Makes the meter."""
-        return _Perplexity(ae)
+    @override
+    def compute(self) -> float:
+        frequencies = self.frequencies()
+        used = frequencies[frequencies > 0]
+        return float((-(used * used.log()).sum()).exp())
