@@ -1,4 +1,4 @@
-"""Every test runs with jaxtyping's shapes and beartype's types checked at each call."""
+"""Common fixtures. Every test runs with the types and shapes of every call checked by beartype and jaxtyping."""
 
 import os
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# These are tests of aezoo by itself; plugins that happen to be installed have tests of their own.
+# Installed plugins have tests of their own.
 os.environ["AEZOO_PLUGINS"] = ""
-# Nothing leaves this machine: the Hub is a server on loopback, or nowhere. Read when its client is imported.
+# Tests use a Hub server on loopback or none at all. The Hub client reads these variables when it is imported.
 os.environ.update(
     HF_ENDPOINT="http://127.0.0.1:9",
     HF_HUB_DISABLE_XET="1",
@@ -22,7 +22,7 @@ for variable in ("AEZOO_ZOO", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"):
     os.environ.pop(variable, None)
 
 AEZOO = Path(__file__).parent.parent / "aezoo"
-# Plain data, which pydantic checks: its own protocols and `Self` are beyond beartype's decorator.
+# Pydantic checks the specs; beartype does not support its protocols and `Self`.
 UNCHECKED = {"__init__", "specs"}
 install_import_hook(
     [
@@ -40,26 +40,23 @@ from aezoo.data.datasets.files import data_root  # noqa: E402
 from aezoo.plugins.registry import registry  # noqa: E402
 from tests.hub_server import HubServer  # noqa: E402
 
-# Small networks gain nothing from threads, and parallel test processes fight for them.
+# Small networks gain nothing from threads, and parallel test processes would compete for cores.
 torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = any((data_root() / "MNIST" / "raw").glob("*-ubyte"))
-    if here:
+    if any((data_root() / "MNIST" / "raw").glob("*-ubyte")):
         return
     if os.environ.get("CI"):
-        raise pytest.UsageError(
-            f"no MNIST under {data_root()}; set AEZOO_DATA, so that no data test is left out"
-        )
+        raise pytest.UsageError(f"no MNIST in {data_root()}; set AEZOO_DATA, so that no test is skipped")
     for item in items:
         if item.get_closest_marker("data"):
-            item.add_marker(pytest.mark.skip(reason="MNIST is not here; set AEZOO_DATA"))
+            item.add_marker(pytest.mark.skip(reason=f"no MNIST in {data_root()}; set AEZOO_DATA"))
 
 
 @pytest.fixture
 def fresh_registry() -> Iterator[None]:
-    """Forgets, after the test, what it registered."""
+    """Restores the registry after the test."""
     registry.load()
     before = {key: list(claims) for key, claims in registry._claims.items()}
     yield
@@ -69,7 +66,7 @@ def fresh_registry() -> Iterator[None]:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """The Hub on loopback, with a cache that is empty and nobody logged in."""
+    """A Hub server on loopback, with an empty cache and no token."""
     monkeypatch.setattr("aezoo.zoo.hub_client.WAITS", (0.0, 0.0))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     with HubServer() as server:
@@ -80,5 +77,5 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture
 def repository() -> Path:
-    """The checkout that the tests lie in."""
+    """The root of the repository."""
     return Path(__file__).parent.parent

@@ -1,6 +1,6 @@
-"""Any spec that validates builds, runs, learns, is saved and loaded bit for bit, and survives YAML and JSON.
+"""Property-based tests: every valid spec builds, runs, is saved and loaded bit for bit, and survives YAML and JSON.
 
-Layers are drawn by the types of their fields, so that a kind registered tomorrow is drawn as well.
+Specs are drawn by the types of their fields, so that new kinds are drawn without a change here.
 """
 
 import json
@@ -34,10 +34,9 @@ from tests.specs.mutations import members
 Json = Any
 Sizes = tuple[int, ...]
 MOST = 3
-"""No drawn number is larger, nor any list longer."""
+"""Largest number that is drawn, and length of the longest list."""
 FEATURES = 300
-"""Values of a sample that no layer may exceed, to keep the examples quick."""
-
+"""Largest number of values after a layer, which keeps the examples quick."""
 
 CLASSES = {family.family: {kind: family.of_kind(kind) for kind in family.kinds()} for family in FAMILIES}
 LAYERS = CLASSES["layer"]
@@ -48,7 +47,7 @@ PENALTIES = [kind for kind in CLASSES["loss"] if kind not in RECONSTRUCTIONS]
 
 @contextmanager
 def same_random_state() -> Generator[None]:
-    """beartype draws which items it checks; strategies must not move Python's random state."""
+    """Restores Python's random state, which beartype advances and strategies must not."""
     state = random.getstate()
     try:
         yield
@@ -60,7 +59,7 @@ def same_random_state() -> Generator[None]:
 
 
 def values(annotation: Any, constraints: Iterable[Any] = ()) -> st.SearchStrategy[Json]:
-    """What a field of this type takes, as plain data."""
+    """Valid values of a field of this type, as plain data."""
     return st.one_of([_values(plain, rules) for plain, rules in members(annotation, constraints)])
 
 
@@ -85,7 +84,7 @@ def _values(plain: Any, rules: list[Any]) -> st.SearchStrategy[Json]:
         if others == [...]:
             least = max((rule.min_length for rule in rules if isinstance(rule, MinLen)), default=0)
             items = values(inner)
-            # A family may have no kinds yet.
+            # A family may have no kinds.
             return st.lists(items, min_size=least, max_size=0 if items.is_empty else MOST)
         return st.tuples(*(values(part) for part in (inner, *others))).map(list)
     if issubclass(plain, RegisteredSpec):
@@ -99,14 +98,14 @@ def _numbers(plain: type, rules: list[Any]) -> st.SearchStrategy[Json]:
     high = min((rule.le for rule in rules if isinstance(rule, Le)), default=MOST)
     if plain is int:
         return st.integers(low, min(high, low + MOST))
-    # Away from an open end: 1 / 1e-300 is infinite, in any network.
+    # Not too close to an open end: 1 / 1e-300 is infinite.
     low = max([low, *(rule.gt + 0.1 for rule in rules if isinstance(rule, Gt))])
     high = min([high, MOST, *(rule.lt - 0.1 for rule in rules if isinstance(rule, Lt))])
     return st.floats(low, high)
 
 
 def entries(family: type[RegisteredSpec], kinds: Iterable[str] | None = None) -> st.SearchStrategy[Json]:
-    """An entry of a family: a mapping, or a word where that says enough."""
+    """An entry of a family: a mapping, or a word if all fields have their defaults."""
     classes = CLASSES[family.family]
     return st.one_of([
         mappings(classes[kind]).filter(lambda data: _is_valid(family, data)).map(_short)
@@ -121,7 +120,7 @@ def mappings(cls: type[Spec]) -> st.SearchStrategy[Json]:
 
 
 def _is_valid(cls: type[Spec], data: Json) -> bool:
-    # Some rules tie two fields to one another.
+    # Some validators compare fields.
     with same_random_state():
         try:
             cls.model_validate(data)
@@ -138,7 +137,7 @@ def _short(data: Json) -> Json:
 
 
 def shape_after(layer: Json | list[Json], in_shape: Sizes) -> Sizes | None:
-    """The shape that a layer, or a stack of them, makes of another; None where it does not fit."""
+    """The shape after one or more layers; None if they do not fit."""
     with same_random_state():
         try:
             entries = layer if isinstance(layer, list) else [layer]
@@ -151,7 +150,7 @@ def shape_after(layer: Json | list[Json], in_shape: Sizes) -> Sizes | None:
 
 @st.composite
 def factors(draw: st.DrawFn, features: int) -> list[int]:
-    """Sizes that hold as many values."""
+    """Sizes whose product is the number of features."""
     sizes: list[int] = []
     for _ in range(draw(st.integers(0, 3))):
         size = draw(st.sampled_from([n for n in range(1, features + 1) if features % n == 0]))
@@ -162,7 +161,7 @@ def factors(draw: st.DrawFn, features: int) -> list[int]:
 
 @st.composite
 def layers(draw: st.DrawFn, kind: str, in_shape: Sizes, depth: int = 2) -> Json:
-    """A layer of this kind; what it must say may not fit, and what it may say is kept where it does."""
+    """A layer of this kind, which may not fit; optional fields that do not fit are left out."""
     data: Json = {"kind": kind}
     fields = {name: info for name, info in LAYERS[kind].model_fields.items() if name != "kind"}
     for name, info in sorted(fields.items(), key=lambda item: not item[1].is_required()):
@@ -181,19 +180,19 @@ def layers(draw: st.DrawFn, kind: str, in_shape: Sizes, depth: int = 2) -> Json:
 
 @st.composite
 def stacks(draw: st.DrawFn, in_shape: Sizes, most: int, depth: int = 2, keep: bool = False) -> list[Json]:
-    """Layers one behind the other; what does not fit is left out, and with `keep` what changes the shape."""
+    """Layers that fit one another, and do not change the shape if `keep` is set."""
     found: list[Json] = []
     shape = in_shape
     kinds = [kind for kind in LAYERS if depth or kind not in NESTS]
     for _ in range(draw(st.integers(1, most))):
         layer = draw(layers(draw(st.sampled_from(kinds)), shape, depth))
-        # As a whole: names that layers emit must not clash.
+        # Together with earlier layers, because names that layers emit must not clash.
         after = shape_after([*found, layer], in_shape)
         if after is None or math.prod(after) > FEATURES or (keep and after != in_shape):
             continue
         found.append(layer)
         shape = after
-    # A stack needs one layer at least, and this one fits everywhere.
+    # At least one layer is needed, and this one fits everywhere.
     return found or [{"kind": "lifetime", "rate": 1}]
 
 
@@ -202,7 +201,7 @@ def shape_of(stack: list[Json], in_shape: Sizes) -> Sizes:
 
 
 def back_to(shape: Sizes, latents: Sizes) -> list[Json]:
-    """Layers from any shape to any other."""
+    """Layers from any latents to any shape."""
     return [
         *([{"kind": "flatten"}] if len(latents) > 1 else []),
         {"kind": "linear", "out_features": math.prod(shape)},
@@ -228,12 +227,12 @@ def recipes(draw: st.DrawFn) -> Json:
 
 @st.composite
 def variants(draw: st.DrawFn, recipe: bool = False) -> Json:
-    """A whole variant as plain data."""
+    """A variant as plain data."""
     shape = draw(INPUTS)
     encoder = draw(stacks(shape, 6))
     latents = shape_of(encoder, shape)
     more = draw(stacks(latents, 3)) if draw(st.booleans()) else []
-    # What the decoder emits must not clash with the encoder's either.
+    # Names that the decoder emits must not clash with the encoder's.
     more = more if shape_after([*encoder, *more], shape) is not None else []
     target = draw(st.none() | INPUTS)
     data = small(input={"shape": list(shape)}, encoder=encoder)
@@ -247,11 +246,11 @@ def variants(draw: st.DrawFn, recipe: bool = False) -> Json:
     return data
 
 
-# -- what holds for any of them -----------------------------------------------------------------------
+# -- properties ---------------------------------------------------------------------------------------
 
 
-def runs_and_comes_back(spec: aezoo.VariantSpec) -> None:
-    """Forward and backward in both modes, and the same bits after a round trip through a folder."""
+def assert_runs_and_survives_a_folder(spec: aezoo.VariantSpec) -> None:
+    """Runs forward and backward in both modes, and gives the same bits after saving and loading."""
     ae = aezoo.build(spec, seed=1)
     x = torch.rand(3, *spec.input.shape, generator=torch.Generator().manual_seed(2))
     for training in (True, False):
@@ -275,7 +274,7 @@ def runs_and_comes_back(spec: aezoo.VariantSpec) -> None:
     assert torch.equal(first.x_hat, after.x_hat)
 
 
-# Where tensors lie in memory decides in which order such a product is summed up.
+# The alignment of tensors in memory decides in which order such a product is summed up.
 PRODUCT = small(
     input={"shape": [9]},
     encoder=[{"kind": "linear", "out_features": 1}],
@@ -286,22 +285,22 @@ PRODUCT = small(
 @settings(max_examples=60, deadline=None)
 @given(data=variants())
 @example(data=PRODUCT)
-def test_any_variant_that_validates_runs_learns_and_comes_back_from_a_folder(data: Json) -> None:
-    runs_and_comes_back(aezoo.VariantSpec.model_validate(data))
+def test_any_valid_variant_runs_and_survives_a_folder(data: Json) -> None:
+    assert_runs_and_survives_a_folder(aezoo.VariantSpec.model_validate(data))
 
 
 @pytest.mark.parametrize("kind", aezoo.LayerSpec.kinds())
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
-def test_any_layer_of_every_kind_does(kind: str, data: st.DataObject) -> None:
+def test_any_layer_of_every_kind_runs_and_survives_a_folder(kind: str, data: st.DataObject) -> None:
     options, in_shape = data.draw(st.sampled_from(BY_FAMILY["layer"][kind]))
     needed = before(kind, options)
-    # A layer that needs another's switches must agree with it in every field.
+    # A layer that needs the switches of another must agree with it in every field.
     encoder = [*needed, {"kind": kind, **options}] if needed else [data.draw(layers(kind, in_shape))]
     after = shape_after(encoder, in_shape)
     assume(after is not None)
     variant = small(input={"shape": list(in_shape)}, encoder=encoder, decoder=back_to(in_shape, after or ()))
-    runs_and_comes_back(aezoo.VariantSpec.model_validate(variant))
+    assert_runs_and_survives_a_folder(aezoo.VariantSpec.model_validate(variant))
 
 
 @cache
@@ -315,11 +314,11 @@ def validator() -> Any:
 @example(
     data=small(summary=" 'a' \"b\" # c: - d ", references=["yes", "~", "1e3", "0x1", "{}", "*a", "!b", " "])
 )
-def test_any_variant_survives_yaml_and_json_and_fits_the_schema(data: Json) -> None:
+def test_any_valid_variant_survives_yaml_and_json_and_matches_the_schema(data: Json) -> None:
     spec = aezoo.VariantSpec.model_validate(data)
     text = aezoo.to_yaml(spec)
     assert Document(text, "any.yaml").as_spec(aezoo.VariantSpec) == spec
-    # Written out, with every default, it is the same document to people and to the hash.
+    # With every default written out, spec and hash are the same.
     whole = spec.model_dump(mode="json")
     assert aezoo.VariantSpec.model_validate(whole) == spec
     assert aezoo.VariantSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -330,7 +329,7 @@ def test_any_variant_survives_yaml_and_json_and_fits_the_schema(data: Json) -> N
 
 @settings(max_examples=25, deadline=None)
 @given(data=variants())
-def test_any_variant_is_validated_from_its_file_and_resolves_to_the_same_network(data: Json) -> None:
+def test_any_valid_variant_validates_from_a_file_and_resolves_to_the_same_network(data: Json) -> None:
     spec = aezoo.VariantSpec.model_validate(data)
     with tempfile.TemporaryDirectory() as parent:
         path = Path(parent) / "spec.yaml"

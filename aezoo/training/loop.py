@@ -2,99 +2,34 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from aezoo.data.samples import Batch, Samples
+from aezoo.data.samples import Batch
 from aezoo.errors import AezooError, TrainingError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
 from aezoo.evaluation.metric import EVAL_SEED
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.autoencoder import Output, StepContext
 from aezoo.model.layers.sparsity import Lifetime
-from aezoo.progress import EpochBar
-from aezoo.specs.recipe import RecipeSpec
-from aezoo.training.callbacks import Callback, TrainingState
+from aezoo.training.callbacks import TrainingState
 from aezoo.training.diagnostics import warn_loss_rising
-from aezoo.training.distributed import ProcessGroup
 from aezoo.training.objective import Objective
 from aezoo.training.optim import EarlyStopping, LRSchedule, build_optimizer, copy_state, restore_state
-from aezoo.training.stages import TrainUnit, train_units
+from aezoo.training.run import Round
+from aezoo.training.stages import TrainUnit
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-@dataclass
-class Selected:
-    """What a round selected, for a refit to repeat.
-
-    Attributes:
-        lrs: by unit, the learning rate of each epoch (before warm-up and cosine).
-        epochs: by unit, the number of epochs kept.
-        history: a record of every epoch of the round.
-    """
-
-    lrs: list[list[float]] = field(default_factory=list[list[float]])
-    epochs: list[int] = field(default_factory=list[int])
-    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-
-@dataclass
-class Round:
-    """One pass through the stages of a recipe on one set of samples.
-
-    Attributes:
-        ae: the whole autoencoder, trained in place.
-        samples: training data, on the device.
-        validation: data by which epochs are selected, on the device; None in a refit.
-        replay: what the first round selected, which a refit repeats; None in the first round.
-        checkpoint: called after every epoch with this round and `StageRunner.state_dict()`; None to keep
-            nothing.
-        resume_state: the last state that `checkpoint` was given in an interrupted training.
-        step: optimizer steps taken in this round.
-        generator: draws the order of samples and the noises.
-    """
-
-    ae: Autoencoder
-    recipe: RecipeSpec
-    samples: Samples
-    validation: Samples | None
-    callbacks: Sequence[Callback]
-    device: torch.device
-    group: ProcessGroup
-    bar: EpochBar
-    replay: Selected | None = None
-    checkpoint: Callable[["Round", dict[str, Any]], None] | None = None
-    resume_state: dict[str, Any] | None = None
-    selected: Selected = field(default_factory=Selected)
-    step: int = 0
-    generator: torch.Generator = field(init=False)
-    objective: Objective = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(self.recipe.seed)
-        self.objective = Objective(self.recipe).to(self.device)
-
-    @property
-    def name(self) -> str:
-        """Name in the history: `choose` (the first round) or `refit`."""
-        return "choose" if self.replay is None else "refit"
-
-    def units(self) -> Iterator[TrainUnit]:
-        """Yields the units to train in order, starting from the one at which a training is resumed."""
-        resumed = None if self.resume_state is None else self.resume_state["unit"]
-        return train_units(self.ae, self.recipe, self.samples, resumed)
 
 
 class StageRunner:
     """Trains one unit of a stage, and owns all state that changes meanwhile.
 
     Args:
-        round_: the round in progress, which has the data and the recipe.
+        round_: the round in progress, which has the data.
         unit: the unit to train.
     """
 
@@ -107,12 +42,11 @@ class StageRunner:
     invariants: list[Callable[[], None]]
 
     def __init__(self, round_: Round, unit: TrainUnit) -> None:
-        self.round = round_
-        self.unit = unit
-        self.recipe, self.group = round_.recipe, round_.group
+        self.run, self.round, self.unit = round_.run, round_, unit
+        self.ae, self.recipe, self.group = self.run.ae, self.run.recipe, self.run.group
         # A pair has latents of its own, and losses that count dead latents must not mix them up.
-        self.objective = Objective(self.recipe).to(round_.device) if unit.layer_pair else round_.objective
-        self.trained: list[nn.Module] = [round_.ae, self.objective]
+        self.objective = Objective(self.recipe).to(self.run.device) if unit.layer_pair else round_.objective
+        self.trained: list[nn.Module] = [self.ae, self.objective]
         self.lrs: list[float] = []
         self.ended = False
 
@@ -143,13 +77,13 @@ class StageRunner:
         self.state.context = None
         self.state.epoch += 1
         sums.raise_if_not_finite(self.unit, self.state.epoch)
-        self.group.sync_buffers(self.round.ae)
+        self.group.sync_buffers(self.ae)
         return self.group.broadcast(sums.means())
 
     def step(self, context: StepContext) -> dict[str, Tensor]:
         """Takes one optimizer step and returns the objective and its terms, detached."""
         self.state.context = context
-        for callback in self.round.callbacks:
+        for callback in self.run.callbacks:
             callback.before_step(self.state)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.next()
@@ -161,7 +95,7 @@ class StageRunner:
         for restore_invariant in self.invariants:
             restore_invariant()
         self.state.step += 1
-        for callback in self.round.callbacks:
+        for callback in self.run.callbacks:
             callback.after_step(self.state)
         return {"loss": loss.detach(), **terms}
 
@@ -177,7 +111,7 @@ class StageRunner:
         self._set_mode(training=False)
         generator = torch.Generator().manual_seed(EVAL_SEED)
         sums = TermSums()
-        for batch in samples.batches(self.round.ae.spec, EVAL_BATCH_SIZE):
+        for batch in samples.batches(self.ae.spec, EVAL_BATCH_SIZE):
             context = self._context(batch, generator, float(self.state.epoch))
             loss, terms = self.objective(self.unit.ae, context, self.forward)
             sums.add({"loss": loss, **terms}, len(batch.input))
@@ -191,28 +125,28 @@ class StageRunner:
 
     def _start(self) -> None:
         """Creates the optimizer and the other parts that need the unit's weights frozen and tied."""
-        round_, stage, ae = self.round, self.unit.spec, self.unit.ae
+        round_, stage = self.round, self.unit.spec
         self.epochs = stage.epochs if round_.replay is None else round_.replay.epochs[self.unit.index]
-        parameters = [p for p in (*ae.parameters(), *self.objective.parameters()) if p.requires_grad]
-        self.optimizer = build_optimizer(stage, parameters)
+        parameters = (*self.unit.ae.parameters(), *self.objective.parameters())
+        self.optimizer = build_optimizer(stage, [p for p in parameters if p.requires_grad])
         self.schedule = LRSchedule(stage, math.ceil(len(round_.samples) / self.recipe.batch_size))
         self.early_stopping = EarlyStopping(self.trained, stage)
         self.state = TrainingState(
-            round_.ae, self.recipe, round_.samples, self.optimizer, self.unit.stage, self.unit.layer_pair,
+            self.ae, self.recipe, round_.samples, self.optimizer, self.unit.stage, self.unit.layer_pair,
             step=round_.step, history=round_.selected.history, is_main=self.group.is_main,
         )  # fmt: skip
         # Layers whose rows depend on one another need the whole batch when several processes share it.
         norms = BATCH_NORMS if self.recipe.global_batch_norm else ()
-        spanning = [module for module in ae.modules() if isinstance(module, (Lifetime, *norms))]
-        self.forward = self.group.forward(ae, spanning)
+        spanning = [module for module in self.unit.ae.modules() if isinstance(module, (Lifetime, *norms))]
+        self.forward = self.group.forward(self.unit.ae, spanning)
         frozen = {module for layer in self.unit.frozen for module in layer.modules()}
         self.invariants = [
             cast(Callable[[], None], module.after_step)
-            for module in ae.modules()
+            for module in self.unit.ae.modules()
             if callable(getattr(module, "after_step", None)) and module not in frozen
         ]
         self._set_mode(training=True)
-        for callback in round_.callbacks:
+        for callback in self.run.callbacks:
             callback.on_fit_start(self.state)
         if round_.resume_state is not None:
             self.load_state_dict(round_.resume_state)
@@ -236,14 +170,14 @@ class StageRunner:
         state.history.append(record)
         warn_loss_rising(state.history, self.objective.data_term)
         round_.bar.show(record, self.epochs, len(round_.samples))
-        for callback in round_.callbacks:
+        for callback in self.run.callbacks:
             callback.on_epoch_end(state)
         if validation is not None:
             self.schedule.on_epoch_end(validation["loss"])
             self.ended = self.early_stopping.should_stop(state.epoch, validation["loss"])
         self.ended = self.ended or state.stop
-        if round_.checkpoint is not None:
-            round_.checkpoint(round_, self.state_dict())
+        if self.run.resume_file is not None:
+            self.run.write_resume_file(round_, self.state_dict())
 
     @contextmanager
     def _restore_if_not_finite(self) -> Generator[None]:
@@ -261,17 +195,17 @@ class StageRunner:
             raise
 
     def _is_finite(self) -> bool:
-        return all(bool(parameter.isfinite().all()) for parameter in self.round.ae.parameters())
+        return all(bool(parameter.isfinite().all()) for parameter in self.ae.parameters())
 
     # -- around steps -----------------------------------------------------------------------------
 
     def _set_mode(self, *, training: bool) -> None:
         # A pair is an autoencoder of its own, and losses may read its mode.
-        for module in (self.round.ae, self.unit.ae, self.objective):
+        for module in (self.ae, self.unit.ae, self.objective):
             module.train(training)
         if self.unit.preprocess is not None or self.unit.frozen:
             # Frozen layers keep their running statistics and apply no dropout.
-            self.round.ae.eval()
+            self.ae.eval()
             self.unit.ae.train(training)
             for module in self.unit.frozen:
                 module.eval()
@@ -282,10 +216,10 @@ class StageRunner:
         n = len(samples)
         order = torch.randperm(n, generator=self.round.generator).to(samples.inputs.device)
         for start in range(0, n, size):
-            yield samples.batch(order[start : start + size], self.round.ae.spec), self.state.epoch + start / n
+            yield samples.batch(order[start : start + size], self.ae.spec), self.state.epoch + start / n
 
     def _context(self, batch: Batch, generator: torch.Generator, epoch: float) -> StepContext:
-        batch = batch.to(self.round.device)
+        batch = batch.to(self.run.device)
         if self.unit.preprocess is not None:
             # An inner pair reconstructs its own input.
             x = self.unit.preprocess(batch.input)
@@ -311,7 +245,7 @@ class StageRunner:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all state that training depends on, as tensors and plain values."""
-        device = self.round.device
+        device = self.run.device
         cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
         return {
             "unit": self.unit.index,
@@ -326,7 +260,7 @@ class StageRunner:
             "random": self.group.all_gather([self.round.generator.get_state(), torch.get_rng_state(), *cuda]),
             "selected": {"lrs": self.round.selected.lrs, "epochs": self.round.selected.epochs},
             "history": self.state.history,
-            "callbacks": [callback.state_dict() for callback in self.round.callbacks],
+            "callbacks": [callback.state_dict() for callback in self.run.callbacks],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -340,13 +274,13 @@ class StageRunner:
         self.round.selected.lrs[:] = state["selected"]["lrs"]
         self.round.selected.epochs[:] = state["selected"]["epochs"]
         self.state.history[:] = state["history"]
-        for callback, callback_state in zip(self.round.callbacks, state["callbacks"], strict=True):
+        for callback, callback_state in zip(self.run.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(callback_state)
         generator, default_generator, *cuda = state["random"][self.group.rank]
         self.round.generator.set_state(generator)
         torch.set_rng_state(default_generator)
         if cuda:
-            torch.cuda.set_rng_state(cuda[0], self.round.device)
+            torch.cuda.set_rng_state(cuda[0], self.run.device)
         self.ended = state["ended"]
 
 

@@ -28,8 +28,55 @@ from aezoo.specs.variant import VariantSpec
 from aezoo.training.callbacks import Callback
 from aezoo.training.diagnostics import many_dead_latents, warn_dead_latents
 from aezoo.training.distributed import ProcessGroup
-from aezoo.training.loop import Round, Selected
+from aezoo.training.objective import Objective
 from aezoo.training.resume import ResumeFile
+from aezoo.training.stages import TrainUnit, train_units
+
+
+@dataclass
+class Selected:
+    """What a round selected, for a refit to repeat.
+
+    Attributes:
+        lrs: by unit, the learning rate of each epoch (before warm-up and cosine).
+        epochs: by unit, the number of epochs kept.
+        history: a record of every epoch of the round.
+    """
+
+    lrs: list[list[float]] = field(default_factory=list[list[float]])
+    epochs: list[int] = field(default_factory=list[int])
+    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+class Round:
+    """One pass through the stages of a recipe: the first, which selects epochs, or the refit.
+
+    Args:
+        run: the training.
+        samples: training data, on the device.
+        validation: data by which epochs are selected, on the device; None in a refit.
+        replay: what the first round selected, which a refit repeats; None in the first round.
+    """
+
+    def __init__(
+        self, run: "TrainingRun", samples: Samples, validation: Samples | None, replay: Selected | None
+    ) -> None:
+        self.run, self.samples, self.validation, self.replay = run, samples, validation, replay
+        self.name, title = ("choose", "training") if replay is None else ("refit", "refit on all")
+        self.bar = EpochBar(run.progress and run.group.is_main, title)
+        self.selected = Selected()
+        self.step = 0
+        self.generator = torch.Generator().manual_seed(run.recipe.seed)
+        self.objective = Objective(run.recipe).to(run.device)
+        resumed = run.resumed
+        self.resume_state: dict[str, Any] | None = (
+            resumed["run"] if resumed is not None and resumed["round"] == self.name else None
+        )
+
+    def units(self) -> Iterator[TrainUnit]:
+        """Yields the units to train in order, starting from the one at which a training is resumed."""
+        resumed = None if self.resume_state is None else self.resume_state["unit"]
+        return train_units(self.run.ae, self.run.recipe, self.samples, resumed)
 
 
 @dataclass
@@ -96,38 +143,24 @@ class TrainingRun:
             self.history = [self.selected.history]
             self.validation_metrics = json.loads(resumed["validation_metrics"])
         else:
-            yield self._round("training", splits.train, splits.validation)
+            yield self._round(splits.train, splits.validation)
         if self.recipe.refit:
             seed_global(self.recipe.seed + self.group.rank, self.device)
             self.ae = self.build()
-            yield self._round("refit on all", splits.train.concat(splits.validation), None, self.selected)
+            yield self._round(splits.train.concat(splits.validation), None, self.selected)
 
-    def _round(
-        self, title: str, samples: Samples, validation: Samples | None, replay: Selected | None = None
-    ) -> Round:
+    def _round(self, samples: Samples, validation: Samples | None, replay: Selected | None = None) -> Round:
         self.samples = samples
-        round_ = Round(
-            ae=self.ae,
-            recipe=self.recipe,
-            samples=samples.to(self.device),
-            validation=None if validation is None else validation.to(self.device),
-            callbacks=self.callbacks,
-            device=self.device,
-            group=self.group,
-            bar=EpochBar(self.progress and self.group.is_main, title),
-            replay=replay,
-            checkpoint=None if self.resume_file is None else self._write_resume_file,
-        )
-        if self.resumed is not None and self.resumed["round"] == round_.name:
-            round_.resume_state = self.resumed["run"]
+        on_device = None if validation is None else validation.to(self.device)
+        round_ = Round(self, samples.to(self.device), on_device, replay)
         if replay is None:
             self.selected = round_.selected
         self.history = [*self.history, round_.selected.history]
         return round_
 
     def finish(self, round_: Round) -> None:
-        """Rounds the weights to the precision in which they are stored; measures the first round."""
-        self._round_weights()
+        """Casts the weights to the precision in which they are stored, and measures the first round."""
+        self._cast_weights()
         self._finish_network(self.samples)
         if round_.replay is not None:
             return
@@ -139,7 +172,7 @@ class TrainingRun:
             warn_dead_latents(on_train["dead_latents"]["value"], self.ae.num_latents)
 
     @torch.no_grad()
-    def _round_weights(self) -> None:
+    def _cast_weights(self) -> None:
         if self.recipe.weights_dtype == "float32":
             return
         for name, parameter in self.ae.named_parameters():
@@ -182,7 +215,8 @@ class TrainingRun:
             "the number of processes": str(self.group.world_size),
         }  # fmt: skip
 
-    def _write_resume_file(self, round_: Round, runner_state: dict[str, Any]) -> None:
+    def write_resume_file(self, round_: Round, runner_state: dict[str, Any]) -> None:
+        """Writes the state after an epoch, of which `StageRunner` gives its part."""
         if self.resume_file is None or not self.group.is_main:
             return
         seconds = time.perf_counter() - self.clock
@@ -236,7 +270,7 @@ class TrainingRun:
         self.seconds = time.perf_counter() - self.clock
         self._finish_network(self.splits.train)
         metrics = {
-            str(metric.kind_name): Measurement(
+            metric.kind: Measurement(
                 value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
                 definition=metric.definition,
             )

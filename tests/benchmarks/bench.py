@@ -1,7 +1,7 @@
-"""Speed as ratios, side by side in one run: `make bench`.
+"""Benchmarks of training and loading: `make bench`.
 
-Each comparison runs its ways in turn, several rounds, and prints each way's median and the ratio of the
-medians. The first round of each is not counted.
+Each comparison runs two or more ways of doing the same thing in turn, for several rounds, and prints the
+median of each and the ratio of the medians. The first round is a warm-up.
 """
 
 import hashlib
@@ -25,20 +25,18 @@ from aezoo.data.datasets.torchvision import torchvision_datasets
 from aezoo.model.autoencoder import StepContext
 from aezoo.zoo.index import zoo_root
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from hub_server import HubServer
-
-ROUNDS = 5
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.hub_server import HubServer
 
 
-def compare(title: str, ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> None:
-    """Runs the ways in turn and prints their medians, and how many times the first each takes."""
+def compare(title: str, ways: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Prints the median seconds of each way, and its ratio to the first way."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
-            clock = time.perf_counter()
+            start = time.perf_counter()
             way()
-            times[name].append(time.perf_counter() - clock)
+            times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     first = next(iter(medians.values()))
     print(f"\n{title}")
@@ -55,7 +53,7 @@ def network() -> nn.Sequential:
 
 
 class Stopwatch(aezoo.Callback):
-    """The time between two ends of an epoch, without validation, set-up and the test set."""
+    """Measures the steps of each epoch, without validation, set-up and the test split."""
 
     def __init__(self) -> None:
         self.start = 0.0
@@ -74,20 +72,18 @@ class Stopwatch(aezoo.Callback):
 
 
 def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
-    """The trainer's own epoch, stepped from outside through the public objective."""
+    """A hand-written epoch on `Samples`, with `aezoo.Objective`."""
     spec = aezoo.get_spec("fc-64").replace({"recipe.threads": torch.get_num_threads()})
     ae = aezoo.build(spec)
     optimizer = torch.optim.Adam(ae.parameters(), lr=1e-3, fused=True)
+    objective, generator = aezoo.Objective(spec.recipe), torch.Generator().manual_seed(0)
     samples = aezoo.Samples(images).validated_for(spec)
-    generator = torch.Generator().manual_seed(0)
 
     def epoch() -> None:
         order = torch.randperm(len(samples), generator=generator)
         for start in range(0, len(samples), 512):
             rows = samples.batch(order[start : start + 512], spec)
-            loss, _ = aezoo.Objective(spec.recipe)(
-                ae, StepContext(rows.input, rows.target, None, 0.0, 0, generator)
-            )
+            loss, _ = objective(ae, StepContext(rows.input, rows.target, None, 0.0, 0, generator))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -96,7 +92,7 @@ def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
 
 
 def epoch_by_hand(images: torch.Tensor) -> Callable[[], None]:
-    """Slices of a tensor in memory, and nothing else."""
+    """A hand-written epoch on slices of a tensor in memory."""
     net = network()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     flat = images.view(-1, 784)
@@ -114,7 +110,7 @@ def epoch_by_hand(images: torch.Tensor) -> Callable[[], None]:
 
 
 def epoch_through_a_loader() -> Callable[[], None]:
-    """As tutorials do it: a DataLoader over torchvision's MNIST with ToTensor."""
+    """An epoch of a tutorial: a `DataLoader` of torchvision's MNIST with `ToTensor`."""
     datasets = torchvision_datasets()
     from torchvision.transforms import ToTensor
 
@@ -152,23 +148,21 @@ def bench_training() -> None:
     compare(
         f"an epoch of fc-64 on 50,000 digits, batch 512, {torch.get_num_threads()} threads",
         {
-            "bare loop over slices, by hand": hand,
-            "recipe.objective in a loop of one's own": objective,
+            "hand-written loop over slices": hand,
+            "hand-written loop with aezoo.Objective": objective,
             "tutorial: DataLoader, ToTensor": loader,
-            "aezoo.train, data read and measured as well": trained,
+            "aezoo.train, with reading and measuring": trained,
         },
         rounds=3,
     )
-    print(
-        f"  {'of which the epoch itself, in aezoo.train':<44} {statistics.median(inside[1:]) * 1000:9.1f} ms"
-    )
+    print(f"  {'of which the steps of the epoch':<44} {statistics.median(inside[1:]) * 1000:9.1f} ms")
 
 
 # -- a warm load --------------------------------------------------------------------------------------
 
 
 def load_by_hand() -> nn.Sequential:
-    """Read, hash, parse, assign: what no verified load can do without."""
+    """The least that a verified load must do: read, hash, parse and assign."""
     raw = bytearray((zoo_root() / "fc-64" / "model.safetensors").read_bytes())
     hashlib.sha256(raw).hexdigest()
     (length,) = struct.unpack("<Q", raw[:8])
@@ -200,7 +194,7 @@ def bench_load() -> None:
         compare(
             "a warm load of fc-64 (0.4 MB)",
             {
-                "read, hash, parse, assign, by hand": load_by_hand,
+                "read, hash, parse, assign by hand": load_by_hand,
                 "aezoo.load, verified": lambda: aezoo.load("fc-64"),
                 "aezoo.load of the folder": lambda: aezoo.load(folder),
                 "aezoo.load from the Hub's cache": lambda: aezoo.load(address),

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from aezoo.evaluation.evaluate import applicable, evaluate_variant
+from aezoo.evaluation.evaluate import applicable_metrics, evaluate_variant
 from tests.training.networks import DENSE, IMAGES, LINEAR, adam, same_weights, spec_of, stage, train
 from tests.training.probes import Cut, DataTerm, Penalty, Tiny, constant, on, on_validation
 
@@ -22,7 +22,7 @@ from tests.training.probes import Cut, DataTerm, Penalty, Tiny, constant, on, on
 def test_metrics_of_own_data_are_measured_on_validation_and_can_be_recomputed() -> None:
     spec = spec_of()
     ae = train(spec)
-    kinds = {f"{metric.kind_name}.validation" for metric in applicable(ae)}
+    kinds = {f"{metric.kind}.validation" for metric in applicable_metrics(ae)}
     assert set(ae.metrics) == {"train_seconds", *kinds}
     validation = prepare_splits(IMAGES, spec, 0).validation
     again = aezoo.evaluate(ae, validation, dataset="Tensor", split="validation")
@@ -205,7 +205,7 @@ def test_interrupted_training_attaches_the_autoencoder_so_far(hook: str, tie: bo
     assert ae.target_mean is not None
     assert [record["epoch"] for record in ae.history] == ([1] if hook == "after_step" else [1, 2])
     assert ae.training_record["unfinished"] == "the training was interrupted"
-    assert set(ae.metrics) == {str(metric.kind_name) for metric in applicable(ae)}
+    assert set(ae.metrics) == {metric.kind for metric in applicable_metrics(ae)}
     for entry in ae.metrics.values():
         assert (entry["value"], entry["reason"]) == (None, "the training was interrupted")
     if hook == "on_epoch_end":

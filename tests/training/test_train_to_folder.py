@@ -149,7 +149,7 @@ def test_preview_shows_the_validation_rows_of_own_data(
     to_folder(spec, tmp_path / "mine")
     assert (tmp_path / "mine" / "preview.png").read_bytes() == b"picture"
     assert torch.equal(drawn[0], preview_inputs(spec, IMAGES))
-    rows = prepare_splits(IMAGES, spec, 0).validation.rows(slice(0, 12), spec).input
+    rows = prepare_splits(IMAGES, spec, 0).validation.batch(slice(0, 12), spec).input
     assert torch.equal(drawn[0], rows) is (not noises)
     assert drawn[0].shape == rows.shape
 
