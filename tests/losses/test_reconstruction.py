@@ -25,39 +25,29 @@ def row_loss(loss: aezoo.LossSpec, x_hat: Tensor, target: list[float], ae: aezoo
     return loss.build()(output, context_of(torch.tensor([target], dtype=torch.float64)), ae)
 
 
-def one_row(
-    kind: str, x_hat: list[float], target: list[float], ae: aezoo.Autoencoder, **options: Any
-) -> float:
-    return float(row_loss(loss_of(kind, **options), torch.tensor(x_hat, dtype=torch.float64), target, ae))
-
-
-def test_mse_is_the_mean_squared_error(ae: aezoo.Autoencoder) -> None:
-    assert one_row("mse", [1.0, 2.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], ae) == 5 / 4
-
-
-def test_bce_is_the_mean_cross_entropy_in_nats(ae: aezoo.Autoencoder) -> None:
-    expected = -(math.log(0.8) + 0.5 * math.log(0.4) + 0.5 * math.log(0.6)) / 2
-    assert one_row("bce", [0.8, 0.4], [1.0, 0.5], ae) == pytest.approx(expected, rel=1e-12)
-
-
-def test_bce_is_finite_at_the_ends_of_the_interval(ae: aezoo.Autoencoder) -> None:
-    assert one_row("bce", [0.0, 1.0], [0.0, 1.0], ae) == 0
-    assert math.isfinite(one_row("bce", [0.0, 1.0], [1.0, 0.0], ae))
-
-
-def test_l1_is_the_mean_absolute_error(ae: aezoo.Autoencoder) -> None:
-    assert one_row("l1", [1.0, 2.0, -1.0, 0.5], [1.0, 0.0, 0.0, 0.0], ae) == 3.5 / 4
+HUBER: dict[str, Any] = {"kind": "huber"}
+CROSS_ENTROPY = -(math.log(0.8) + 0.5 * math.log(0.4) + 0.5 * math.log(0.6)) / 2
 
 
 @pytest.mark.parametrize(
-    ("delta", "expected"),
-    [(1.0, (0.125 + 2.5) / 2), (0.25, 0.25 * (0.375 + 2.875) / 2), (9.0, (0.125 + 4.5) / 2)],
-    ids=["one-beyond", "both-beyond", "none-beyond"],
-)
-def test_huber_is_quadratic_up_to_delta_and_linear_beyond(
-    delta: float, expected: float, ae: aezoo.Autoencoder
+    ("loss", "x_hat", "target", "expected"),
+    [
+        pytest.param("mse", [1.0, 2.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], 5 / 4, id="mse"),
+        pytest.param("l1", [1.0, 2.0, -1.0, 0.5], [1.0, 0.0, 0.0, 0.0], 3.5 / 4, id="l1"),
+        pytest.param("bce", [0.8, 0.4], [1.0, 0.5], CROSS_ENTROPY, id="bce"),
+        pytest.param("bce", [0.0, 1.0], [0.0, 1.0], 0, id="bce-perfect"),
+        pytest.param("bce", [0.0, 1.0], [1.0, 0.0], 100, id="bce-limited"),
+        pytest.param(HUBER | {"delta": 1.0}, [0.5, -3.0], [0.0, 0.0], (0.125 + 2.5) / 2, id="huber-1-beyond"),
+        pytest.param(HUBER | {"delta": 0.25}, [0.5, -3.0], [0.0, 0.0], 0.25 * 3.25 / 2, id="huber-2-beyond"),
+        pytest.param(HUBER | {"delta": 9.0}, [0.5, -3.0], [0.0, 0.0], (0.125 + 4.5) / 2, id="huber-0-beyond"),
+    ],
+)  # fmt: skip
+def test_value_is_that_of_the_formula(
+    loss: Any, x_hat: list[float], target: list[float], expected: float, ae: aezoo.Autoencoder
 ) -> None:
-    assert one_row("huber", [0.5, -3.0], [0.0, 0.0], ae, delta=delta) == pytest.approx(expected, rel=1e-12)
+    spec = aezoo.LossSpec.model_validate(loss)
+    found = row_loss(spec, torch.tensor(x_hat, dtype=torch.float64), target, ae)
+    assert float(found) == pytest.approx(expected, rel=1e-15, abs=0)
 
 
 @pytest.mark.parametrize(("loss", "kink"), [(loss_of("l1"), 0.0), (loss_of("huber", delta=0.25), 0.25)])
@@ -91,7 +81,8 @@ def test_target_is_compared_and_not_the_noisy_input(kind: str, ae: aezoo.Autoenc
 @pytest.mark.parametrize("kind", KINDS)
 def test_nan_in_the_reconstruction_gives_a_loss_of_nan(kind: str, ae: aezoo.Autoencoder) -> None:
     # The trainer then names the term, the stage and the epoch.
-    assert math.isnan(one_row(kind, [0.5, math.nan], [0.5, 0.5], ae))
+    x_hat = torch.tensor([0.5, math.nan], dtype=torch.float64)
+    assert row_loss(loss_of(kind), x_hat, [0.5, 0.5], ae).isnan()
 
 
 # -- bce stays in [0, 1] ------------------------------------------------------------------------------
@@ -110,7 +101,7 @@ def test_bce_rejects_values_outside_0_to_1(
     x_hat: float, target: float, words: str, ae: aezoo.Autoencoder
 ) -> None:
     with pytest.raises(aezoo.DataError) as caught:
-        one_row("bce", [0.25, x_hat], [0.25, target], ae)
+        row_loss(loss_of("bce"), torch.tensor([0.25, x_hat], dtype=torch.float64), [0.25, target], ae)
     assert str(caught.value) == (
         f"bce needs values in [0, 1], {words}; end the decoder in a sigmoid and declare a range of [0, 1]"
     )

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import aezoo
@@ -173,29 +171,3 @@ def test_known_shapes_must_follow_from_the_spec() -> None:
     more = shapes | {"decoder.7": LayerShape((1,), (1,))}
     with pytest.raises(aezoo.SpecError, match=r"decoder\.7: shapes are recorded for a layer that the spec"):
         build_on_meta(small_spec(), more)
-
-
-# -- any network --------------------------------------------------------------------------------------
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    activation=st.sampled_from(aezoo.ActivationSpec.kinds()),
-    norm=st.sampled_from([None, "layer_norm", "batch_norm"]),
-    seed=st.integers(0, 2**40),
-)
-def test_any_linear_layers_build_run_and_learn(
-    widths: list[int], activation: str, norm: str | None, seed: int
-) -> None:
-    layers = [
-        {"kind": "linear", "out_features": width, "activation": activation, "norm": norm} for width in widths
-    ]
-    spec = aezoo.AutoencoderSpec.model_validate(
-        {"input": {"shape": [5]}, "encoder": layers, "decoder": [{"kind": "linear", "out_features": 5}]}
-    )
-    ae = aezoo.build(spec, seed=seed)
-    out = ae(torch.randn(4, 5))
-    assert (out.latents.shape, out.x_hat.shape) == ((4, widths[-1]), (4, 5))
-    out.x_hat.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in ae.parameters())

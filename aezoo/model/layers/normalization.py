@@ -17,13 +17,7 @@ BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def normalization(kind: Literal["batch_norm", "layer_norm"], channels: int, axes: int) -> nn.Module:
-    """The module that normalizes (batch, channels, *sizes).
-
-    Args:
-        kind: over the batch for each channel, or over all values of each sample.
-        channels: number of channels, or of features if there are no sizes.
-        axes: number of sizes.
-    """
+    """The module that normalizes (batch, channels, *sizes), where `axes` is the number of sizes."""
     if kind == "batch_norm":
         return BATCH_NORM[max(axes, 1)](channels)
     # A group norm with one group has one scale and shift per channel; a layer norm, one per value.
