@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from aezoo.data.samples import Samples
 from tests.data.generated import byte_tensor, numbered, with_value
 from tests.data.networks import shape_spec
 from tests.data.raising import data_error
+from tests.data.splits import labels_of
 
 SPEC = shape_spec()  # (1, 6, 6) in 0 to 1
 
@@ -35,6 +37,14 @@ def test_indexing_selects_rows_of_every_tensor(index: slice | torch.Tensor, comp
     assert torch.equal(part.inputs, complete.inputs[index])
     assert torch.equal(part.targets, byte_tensor(6, 2, seed=1)[index])
     assert torch.equal(part.labels, torch.arange(6)[index])
+
+
+def test_selections_compose_without_copying(complete: Samples) -> None:
+    part = complete.select(torch.tensor([5, 3, 1]))[1:]
+    assert labels_of(part).tolist() == [3, 1]
+    mapped = replace(complete, mapped=True)[torch.tensor([4, 0])]
+    assert labels_of(mapped).tolist() == [4, 0]
+    assert part.inputs is mapped.inputs is complete.inputs
 
 
 def test_concat_appends(complete: Samples) -> None:
