@@ -41,8 +41,8 @@ class RecipeSpec(Spec):
     """Whether batch normalization uses the statistics of the whole batch in distributed training, instead of
     each process's rows."""
     weights_dtype: Literal["float32", "float16"] = "float32"
-    """Dtype of the saved weights. Metrics are measured with the weights as saved; a loaded network computes in
-    float32 by default."""
+    """Dtype of the saved weights, with which metrics are measured. A loaded network computes in float32 by
+    default."""
 
     @field_validator("reconstruction")
     @classmethod
