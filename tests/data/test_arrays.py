@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aezoo.data.datasets import ArraySpec
+from aezoo.data.datasets.arrays import ArraySpec
 from aezoo.data.datasets.files import data_root
 from aezoo.evaluation.evaluate import evaluate_variant
 from tests.data.generated import array_file, numbers, pixels

@@ -17,7 +17,10 @@ from PIL import Image
 from sklearn.datasets import make_swiss_roll
 
 import aezoo
-from aezoo.data.datasets import ArraySpec, ImagesSpec, PhotoPatchesSpec, SwissRollSpec, TableSpec, WindowsSpec
+from aezoo.data.datasets.arrays import ArraySpec, WindowsSpec
+from aezoo.data.datasets.images import ImagesSpec
+from aezoo.data.datasets.synthetic import PhotoPatchesSpec, SwissRollSpec
+from aezoo.data.datasets.tables import TableSpec
 from aezoo.data.samples import Samples
 from aezoo.errors import MissingExtraError
 from aezoo.evaluation.evaluate import evaluate_variant

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import aezoo
-from aezoo.data.datasets import ArraySpec
+from aezoo.data.datasets.arrays import ArraySpec
 from aezoo.data.inputs import Splits, as_samples, prepare_splits
 from aezoo.data.samples import Samples
 from tests.data.generated import array_file, numbered, numbers, picture, with_value

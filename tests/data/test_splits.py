@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import aezoo
-from aezoo.data.datasets import ArraySpec, TableSpec, WindowsSpec
+from aezoo.data.datasets.arrays import ArraySpec, WindowsSpec
+from aezoo.data.datasets.tables import TableSpec
 from aezoo.specs.components import Split
 from tests.data.generated import array_file, numbers, parquet_file
 from tests.data.raising import data_error

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aezoo.data.datasets import PhotoPatchesSpec, SwissRollSpec
+from aezoo.data.datasets.synthetic import PhotoPatchesSpec, SwissRollSpec
 from aezoo.specs.components import Split
 from tests.data.splits import inputs_of, labels_of
 

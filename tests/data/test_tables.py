@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 import aezoo
-from aezoo.data.datasets import TableSpec
+from aezoo.data.datasets.tables import TableSpec
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import Transforms
 from aezoo.specs.tensor import TensorSpec

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 import aezoo
-from aezoo.data.datasets import TorchvisionSpec, torchvision
+from aezoo.data.datasets.torchvision import TorchvisionSpec
+from aezoo.data.datasets import torchvision
 from aezoo.data.datasets.files import data_root
 from aezoo.data.datasets.torchvision import HOLDOUT, torchvision_datasets
 from aezoo.data.samples import Samples

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aezoo.data.datasets import WindowsSpec
+from aezoo.data.datasets.arrays import WindowsSpec
 from aezoo.specs.components import Split
 from tests.data.generated import array_file, numbers, parquet_file
 from tests.data.raising import data_error

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import aezoo
-from aezoo.data.datasets import MnistSpec
+from aezoo.data.datasets.torchvision import MnistSpec
 from aezoo.data.samples import Samples
 from aezoo.zoo.demo import sample_digits
 
