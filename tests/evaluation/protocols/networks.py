@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -104,6 +105,11 @@ def for_images(
     decoder = [dense(side * side), {"kind": "unflatten", "shape": shape}]
     given = {"input": {"shape": shape, "range": [0, 1]}} | changes
     return build(data, ["flatten", dense(latents, dropout=dropout)], decoder, **given)
+
+
+def numpy_random_state() -> list[int]:
+    state: Any = np.random.get_state()
+    return state[1].tolist()
 
 
 def shorten_few_label(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

@@ -5,7 +5,6 @@ import torch
 
 from aezoo.data.samples import Samples
 from aezoo.evaluation.protocols import run_protocol
-from aezoo.evaluation.protocols.activity import Activity
 from tests.evaluation.networks import normal, values
 from tests.evaluation.protocols.networks import dataset, linear, same_splits
 
@@ -35,13 +34,3 @@ def test_after_a_refit_validation_samples_count_as_training_samples(refit: bool,
     )
     found = run_protocol("activity", linear(data, torch.ones(1, 1), refit=refit))
     assert values(found) == {"active_latents": active}
-
-
-def test_training_samples_are_those_of_the_last_fit() -> None:
-    train, validation = Samples(normal(5, 2)), Samples(normal(3, 2, seed=1))
-    data = dataset(train=train, validation=validation, test=train)
-    plain, refitted = (
-        Activity(linear(data, torch.eye(2), refit=refit)).training_samples() for refit in (False, True)
-    )
-    assert plain.sha256() == train.sha256()
-    assert refitted.sha256() == train.concat(validation).sha256()

@@ -8,7 +8,7 @@ from aezoo.data.samples import Samples
 from aezoo.evaluation.protocols import run_protocol
 from aezoo.evaluation.protocols.one_class import OneClass
 from tests.evaluation.networks import values
-from tests.evaluation.protocols.networks import for_images, images, in_torchvision
+from tests.evaluation.protocols.networks import for_images, images, in_torchvision, numpy_random_state
 
 
 def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
@@ -56,7 +56,7 @@ def test_pca_of_many_images_is_deterministic(monkeypatch: pytest.MonkeyPatch, na
     # For this many samples, fewer than ten for each value, scikit-learn's default is a random projection.
     data = in_torchvision(monkeypatch, images(1600, side=16), images(200, side=16, seed=1))
     ae = for_images(data | {"classes": [3]}, side=16, latents=8)
-    state = np.random.get_state()[1].copy()
+    state = numpy_random_state()
     first = values(run_protocol(name, ae))
     assert first == values(run_protocol(name, ae))
-    assert np.array_equal(state, np.random.get_state()[1])
+    assert numpy_random_state() == state

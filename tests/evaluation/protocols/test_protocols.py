@@ -2,9 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 import aezoo
 from aezoo.data.samples import Samples
 from aezoo.errors import DataError, NotSupportedError
-from aezoo.evaluation.evaluate import Measurement
+from aezoo.evaluation.evaluate import Measurement, dataset_of
 from aezoo.evaluation.protocols import PROTOCOLS, run_protocol
 from aezoo.evaluation.protocols.one_class import OneClass
 from tests.evaluation.networks import normal, values
@@ -26,6 +26,7 @@ from tests.evaluation.protocols.networks import (
     images,
     in_torchvision,
     linear,
+    numpy_random_state,
     same_splits,
     shorten_few_label,
     splits_of_classes,
@@ -62,99 +63,76 @@ def test_an_unknown_protocol_is_rejected(asked: str, words: str) -> None:
 # -- incompatible networks ----------------------------------------------------------------------------
 
 
-def incompatibility(name: str, ae: aezoo.Autoencoder) -> str:
-    """Why a protocol does not apply to a network, which running it reports in one line."""
-    reason = PROTOCOLS[name].incompatibility(ae)
-    assert reason is not None
+def architecture() -> aezoo.Autoencoder:
+    parts = {key: value for key, value in small().items() if key in ("input", "encoder", "decoder")}
+    return aezoo.build(aezoo.AutoencoderSpec.model_validate(parts))
+
+
+def labelled(labels: Tensor | None) -> aezoo.Autoencoder:
+    return linear(same_splits(Samples(normal(6, 2), None, labels)), torch.eye(2))
+
+
+def of_classes(**changes: Any) -> aezoo.Autoencoder:
+    return linear(splits_of_classes(), torch.eye(2), **changes)
+
+
+def decoding(decoder: list[Any], **changes: Any) -> aezoo.Autoencoder:
+    return build(splits_of_classes(), [dense(1)], decoder, **changes)
+
+
+UNIT = {"shape": [2], "range": [0, 1]}
+TO_CONV = [{"kind": "unflatten", "shape": [1, 1]}, {"kind": "conv", "out_channels": 2, "kernel_size": 1}]
+NO_DATASET = "the recipe names no dataset"
+NO_CLASSES = "the dataset has no classes"
+NOT_UNIT = "it is defined for inputs in [0, 1] that are their own target"
+EVERY_CLASS = "the network was trained on every class; give the recipe's dataset `classes`"
+NOT_LINEAR = "the decoder is not one linear layer without an activation"
+INCOMPATIBLE: list[tuple[str, Callable[[], aezoo.Autoencoder], str]] = [
+    *((name, lambda: linear(None, torch.eye(2)), NO_DATASET) for name in NAMES),
+    *((name, architecture, NO_DATASET) for name in NAMES),
+    *((name, lambda: labelled(None), NO_CLASSES) for name in ("probe", "few-label")),
+    *((name, lambda: labelled(torch.linspace(0, 1, 6)), NO_CLASSES) for name in ("probe", "few-label")),
+    *(
+        (name, lambda: labelled(torch.full((6,), 3)), "the dataset has a single class")
+        for name in ("probe", "few-label")
+    ),
+    ("unrolling", of_classes, "the dataset is not a swiss roll"),
+    ("noise", lambda: of_classes(input={"shape": [2], "range": [-1, 1]}), NOT_UNIT),
+    ("noise", lambda: of_classes(input={"shape": [2]}), NOT_UNIT),
+    ("noise", lambda: of_classes(input=UNIT, target=UNIT), NOT_UNIT),
+    ("one-class", lambda: for_images("mnist"), EVERY_CLASS),
+    ("one-class", lambda: for_images("fashion_mnist"), EVERY_CLASS),
+    ("one-class", lambda: for_images({"kind": "torchvision", "name": "KMNIST"}), EVERY_CLASS),
+    ("one-class", lambda: for_images(splits_of_classes()), EVERY_CLASS),
+    ("subspace", lambda: decoding([dense(2, activation="relu")]), NOT_LINEAR),
+    ("subspace", lambda: decoding([dense(2, norm="layer_norm")]), NOT_LINEAR),
+    ("subspace", lambda: decoding([dense(3), dense(2)]), NOT_LINEAR),
+    ("subspace", lambda: decoding([*TO_CONV, "flatten"]), NOT_LINEAR),
+    ("subspace", lambda: decoding([dense(2), "layer_norm"]), NOT_LINEAR),
+    ("subspace", lambda: decoding([dense(3)], target={"shape": [3]}), "the target is not the input"),
+    (
+        "subspace",
+        lambda: linear(splits_of_classes(), normal(3, 2)),
+        "3 latents are more than the input has values",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "reason"), INCOMPATIBLE)
+def test_an_incompatible_network_is_rejected_with_the_reason(
+    name: str, make: Callable[[], aezoo.Autoencoder], reason: str
+) -> None:
+    ae = make()
+    assert PROTOCOLS[name].incompatibility(ae) == reason
     with pytest.raises(NotSupportedError) as error:
         run_protocol(name, ae)
     assert str(error.value) == f"the protocol {name} does not apply: {reason}"
-    assert "\n" not in str(error.value)
-    return reason
-
-
-@pytest.mark.parametrize("recipe", [True, False])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_protocol_needs_a_recipe_with_a_dataset(name: str, recipe: bool) -> None:
-    parts = {key: value for key, value in small().items() if key in ("input", "encoder", "decoder")}
-    architecture = aezoo.build(aezoo.AutoencoderSpec.model_validate(parts))
-    ae = linear(None, torch.eye(2)) if recipe else architecture
-    assert incompatibility(name, ae) == "the recipe names no dataset"
-
-
-@pytest.mark.parametrize("name", ["probe", "few-label"])
-@pytest.mark.parametrize(
-    ("labels", "reason"),
-    [
-        (None, "the dataset has no classes"),
-        (torch.linspace(0, 1, 6), "the dataset has no classes"),
-        (torch.full((6,), 3), "the dataset has a single class"),
-    ],
-    ids=["no labels", "an angle", "one class"],
-)
-def test_classification_needs_two_classes(name: str, labels: Tensor | None, reason: str) -> None:
-    ae = linear(same_splits(Samples(normal(6, 2), None, labels)), torch.eye(2))
-    assert incompatibility(name, ae) == reason
-
-
-def test_unrolling_needs_a_swiss_roll() -> None:
-    ae = linear(splits_of_classes(), torch.eye(2))
-    assert incompatibility("unrolling", ae) == "the dataset is not a swiss roll"
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"input": {"shape": [2], "range": [-1, 1]}},
-        {"input": {"shape": [2]}},
-        {"input": {"shape": [2], "range": [0, 1]}, "target": {"shape": [2], "range": [0, 1]}},
-    ],
-    ids=["another range", "no range", "a target"],
-)
-def test_noise_needs_inputs_from_0_to_1_that_are_the_target(changes: dict[str, Any]) -> None:
-    reason = incompatibility("noise", linear(splits_of_classes(), torch.eye(2), **changes))
-    assert reason == "it is defined for inputs in [0, 1] that are their own target"
-
-
-@pytest.mark.parametrize("data", ["mnist", "fashion_mnist", {"kind": "torchvision", "name": "KMNIST"}, "toy"])
-def test_one_class_needs_a_dataset_of_selected_classes(data: object) -> None:
-    ae = for_images(splits_of_classes() if data == "toy" else data)
-    assert incompatibility("one-class", ae) == (
-        "the network was trained on every class; give the recipe's dataset `classes`"
-    )
 
 
 def test_one_class_needs_other_classes_in_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     data = in_torchvision(monkeypatch, images(40), images(20))
-    reason = incompatibility("one-class", for_images(data | {"classes": [3, 8]}))
-    assert reason == "the network was trained on every class of the test split"
-
-
-@pytest.mark.parametrize(
-    "decoder",
-    [
-        [dense(2, activation="relu")],
-        [dense(2, norm="layer_norm")],
-        [dense(3), dense(2)],
-        [{"kind": "unflatten", "shape": [1, 1]}, {"kind": "conv", "out_channels": 2, "kernel_size": 1},
-         "flatten"],
-        [dense(2), "layer_norm"],
-    ],
-    ids=["activation", "norm", "two layers", "conv", "a norm layer"],
-)  # fmt: skip
-def test_subspace_needs_a_decoder_of_one_linear_layer(decoder: list[Any]) -> None:
-    ae = build(splits_of_classes(), [dense(1)], decoder)
-    assert incompatibility("subspace", ae) == "the decoder is not one linear layer without an activation"
-
-
-def test_subspace_needs_as_many_values_as_latents() -> None:
-    reason = incompatibility("subspace", linear(splits_of_classes(), normal(3, 2)))
-    assert reason == "3 latents are more than the input has values"
-
-
-def test_subspace_needs_the_input_as_target() -> None:
-    ae = build(splits_of_classes(), [dense(1)], [dense(3)], target={"shape": [3]})
-    assert incompatibility("subspace", ae) == "the target is not the input"
+    with pytest.raises(NotSupportedError, match=r"^the protocol one-class .* every class of the test split$"):
+        run_protocol("one-class", for_images(data | {"classes": [3, 8]}))
 
 
 @pytest.mark.parametrize("name", ["activity", "stability", "probe"])
@@ -210,10 +188,10 @@ def test_a_protocol_has_no_side_effects(name: str, training: bool, monkeypatch: 
     modes = [module.training for module in ae.modules()]
     torch.manual_seed(4711)  # a state that no earlier run can have left
     random_state, threads = torch.get_rng_state(), torch.get_num_threads()
-    numpy_state = np.random.get_state()[1].copy()
+    numpy_state = numpy_random_state()
     first = run_protocol(name, ae)
     assert torch.equal(torch.get_rng_state(), random_state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert numpy_random_state() == numpy_state
     assert torch.get_num_threads() == threads
     assert [module.training for module in ae.modules()] == modes
     assert all(torch.equal(ae.state_dict()[key], tensor) for key, tensor in weights.items())
@@ -235,7 +213,7 @@ def test_a_network_of_another_precision_has_similar_values(
 
 @pytest.mark.parametrize("name", ["activity", "few-label", "noise", "probe", "stability"])
 def test_a_network_without_weights_can_be_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = compatible(name, monkeypatch).spec.recipe.dataset  # type: ignore[union-attr]
+    data = dataset_of(compatible(name, monkeypatch))
     image = {"kind": "unflatten", "shape": [1, 2, 2]}
     ae = build(data, ["flatten"], [image], input={"shape": [1, 2, 2], "range": [0, 1]})
     assert None not in values(run_protocol(name, ae)).values()
