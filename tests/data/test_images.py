@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import aezoo
-from aezoo.data.datasets.images import ImagesSpec
 from aezoo.data.datasets import images
+from aezoo.data.datasets.images import ImagesSpec
 from aezoo.data.samples import Samples
 from tests.data.generated import image_folder, picture
 from tests.data.networks import saved_and_loaded, tiny_variant, train_quietly

@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 import aezoo
-from aezoo.data.datasets.torchvision import TorchvisionSpec
 from aezoo.data.datasets import torchvision
 from aezoo.data.datasets.files import data_root
-from aezoo.data.datasets.torchvision import HOLDOUT, torchvision_datasets
+from aezoo.data.datasets.torchvision import HOLDOUT, TorchvisionSpec, torchvision_datasets
 from aezoo.data.samples import Samples
 from aezoo.specs.components import Split
 from tests.data.generated import byte_tensor

@@ -17,8 +17,7 @@ import pytest
 import torch
 
 import aezoo
-from aezoo.data.datasets.torchvision import MnistSpec
-from aezoo.data.datasets.torchvision import torchvision_datasets
+from aezoo.data.datasets.torchvision import MnistSpec, torchvision_datasets
 from aezoo.errors import CheckpointError, DataError, HubError, RegistryError
 from aezoo.zoo.pull import pull_dataset
 from aezoo.zoo.schema import CARD, FILES, PREVIEW
