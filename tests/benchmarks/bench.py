@@ -5,16 +5,15 @@ median of each and the ratio of the medians. The first round is a warm-up.
 """
 
 import hashlib
-import json
 import os
 import statistics
-import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -71,42 +70,45 @@ class Stopwatch(aezoo.Callback):
         self.start = 0.0
 
 
-def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
-    """A hand-written epoch on `Samples`, with `aezoo.Objective`."""
-    spec = aezoo.get_spec("fc-64").replace({"recipe.threads": torch.get_num_threads()})
-    ae = aezoo.build(spec)
-    optimizer = torch.optim.Adam(ae.parameters(), lr=1e-3, fused=True)
-    objective, generator = aezoo.Objective(spec.recipe), torch.Generator().manual_seed(0)
-    samples = aezoo.Samples(images).validated_for(spec)
+def epoch_of(
+    net: nn.Module, losses: Callable[[], Iterator[torch.Tensor]], fused: bool = True
+) -> Callable[[], None]:
+    """An epoch that takes a step of Adam for each loss."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused)
 
     def epoch() -> None:
-        order = torch.randperm(len(samples), generator=generator)
-        for start in range(0, len(samples), 512):
-            rows = samples.batch(order[start : start + 512], spec)
-            loss, _ = objective(ae, StepContext(rows.input, rows.target, None, 0.0, 0, generator))
+        for loss in losses():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
     return epoch
+
+
+def epoch_through_aezoo(images: torch.Tensor) -> Callable[[], None]:
+    """A hand-written epoch on `Samples`, with `aezoo.Objective`."""
+    spec = aezoo.get_spec("fc-64").replace({"recipe.threads": torch.get_num_threads()})
+    ae, objective, generator = aezoo.build(spec), aezoo.Objective(spec.recipe), torch.Generator()
+    samples = aezoo.Samples(images).validated_for(spec)
+
+    def losses() -> Iterator[torch.Tensor]:
+        for rows in torch.randperm(len(samples), generator=generator).split(512):
+            batch = samples.batch(rows, spec)
+            yield objective(ae, StepContext(batch.input, batch.target, None, 0.0, 0, generator))[0]
+
+    return epoch_of(ae, losses)
 
 
 def epoch_by_hand(images: torch.Tensor) -> Callable[[], None]:
     """A hand-written epoch on slices of a tensor in memory."""
-    net = network()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-    flat = images.view(-1, 784)
+    net, flat = network(), images.view(-1, 784)
 
-    def epoch() -> None:
-        order = torch.randperm(len(flat))
-        for start in range(0, len(flat), 512):
-            x = flat[order[start : start + 512]].float().div_(255)
-            loss = F.mse_loss(net(x), x)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    def losses() -> Iterator[torch.Tensor]:
+        for rows in torch.randperm(len(flat)).split(512):
+            x = flat[rows].float().div_(255)
+            yield F.mse_loss(net(x), x)
 
-    return epoch
+    return epoch_of(net, losses)
 
 
 def epoch_through_a_loader() -> Callable[[], None]:
@@ -117,17 +119,13 @@ def epoch_through_a_loader() -> Callable[[], None]:
     train = torch.utils.data.Subset(datasets.MNIST(str(data_root()), transform=ToTensor()), range(50_000))
     loader = torch.utils.data.DataLoader(train, batch_size=512, shuffle=True)
     net = network()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 
-    def epoch() -> None:
+    def losses() -> Iterator[torch.Tensor]:
         for images, _ in loader:
             x = images.flatten(1)
-            loss = F.mse_loss(net(x), x)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            yield F.mse_loss(net(x), x)
 
-    return epoch
+    return epoch_of(net, losses, fused=False)
 
 
 def bench_training() -> None:
@@ -163,23 +161,13 @@ def bench_training() -> None:
 
 def load_by_hand() -> nn.Sequential:
     """The least that a verified load must do: read, hash, parse and assign."""
-    raw = bytearray((zoo_root() / "fc-64" / "model.safetensors").read_bytes())
+    raw = (zoo_root() / "fc-64" / "model.safetensors").read_bytes()
     hashlib.sha256(raw).hexdigest()
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + length])
+    tensors = safetensors.torch.load(raw)
     with torch.device("meta"):
         net = network()
-    names = {
-        "0.weight": "encoder.1.linear.weight",
-        "0.bias": "encoder.1.linear.bias",
-        "2.weight": "decoder.0.linear.weight",
-        "2.bias": "decoder.0.linear.bias",
-    }
-    state = {}
-    for mine, stored in names.items():
-        begin, end = header[stored]["data_offsets"]
-        flat = torch.frombuffer(raw, dtype=torch.float32, count=(end - begin) // 4, offset=8 + length + begin)
-        state[mine] = flat.view(header[stored]["shape"])
+    names = {"0": "encoder.1.linear", "2": "decoder.0.linear"}
+    state = {f"{n}.{k}": tensors[f"{name}.{k}"] for n, name in names.items() for k in ("weight", "bias")}
     net.load_state_dict(state, assign=True)
     return net
 

@@ -232,12 +232,6 @@ def test_state_at_every_hook() -> None:
     ]  # fmt: skip
 
 
-def test_the_last_record_of_the_history_is_that_of_the_epoch() -> None:
-    records: list[dict[str, Any]] = []
-    ae = train(spec_of(), on("on_epoch_end", lambda state: records.append(state.history[-1])))
-    assert records == ae.history
-
-
 def test_stop_ends_the_stage_after_the_epoch() -> None:
     def stop(state: aezoo.TrainingState) -> None:
         state.stop = state.stop or (state.stage == 0 and state.step == 6)

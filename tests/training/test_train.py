@@ -13,7 +13,7 @@ from torch import Tensor
 import aezoo
 from aezoo.data.inputs import prepare_splits
 from aezoo.training.train import pick_device
-from tests.training.networks import DENSE, FLAT, IMAGES, adam, images, same_weights, spec_of, stage, train
+from tests.training.networks import DENSE, IMAGES, adam, images, same_weights, spec_of, stage, train
 from tests.training.probes import Tiny, on
 
 # -- the result ---------------------------------------------------------------------------------------
@@ -249,11 +249,6 @@ def test_a_recipe_without_a_dataset_needs_data() -> None:
 def test_a_single_row_cannot_be_split() -> None:
     with pytest.raises(aezoo.DataError, match="1 sample is too few to hold one out for validation"):
         train(spec_of(), data=IMAGES[:1])
-
-
-def test_a_network_without_weights_cannot_be_trained() -> None:
-    with pytest.raises(aezoo.SpecError, match=r"^recipe\.stages: there are no weights to train$"):
-        train(spec_of(encoder=["flatten"], decoder=[FLAT]))
 
 
 def test_max_parameters_limits_the_network() -> None:
