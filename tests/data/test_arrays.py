@@ -152,10 +152,11 @@ def test_corrupt_file_is_named(suffix: str, how: str) -> None:
         ArraySpec(path=path).load("train")
 
 
-def test_flipped_bits_of_an_archive_are_detected() -> None:
+@pytest.mark.parametrize("position", [100, 1000], ids=["invalid stream", "wrong checksum"])
+def test_flipped_bits_of_an_archive_are_detected(position: int) -> None:
     path = array_file("x.npz", x=numbers(200, 3))
     data = bytearray(Path(path).read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[position] ^= 0xFF
     Path(path).write_bytes(data)
     with data_error("x.npz cannot be read: "):
         ArraySpec(path=path).load("train")
