@@ -25,6 +25,10 @@ from tests.examples import BY_FAMILY, LAYER_CASES, small
 Json = Any
 Steps = tuple[str | int, ...]
 ROOT = Path(__file__).parents[2]
+SECONDS = 2.0
+"""CPU time that a rejection may take."""
+LONGEST = 300
+"""Characters of an error, without the file name."""
 
 
 # -- valid specs --------------------------------------------------------------------------------------

@@ -68,9 +68,7 @@ def test_replace_sets_a_field_that_had_its_default() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"encoder.2.k": "5"}, "encoder.2.k: expected an integer, found '5'"),
         ({"encoder.2.k": True}, "encoder.2.k: expected an integer, found True"),
-        ({"encoder.2.k": 0}, "encoder.2.k: expected greater than or equal to 1, found 0"),
         ({"encoder.9.k": 5}, "encoder.9.k: encoder has entries 0 to 2, found '9'"),
         ({"recip.seed": 5}, "recip.seed: the spec has no 'recip' (did you mean 'recipe'?)"),
         ({"recipe.sead": 5}, "recipe.sead: unknown key (did you mean 'seed'?)"),

@@ -13,8 +13,7 @@ from annotated_types import Ge, Le
 
 import aezoo
 from tests.examples import BY_FAMILY, before, small
-from tests.specs.mutations import Json, members, written
-from tests.specs.test_mutations import LONGEST, SECONDS
+from tests.specs.mutations import LONGEST, SECONDS, Json, members, written
 
 
 def largest(annotation: Any, constraints: Iterable[Any]) -> Iterator[Json]:

@@ -18,8 +18,6 @@ from tests.examples import small
     [
         ({"summry": "x"}, "summry", "unknown key (did you mean 'summary'?)"),
         ({"name": "Sparse_1"}, "name", "'Sparse_1' is not a variant name; expected <architecture>"),
-        ({"name": "a.b.c"}, "name", "is not a variant name"),
-        ({"name": "a..b"}, "name", "is not a variant name"),
         ({"input": {"shape": [1, 6, 6], "range": [1, 0]}}, "input.range", "expected the smaller value first"),
         ({"input": {"shape": []}}, "input.shape", "expected at least 1 entries, found 0"),
         ({"input": {"shape": [1.5]}}, "input.shape.0", "expected an integer, found 1.5"),
@@ -29,10 +27,8 @@ from tests.examples import small
         ({"encoder": [{"out_features": 5}]}, "encoder.0.kind", "missing; expected one of avg_pool, "),
         ({"encoder": [{"kind": 5}]}, "encoder.0.kind", "not a word"),
         ({"encoder": [{"kind": "toppk", "k": 5}]}, "encoder.0.kind", "unknown layer 'toppk' (did you mean 'topk'?)"),
-        ({"encoder": [{"kind": "topk", "k": 1, "K": 5}]}, "encoder.0.K", "unknown key"),
-        ({"encoder": [{"kind": "topk"}]}, "encoder.0.k", "missing"),
         ({"encoder": [{"kind": "linear", "out_features": 3, "dropout": 1}]}, "encoder.0.dropout", "less than 1"),
-        ({"encoder": [{"kind": "linear", "out_features": 3, "activation": "rleu"}]}, "encoder.0.activation.kind", "'relu'"),
+        ({"encoder": [{"kind": "linear", "out_features": 3, "activation": "rleu"}]}, "encoder.0.activation.kind", "unknown activation 'rleu' (did you mean 'relu'?); known are elu, "),
         ({"encoder": [{"kind": "linear", "out_features": 3, "activation": {"kind": "relu", "a": 1}}]}, "encoder.0.activation.a", "unknown key"),
         ({"encoder": [{"kind": "residual", "layers": [{"kind": "topk", "k": 1, "q": 1}]}]}, "encoder.0.layers.0.q", "unknown key"),
         ({"recipe": {"reconstruction": "mse", "stages": [{"kind": "fit"}]}}, "recipe.stages.0.epochs", "missing"),
@@ -51,17 +47,11 @@ def test_a_mistake_is_reported_with_path_and_line(change: dict[str, Any], path: 
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    text = yaml.safe_dump(
-        small(summary=5, references="x", encoder=[{"kind": "topk", "k": "5"}, {"kind": "nix"}])
-    )
+    data = small(summary=5, references="x", encoder=[{"kind": "topk", "k": "5"}, {"kind": "nix"}])
     with pytest.raises(aezoo.SpecError) as error:
-        Document(text, "spec.yaml").as_spec(aezoo.VariantSpec)
-    assert {p.path for p in error.value.problems} == {
-        "summary",
-        "references",
-        "encoder.0.k",
-        "encoder.1.kind",
-    }
+        Document(yaml.safe_dump(data), "spec.yaml").as_spec(aezoo.VariantSpec)
+    paths = {problem.path for problem in error.value.problems}
+    assert paths == {"summary", "references", "encoder.0.k", "encoder.1.kind"}
     assert len(str(error.value).splitlines()) == 4
 
 

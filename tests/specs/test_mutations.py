@@ -10,11 +10,7 @@ import pytest
 import aezoo
 from aezoo.specs.base import Spec
 from aezoo.specs.schema import FAMILIES
-from tests.specs.mutations import PLACES, Mutation, mutations, originals, written
-
-SECONDS = 2.0
-LONGEST = 300
-"""Characters of an error, without the file name."""
+from tests.specs.mutations import LONGEST, PLACES, SECONDS, Mutation, mutations, originals, written
 
 
 class Outcome(NamedTuple):

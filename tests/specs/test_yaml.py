@@ -67,9 +67,6 @@ def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
         aezoo.read_spec(tmp_path / "huge.yaml")
 
 
-@pytest.mark.parametrize(
-    "text", ["1e3", "0x1", "yes", "null", "~", "", "1_000", "2001-01-01", "a\x85b", "{a}"]
-)
-def test_text_is_written_so_that_it_reads_back_as_text(text: str) -> None:
-    spec = small_spec(references=[f"{text} ", text or "-"])
-    assert parsed(aezoo.to_yaml(spec))["references"] == list(spec.references)
+@pytest.mark.parametrize("text", ["1e3", "0x1", "yes", "null", "~", "1_000", "2001-01-01", "a\x85b", "{a}"])
+def test_text_reads_back_as_text(text: str) -> None:
+    assert parsed(aezoo.to_yaml(small_spec(references=[text])))["references"] == [text]

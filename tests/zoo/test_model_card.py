@@ -456,7 +456,7 @@ def test_unpackaged_kinds_are_named(card_with: Callable[..., str]) -> None:
 def test_required_plugins_are_named(card_with: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     registry._claims["layer", "sae.nothing"] = [Registration(PluginNothingSpec, "sae")]
     who = PluginInfo("sae", "aezoo-sae", "1.2.0", 1, (("layer", "sae.nothing"),))
-    monkeypatch.setattr(registry, "_contributors", [*registry._contributors, who])
+    monkeypatch.setattr(registry, "_plugins", [*registry._plugins, who])
     text = card_with(encoder=[*ENCODER, "sae.nothing"])
     assert "Requires `aezoo-sae==1.2.0` in addition to aezoo." in text
     assert "no distribution" not in text

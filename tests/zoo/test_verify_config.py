@@ -299,20 +299,20 @@ def test_a_missing_plugin_is_named_before_the_spec_is_read(folder: Path) -> None
 def test_the_plugins_of_a_spec_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry._claims["layer", "sae.shift"] = [Registration(PluginShiftSpec, "sae")]
     who = PluginInfo("sae", "aezoo-sae", "1.2.0", 1, (("layer", "sae.shift"),))
-    monkeypatch.setattr(registry, "_contributors", [*registry._contributors, who])
+    monkeypatch.setattr(registry, "_plugins", [*registry._plugins, who])
     nested = {"kind": "residual", "layers": [{"kind": "sae.shift"}]}
     folder = aezoo.save(network(encoder=[*ENCODER, nested]), tmp_path / "sae")
     assert config_of(folder)["plugins"] == [PLUGIN]
     assert config_of(folder)["unpackaged"] == []
     assert aezoo.load(folder).num_latents == 5
-    monkeypatch.setattr(registry, "_contributors", registry._contributors[:-1])
+    monkeypatch.setattr(registry, "_plugins", registry._plugins[:-1])
     del registry._claims["layer", "sae.shift"]
     assert "install aezoo-sae==1.2.0" in refused(folder, "missing-plugin")
 
 
 def test_the_error_of_a_broken_plugin_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = PluginInfo("sae", "aezoo-sae", "1.2.0", None, (), "ImportError: No module named 'einops'")
-    monkeypatch.setattr(registry, "_contributors", [*registry._contributors, broken])
+    monkeypatch.setattr(registry, "_plugins", [*registry._plugins, broken])
     edit_config(folder, lambda config: config.update(plugins=[PLUGIN]))
     text = refused(folder, "missing-plugin")
     assert "No module named 'einops'" in text
