@@ -15,6 +15,11 @@ def test_the_error_is_measured_against_the_target() -> None:
     assert found == pytest.approx(BY_HAND | {"mse": 14 / 6, "sse": 14 / 3, "fvu": 14 / 6}, rel=1e-15)
 
 
+def test_targets_are_not_rounded_to_the_precision_of_the_network() -> None:
+    found = measure(two_to_two(torch.bfloat16), torch.zeros(3, 2), torch.full((3, 2), 0.1))
+    assert found["mse"]["value"] == pytest.approx(0.01, rel=1e-6)
+
+
 def test_bytes_are_scaled_as_for_the_network() -> None:
     spec = aezoo.AutoencoderSpec.model_validate(TWO_TO_TWO | {"input": {"shape": [2], "range": [-1, 1]}})
     ae = aezoo.build(spec)
