@@ -91,9 +91,9 @@ class Repository(VariantFiles):
 
     @override
     def has(self, name: str) -> bool:
-        known = True if name in self.pinned_hashes else _from_cache(*self._at, name, self._cache)
-        if known is not None:
-            return known is True or isinstance(known, str)
+        known = _from_cache(*self._at, name, self._cache)
+        if name in self.pinned_hashes or known is not None:
+            return name in self.pinned_hashes or isinstance(known, str)
         try:
             self.path(name)
         except CheckpointError as error:

@@ -94,8 +94,8 @@ def translated_errors(
 
     Args:
         repository: to name in messages.
-        revision: likewise, if there is one.
-        name: of the file, if the request is for one.
+        revision: to name in messages, if given.
+        name: of the requested file, if any.
     """
     try:
         yield
@@ -115,7 +115,7 @@ def _to_hub_error(error: Exception, where: str, name: str | None) -> AezooError:
     what = where if name is None else f"{where}: {name}"
     chain = list(_chain(error))
     for link in chain:
-        if found := _from_client(link, where, name) or _from_disk(link, what):
+        if found := _from_client(link, where, what, name) or _from_disk(link, what):
             return found
     cause = chain[-1]
     kinds = {cls.__name__ for link in chain for cls in type(link).__mro__}
@@ -132,9 +132,8 @@ def _to_hub_error(error: Exception, where: str, name: str | None) -> AezooError:
     return HubError("failed", f"{what}: {type(error).__name__}: {one_line(error)}")
 
 
-def _from_client(link: BaseException, where: str, name: str | None) -> AezooError | None:
+def _from_client(link: BaseException, where: str, what: str, name: str | None) -> AezooError | None:
     """The error for one of the client's exceptions or for an HTTP status."""
-    what = where if name is None else f"{where}: {name}"
     for cls, code, text in BY_CLASS:
         if isinstance(link, cls):
             return HubError(code, f"{where} {text}")

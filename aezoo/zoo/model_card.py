@@ -184,9 +184,9 @@ def _metrics(metrics: dict[str, dict[str, Any]], address: str) -> Iterator[str]:
         yield "No metrics were measured."
         return
     yield (
-        f"`aezoo evaluate {address}` recomputes the `computed` metrics. A `protocol` metric takes several passes "
-        "or another training (`aezoo protocols`); a `recorded` metric was noted during training. A metric that "
-        "was not measured is null."
+        f"`aezoo evaluate {address}` recomputes the `computed` metrics. A `protocol` metric takes several "
+        "passes or another training (`aezoo protocols`); a `recorded` metric was noted during training. A "
+        "metric that was not measured is null."
     )
     rows: list[tuple[str, ...]] = []
     for name, entry in metrics.items():

@@ -34,12 +34,12 @@ Zoo = dict[str, dict[str, bytes]]
 @pytest.fixture
 def published(hub: HubServer, root: Path) -> Zoo:
     """The zoo on the Hub, with nothing left here but its index; the content of its folders."""
-    held = all_contents(root)
-    for name, inside in held.items():
+    files = all_contents(root)
+    for name, inside in files.items():
         commit = hub.add(f"ann/{name}", inside, tag="v1.0")
         write_published(root, name, f"ann/{name}", commit)
         shutil.rmtree(root / name)
-    return held
+    return files
 
 
 @pytest.fixture
@@ -117,10 +117,10 @@ def test_command_pull_by_address(
 
 def test_only_the_files_of_a_variant_are_pulled(hub: HubServer, folder: Path, to: Path) -> None:
     # From a repository with another name than its variant, and without picture and card.
-    held = contents(folder)
-    hub.add("bob/net", {**held, "LICENSE": b"MIT", "pytorch_model.bin": b"cos\nsystem\n"}, tag="v3")
+    files = contents(folder)
+    hub.add("bob/net", {**files, "LICENSE": b"MIT", "pytorch_model.bin": b"cos\nsystem\n"}, tag="v3")
     assert aezoo.pull("hub:bob/net@v3", to) == to / "small"
-    assert contents(to / "small") == held
+    assert contents(to / "small") == files
 
 
 def test_a_local_variant_is_copied_without_a_request(hub: HubServer, root: Path, to: Path) -> None:
@@ -288,12 +288,12 @@ unclosed = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.fixture
 def mirror(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A mirror with four digits of each split, and a machine without any dataset."""
-    mnist, held = torchvision_datasets().MNIST, {}
+    mnist, files = torchvision_datasets().MNIST, {}
     for name, _ in mnist.resources:
         array = torch.arange(4 * 784, dtype=torch.uint8).view(4, 28, 28)
-        held[name] = gzip.compress(idx(array if "images" in name else array[:, 0, 0].contiguous()))
-    digests = [(name, hashlib.md5(raw).hexdigest()) for name, raw in held.items()]
-    hub.add("ann/mirror", held)
+        files[name] = gzip.compress(idx(array if "images" in name else array[:, 0, 0].contiguous()))
+    digests = [(name, hashlib.md5(raw).hexdigest()) for name, raw in files.items()]
+    hub.add("ann/mirror", files)
     monkeypatch.setattr(mnist, "mirrors", [f"{hub.url}/ann/mirror/resolve/main/"])
     monkeypatch.setattr(mnist, "resources", digests)
     monkeypatch.setenv("AEZOO_DATA", str(tmp_path / "empty"))
@@ -304,8 +304,8 @@ def mirror(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def assert_whole(place: Path, mirror: HubServer) -> None:
     """Every file under a folder is one of the mirror's, compressed or not."""
-    held = on_hub(mirror, "ann/mirror")
-    known = {**held, **{name.removesuffix(".gz"): gzip.decompress(raw) for name, raw in held.items()}}
+    files = on_hub(mirror, "ann/mirror")
+    known = {**files, **{name.removesuffix(".gz"): gzip.decompress(raw) for name, raw in files.items()}}
     found = {path.name: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     assert found.items() <= known.items()
 

@@ -217,7 +217,7 @@ def test_a_token_without_write_access_is_refused(
     if exists:
         ann.add(repository, {CARD: b"theirs"})
     ann.role = role
-    own = contents(pushable)
+    local = contents(pushable)
     with raises("unauthorized") as caught:
         aezoo.push(pushable, org=org)
     assert str(caught.value) == f"{repository}: {LOG_IN}"
@@ -225,7 +225,7 @@ def test_a_token_without_write_access_is_refused(
     assert {name: on_hub(ann, name) for name in ann.repositories} == (
         {repository: {CARD: b"theirs"}} if exists else {}
     )
-    assert contents(pushable) == own
+    assert contents(pushable) == local
 
 
 def test_a_tag_never_moves(ann: HubServer, pushable: Path) -> None:
@@ -233,13 +233,13 @@ def test_a_tag_never_moves(ann: HubServer, pushable: Path) -> None:
     assert aezoo.push(pushable, tag="v1.0").commit == first.commit
     record_metrics(pushable, {"mse": metric(0.5)})
     ann.requests.clear()
-    own = contents(pushable)
+    local = contents(pushable)
     words = f"^the tag v1.0 of {REPO} names commit {first.commit} and does not move; choose another tag$"
     with raises("immutable", match=words):
         aezoo.push(pushable, tag="v1.0")
     assert (asked(ann, "PUT"), asked(ann, "POST")) == ([], ["/api/repos/create"])
     assert commits(ann)[-1] == first.commit
-    assert contents(pushable) == own
+    assert contents(pushable) == local
     second = aezoo.push(pushable)
     # A tag for a commit that exists, as after a push that was interrupted before its tag.
     assert aezoo.push(pushable, tag="v1.1").changed == ()
@@ -254,7 +254,7 @@ def test_a_commit_by_somebody_else_meanwhile_is_not_lost(
 ) -> None:
     aezoo.push(pushable)
     record_metrics(pushable, {"mse": metric(0.5)})
-    own, answer = contents(pushable), ann.answer
+    local, answer = contents(pushable), ann.answer
     theirs: list[str] = []
 
     def overtaken(request: Request) -> Reply | None:
@@ -270,14 +270,14 @@ def test_a_commit_by_somebody_else_meanwhile_is_not_lost(
     assert commits(ann)[-1] == theirs[0]
     assert on_hub(ann)[CARD] == b"their words"
     assert ann.repositories[REPO].tags == {}
-    assert contents(pushable) == own
+    assert contents(pushable) == local
     aezoo.push(pushable, tag="v2")
     assert on_hub(ann) == {**contents(pushable), "LICENSE": b"MIT"}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_other_bytes_that_come_back_are_refused(ann: HubServer, pushable: Path, name: str) -> None:
-    own = contents(pushable)
+    local = contents(pushable)
     ann.fault("corrupt", match=f"GET .*/{name}$")
     with raises("hash-mismatch") as caught:
         aezoo.push(pushable, tag="v1.0")
@@ -285,7 +285,7 @@ def test_other_bytes_that_come_back_are_refused(ann: HubServer, pushable: Path, 
     words = f"{name} came back with sha256 {sha256(damaged(raw))}, expected {sha256(raw)}"
     assert str(caught.value) == f"{REPO}@{commit}: {words}"
     assert ann.repositories[REPO].tags == {}
-    assert contents(pushable) == own
+    assert contents(pushable) == local
     ann.faults.clear()
     assert aezoo.push(pushable, tag="v1.0").commit == commit
     assert ann.repositories[REPO].tags == {"v1.0": commit}
@@ -294,7 +294,7 @@ def test_other_bytes_that_come_back_are_refused(ann: HubServer, pushable: Path, 
 def test_a_card_that_cannot_be_written_stays_as_it_was(
     ann: HubServer, pushable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = contents(pushable)
+    local = contents(pushable)
     with monkeypatch.context() as disk:
         disk.setattr("aezoo.files._sync", no_space)
         words = rf"{REPO} is at .*, but .*README\.md could not be written: No space left .*; push again"
@@ -302,7 +302,7 @@ def test_a_card_that_cannot_be_written_stays_as_it_was(
             aezoo.push(pushable)
     assert caught.value.__cause__ is not None
     assert isinstance(caught.value.__cause__.__cause__, OSError)
-    assert contents(pushable) == own
+    assert contents(pushable) == local
     assert aezoo.push(pushable).changed == ()
     assert contents(pushable) == on_hub(ann)
 
@@ -311,13 +311,13 @@ def test_a_card_that_cannot_be_written_stays_as_it_was(
 
 
 def test_the_plan_is_what_a_push_uploads(ann: HubServer, pushable: Path) -> None:
-    own = contents(pushable)
+    local = contents(pushable)
     plan = aezoo.plan_push(pushable, org="ann", license="mit")
     assert ann.requests == []
-    assert contents(pushable) == own
+    assert contents(pushable) == local
     assert (plan.folder, plan.repository, plan.index, plan.released) == (pushable, REPO, None, None)
     text = card(pushable, address=f"hub:{REPO}", license="mit")
-    assert plan.contents == own | {CARD: text.encode()}
+    assert plan.contents == local | {CARD: text.encode()}
     aezoo.push(pushable, license="mit")
     assert on_hub(ann) == plan.contents
 
@@ -339,15 +339,15 @@ def test_command_push(ann: HubServer, pushable: Path, run: Run) -> None:
 def test_a_dry_run_shows_files_sizes_and_card_without_a_request(
     hub: HubServer, pushable: Path, run: Run
 ) -> None:
-    own = contents(pushable)
+    local = contents(pushable)
     code, out, err = run("push", pushable, "--org", "lab", "--license", "mit", "--dry-run")
     assert (code, err) == (0, "")
     assert out.startswith("lab/small would hold\n")
     rows = dict(line.split() for line in out.splitlines()[2:9])
     text = out[out.index("---\n") :]
-    assert rows == {name: f"{len(raw):,}" for name, raw in (own | {CARD: text.encode()}).items()}
+    assert rows == {name: f"{len(raw):,}" for name, raw in (local | {CARD: text.encode()}).items()}
     assert text == card(pushable, address="hub:lab/small", license="mit")
-    assert contents(pushable) == own
+    assert contents(pushable) == local
     assert hub.requests == []
 
 

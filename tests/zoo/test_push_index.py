@@ -41,14 +41,14 @@ def measure(folder: Path) -> None:
 def test_a_push_records_its_commit_in_the_index_and_nothing_else(
     ann: HubServer, root: Path, by_name: bool
 ) -> None:
-    before, own = index_of(root), all_contents(root)
+    before, local = index_of(root), all_contents(root)
     published = aezoo.push("small" if by_name else root / "small")
     assert aezoo.get_entry("small")["commit"] == published.commit
     before["variants"]["small"] |= {"repository": REPO, "commit": published.commit}
     assert index_of(root) == before
     assert list(index_of(root)["variants"]) == list(before["variants"])
-    assert all_contents(root) == own
-    assert on_hub(ann) == own["small"]
+    assert all_contents(root) == local
+    assert on_hub(ann) == local["small"]
     assert sorted(path.name for path in root.iterdir()) == [INDEX, "other", "small"]
 
 
@@ -75,7 +75,7 @@ def test_a_released_name_keeps_its_bytes(ann: HubServer, root: Path, file: str) 
         config = json.loads((root / "small" / CONFIG).read_text())
         (root / "small" / CONFIG).write_text(json.dumps(config))
     write_index(root)
-    index, own = (root / INDEX).read_bytes(), all_contents(root)
+    index, local = (root / INDEX).read_bytes(), all_contents(root)
     ann.requests.clear()
     names = f"{CONFIG} and {WEIGHTS}" if file == WEIGHTS else CONFIG
     words = f"^{names} of {REPO} would change, but a released name keeps its bytes; publish better"
@@ -85,7 +85,7 @@ def test_a_released_name_keeps_its_bytes(ann: HubServer, root: Path, file: str) 
     assert on_hub(ann) == before
     assert ann.repositories[REPO].tags == {"v1.0": published.commit}
     assert (root / INDEX).read_bytes() == index
-    assert all_contents(root) == own
+    assert all_contents(root) == local
 
 
 def test_metrics_and_card_of_a_released_name_may_change(ann: HubServer, root: Path) -> None:
@@ -125,14 +125,14 @@ def test_a_folder_that_differs_from_its_index_is_refused(
     ann: HubServer, root: Path, change: Callable[[Path], object], name: str, file: str
 ) -> None:
     change(root)
-    index, own = (root / INDEX).read_bytes(), all_contents(root)
+    index, local = (root / INDEX).read_bytes(), all_contents(root)
     with raises("hash-mismatch") as caught:
         aezoo.push(name, org="ann")
     words = f"{root / name / file} is not the one that {root / INDEX} lists; see `aezoo index`"
     assert str(caught.value) == words
     assert ann.requests == []
     assert (root / INDEX).read_bytes() == index
-    assert all_contents(root) == own
+    assert all_contents(root) == local
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"variants": []}', '{"schema_version": 1}'])
