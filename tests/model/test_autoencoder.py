@@ -145,6 +145,11 @@ def test_decoding_does_not_change_the_given_aux(with_aux: aezoo.Autoencoder, x: 
     aux = {"mean": x.flatten(1)}
     with_aux.decode(torch.zeros(5, 36), aux)
     assert list(aux) == ["mean"]
+    # A decoder that emits does not write to it either.
+    spec = small_spec(encoder=["flatten"], decoder=["prior", {"kind": "unflatten", "shape": SHAPE}])
+    emitted: dict[str, Tensor] = {"other": x}
+    aezoo.build(spec).decode(x.flatten(1), emitted)
+    assert list(emitted) == ["other"]
 
 
 def test_samples_come_from_the_prior_of_the_last_encoder_layer(fresh_registry: None) -> None:

@@ -65,6 +65,7 @@ def test_materialize_gives_the_weights_of_build_without_running_a_layer(
         assert same(ae, expected)
         assert (ae.spec, ae.shapes, ae.training) == (spec, expected.shapes, True)
     assert {w.device.type for w in weights(meta)} == {"meta"}
+    assert all(module.training for module in meta.modules())
     assert {w.dtype for w in weights(materialize(meta, dtype=torch.float64))} == {torch.float64}
 
 

@@ -50,6 +50,11 @@ class LosesRows(Module):
         return h[:1]
 
 
+class LosesValues(Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return h[:, :0]
+
+
 class Raises(Module):
     def forward(self, h: Tensor) -> Tensor:
         raise RuntimeError("no way\nand more")
@@ -80,7 +85,8 @@ def cannot_build() -> nn.Module:
 
 
 MODULES: dict[str, Callable[[], nn.Module]] = {
-    "plain": PlainTensor, "transient": TransientBuffer, "loses_rows": LosesRows, "raises": Raises,
+    "plain": PlainTensor, "transient": TransientBuffer, "loses_rows": LosesRows, "loses_values": LosesValues,
+    "raises": Raises,
     "emits": Emits, "emits_nothing": EmitsNothing, "needs": Needs, "cannot": cannot_build,
 }  # fmt: skip
 
@@ -137,6 +143,11 @@ def probe(what: str) -> dict[str, Any]:
             ["loses_rows"],
             "probe gives (1, 36) for a batch of 2 x (36,); a layer keeps the batch axis and gives at least "
             "one value",
+        ),
+        (
+            ["loses_values"],
+            "probe gives (2, 0) for a batch of 2 x (36,); a layer keeps the batch axis and gives at least one "
+            "value",
         ),
         (["raises"], "probe does not take the shape (36,) that encoder.0 gives: no way"),
         (["cannot"], "probe cannot be built on (36,): nothing to build"),
