@@ -1,4 +1,4 @@
-"""One small valid example of every kind; a test fails when a kind is registered without one."""
+"""Small valid options of every built-in kind; `tests/test_examples.py` fails for a kind without any."""
 
 from typing import Any
 
@@ -141,7 +141,7 @@ BY_FAMILY: dict[str, dict[str, Any]] = {
 
 
 def before(kind: str, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """What has to stand before a layer, so that it finds what it needs."""
+    """The layers that must precede a layer, so that it finds the values it needs."""
     if kind != "max_unpool":
         return []
     return [{"kind": "max_pool", **{name: value for name, value in options.items() if name != "size"}}]
@@ -158,7 +158,7 @@ LAYER_CASES = [
     for kind, cases in LAYERS.items()
     for options, in_shape in cases
 ]
-"""Each example as the layers that it takes, itself last, and the shape of one sample before them."""
+"""For each example: the layers it needs followed by the layer itself, and their input shape."""
 
 
 def small(**changes: Any) -> dict[str, Any]:

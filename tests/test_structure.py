@@ -1,4 +1,4 @@
-"""The house: imports that go one way, public names, and what looking things up does not import."""
+"""The order of the packages, what is imported when, and the public names."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ from aezoo.zoo.index import Entry
 
 PACKAGE = Path(aezoo.__file__).parent
 
-# Packages and top-level modules, in the order in which they may import: each from those before it alone.
+# Packages and top-level modules: each may import only from those before it.
 ORDER = [
     "errors", "files", "jsonio", "progress", "plugins", "specs", "data", "model", "losses", "evaluation", "plots",
     "zoo", "training", "testing", "cli", "__main__", "__init__",
@@ -31,7 +31,7 @@ HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "safetensors", "PIL", "h
 
 
 def dotted(path: Path) -> str:
-    """The module that a file holds, as it is imported."""
+    """The dotted name of the module in a file."""
     parts = ("aezoo", *path.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -40,12 +40,12 @@ MODULES = {dotted(path) for path in FILES}
 
 
 def package_of(module: str) -> str:
-    """The package or top-level module that a module belongs to."""
+    """The package or top-level module of a module."""
     return module.partition(".")[2].partition(".")[0] or "__init__"
 
 
 def imported(source: str) -> set[str]:
-    """The modules of aezoo that a source imports: at import, inside functions, and for type checkers."""
+    """The modules of aezoo that a source imports, including inside functions and for type checkers."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -59,7 +59,7 @@ def imported(source: str) -> set[str]:
 IMPORTS = {dotted(path): imported(path.read_text("utf-8")) for path in FILES}
 
 
-def test_every_package_has_one_place_in_the_order() -> None:
+def test_every_package_is_in_the_order() -> None:
     assert sorted(ORDER) == sorted({package_of(module) for module in MODULES})
 
 
@@ -69,7 +69,7 @@ def test_packages_import_in_one_direction(module: str) -> None:
     assert {other for other in IMPORTS[module] if ORDER.index(package_of(other)) > here} == set()
 
 
-def test_no_module_imports_itself_through_others() -> None:
+def test_imports_have_no_circles() -> None:
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -87,22 +87,15 @@ def test_specs_never_import_torch() -> None:
     for module in MODULES:
         if package_of(module) in ("errors", "files", "jsonio", "plugins", "specs"):
             tree = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text("utf-8"))
-            checked = [
-                n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)
-            ]
+            branches = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+            checked = [node for node in branches if "TYPE_CHECKING" in ast.unparse(node.test)]
             for_checkers = {id(inner) for node in checked for inner in ast.walk(node)}
-            names = {
-                name.partition(".")[0]
-                for node in ast.walk(tree)
-                if id(node) not in for_checkers
-                for name in (
-                    [a.name for a in node.names]
-                    if isinstance(node, ast.Import)
-                    else [str(node.module)]
-                    if isinstance(node, ast.ImportFrom)
-                    else []
-                )
-            }
+            names: set[str] = set()
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import) and id(node) not in for_checkers:
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and id(node) not in for_checkers:
+                    names.add(str(node.module).partition(".")[0])
             assert names.isdisjoint(HEAVY), module
 
 
@@ -114,28 +107,28 @@ def test_specs_never_import_torch() -> None:
         ("from aezoo.model.layers.conv import ConvSpec", {"aezoo.model.layers.conv"}),
         ("def late():\n    import aezoo.cli", {"aezoo.cli"}),
         ("if TYPE_CHECKING:\n    import aezoo.cli", {"aezoo.cli"}),
-        ("import torch, aezoology\nfrom typing import Any", set()),
+        ("import torch, aezoology\nfrom typing import Any", set[str]()),
     ],
 )
-def test_all_imports_of_a_source_count(source: str, found: set[str]) -> None:
+def test_all_imports_of_a_source_are_found(source: str, found: set[str]) -> None:
     assert imported(source) == found
 
 
-def test_built_ins_named_as_text_are_modules() -> None:
+def test_built_in_modules_exist() -> None:
     assert set(BUILTINS) <= MODULES
 
 
-def test_module_names_say_what_they_are_for() -> None:
+def test_no_module_has_a_vague_name() -> None:
     vague = ("util", "helper", "manager", "common", "misc")
     assert [module for module in MODULES if any(word in module for word in vague)] == []
 
 
-# -- what is not imported -----------------------------------------------------------------------------
+# -- imports at run time ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
-    """A zoo of one variant, as its index knows it."""
+    """A zoo with an index of one variant."""
     entry = Entry(
         summary="One.", references=["arXiv:1312.5663"], dataset="mnist", input=[1, 28, 28], latents=[64],
         parameters=9, layers=[{"path": "encoder.0", "kind": "flatten", "output": [784], "parameters": 0}],
@@ -159,7 +152,7 @@ def zoo(tmp_path: Path) -> Path:
         "aezoo.VariantSpec, aezoo.read_spec, aezoo.register, aezoo.hookimpl",
     ],
 )
-def test_looking_up_imports_nothing_heavy(zoo: Path, script: str) -> None:
+def test_listing_and_specs_do_not_import_torch(zoo: Path, script: str) -> None:
     done = run(f"""
         import sys
         from pathlib import Path
@@ -171,13 +164,13 @@ def test_looking_up_imports_nothing_heavy(zoo: Path, script: str) -> None:
     assert done.splitlines()[-1] == "imported:"
 
 
-def test_importing_aezoo_imports_no_room() -> None:
+def test_importing_aezoo_imports_none_of_its_modules() -> None:
     found = run("import aezoo, sys\nprint(*[name for name in sys.modules if name.startswith('aezoo.')])")
     assert found.strip() == ""
 
 
 def run(script: str) -> str:
-    """What a script prints in a Python of its own."""
+    """The output of a script in a new Python process."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", dedent(script)],
         env={**os.environ, "AEZOO_PLUGINS": "", "PYTHONPATH": str(PACKAGE.parent)},
@@ -211,7 +204,7 @@ def test_a_public_name_is_importable_and_documented(module: str, name: str) -> N
     assert not isinstance(found, ModuleType)
     assert found is vars(defined)[name]
     source = ast.parse(Path(str(defined.__file__)).read_text("utf-8"))
-    # From the source: some classes would inherit or generate what they do not say themselves.
+    # From the source, since classes can inherit or generate a docstring.
     for node in source.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             assert ast.get_docstring(node)
@@ -219,14 +212,14 @@ def test_a_public_name_is_importable_and_documented(module: str, name: str) -> N
     assert not callable(found) or name == "hookimpl", f"{name} is not defined in aezoo.{module}"
 
 
-def test_no_public_name_is_the_name_of_a_module() -> None:
-    # Importing a submodule sets it as an attribute of `aezoo`, which would hide the public name.
+def test_public_names_and_module_names_differ() -> None:
+    # An imported submodule becomes an attribute of `aezoo` and would hide the public name.
     assert {name for _, name in PUBLIC} & {package_of(module) for module in MODULES} == set()
 
 
 def test_unknown_names_are_rejected() -> None:
     with pytest.raises(AttributeError, match="laod"):
-        aezoo.laod  # noqa: B018
+        aezoo.laod  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_version_is_the_installed_one() -> None:
@@ -234,7 +227,7 @@ def test_the_version_is_the_installed_one() -> None:
 
 
 def test_the_benchmarks_can_be_imported() -> None:
-    """They are run by hand, so that nothing else would tell that a name has moved."""
+    """No other test imports them, so that a renamed module would go unnoticed."""
     for path in (PACKAGE.parent / "tests" / "benchmarks").glob("*.py"):
         spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
         assert spec is not None
