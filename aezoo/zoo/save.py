@@ -242,6 +242,8 @@ def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[s
         CheckpointError: the present metrics cannot be read, or the new ones cannot be written.
     """
     files = VariantFiles(Path(folder))
+    if not files.folder.is_dir():
+        raise CheckpointError("missing-file", f"{files.folder} is not a folder")
     metrics = files.read_record(METRICS) | {name: dict(entry) for name, entry in found.items()}
     # The order in which `train` writes them: final metrics, those of validation, recorded ones.
     ordered = sorted(

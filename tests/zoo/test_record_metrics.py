@@ -87,7 +87,7 @@ def test_a_full_disk_leaves_the_old_metrics(folder: Path, monkeypatch: pytest.Mo
     def full(file: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "_settle", full)
+    monkeypatch.setattr(files, "_sync", full)
     names = sorted(path.name for path in folder.iterdir())
     with pytest.raises(CheckpointError, match=r"metrics\.json could not be written: No space left on device"):
         record_metrics(folder, NEW)
