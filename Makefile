@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PLUGINS := $(wildcard plugins/*)
 
-.PHONY: setup demo demo-hub test check bench clean
+.PHONY: setup demo demo-hub test check retrain bench clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest -m slow
+
+# Trains four published variants again and compares bytes: about ten minutes, on the same kind of machine.
+retrain: setup
+	$(BIN)/pytest -m retrain
 
 bench: setup
 	$(BIN)/python tests/benchmarks/bench.py
