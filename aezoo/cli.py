@@ -1,4 +1,4 @@
-"""The command line. Thin: every command calls one public function and prints what it returns.
+"""The command line. Each command calls one public function and prints its result.
 
 Exit codes: 0 done, 1 refused with one clear line, 2 wrong usage.
 """
@@ -31,7 +31,7 @@ out = Console(highlight=False, soft_wrap=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds of your own."),
+    typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds."),
 ]
 INTERRUPTED = 130
 PLACEHOLDER_USER = "you"
@@ -39,7 +39,7 @@ Headline = ("mse", "fvu", "l0", "dead_latents")
 
 
 def main() -> None:
-    """Runs the command line; what aezoo refuses becomes one line and exit code 1."""
+    """Runs the command line. An `AezooError` is printed as one line, with exit code 1."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -48,7 +48,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except SystemExit as done:
-        # Typer ends so on Ctrl-C, and says nothing.
+        # Typer prints nothing on Ctrl-C.
         if done.code == INTERRUPTED:
             print("interrupted", file=sys.stderr)
         raise
@@ -76,7 +76,9 @@ def root(
     ] = None,
     no_plugins: Annotated[
         bool,
-        typer.Option("--no-plugins", help="Leave installed plugins out, to see whether one is to blame."),
+        typer.Option(
+            "--no-plugins", help="Ignore installed plugins, to find out whether one causes a problem."
+        ),
     ] = False,
 ) -> None:
     """A model zoo of autoencoders: declarative specs, trained weights, numbers you can recompute."""
@@ -98,9 +100,9 @@ def list_(
         _print_json(entries)
         return
     if not names:
-        out.print(f"no variant fits {escape(repr(pattern))}")
+        out.print(f"no variant matches {escape(repr(pattern))}")
         return
-    # Where there is no room for the summary, `aezoo show NAME` has it.
+    # On a narrow terminal the summary is left to `aezoo show NAME`.
     wide = out.width >= 120
     table = _table("variant", "input", "latents", "parameters", *Headline, *(["summary"] if wide else []))
     for name, entry in entries.items():
@@ -117,7 +119,7 @@ def list_(
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json: Json = False) -> None:
-    """Show a variant: its layers, what was measured, and its files with their hashes."""
+    """Show a variant: layers, metrics, and files with their hashes."""
     from aezoo.zoo.index import get_entry
 
     entry = get_entry(name)
@@ -156,7 +158,7 @@ def demo(
     ),
     as_json: Json = False,
 ) -> None:
-    """Reconstruct 300 real digits that ship with aezoo, and draw some. Needs no network and no dataset."""
+    """Reconstruct 300 digits that ship with aezoo, and draw some. Works offline and needs no dataset."""
     from aezoo.zoo.demo import demo as demo_
     from aezoo.zoo.demo import sample_digits
 
@@ -186,7 +188,7 @@ def validate(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Check specs without training: every mistake of every file, with line and path."""
+    """Check specs without training; list every mistake with line and path."""
     _load_plugin_files(plugin)
     from aezoo.errors import SpecError
     from aezoo.model.build import build_on_meta
@@ -217,7 +219,7 @@ def validate(
 
 @app.command()
 def schema(plugin: Plugins = None) -> None:
-    """Print the JSON Schema of a spec.yaml, for completion and checking in an editor."""
+    """Print the JSON Schema of spec.yaml, for editors."""
     _load_plugin_files(plugin)
     from aezoo.specs.schema import json_schema
 
@@ -226,7 +228,7 @@ def schema(plugin: Plugins = None) -> None:
 
 @app.command()
 def train(
-    spec: Annotated[str, typer.Argument(help="A spec.yaml, or the name of a variant to train again.")],
+    spec: Annotated[str, typer.Argument(help="A spec.yaml, or the name of a variant to retrain.")],
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder to write. [default: the spec's own, else ./NAME]")
     ] = None,
@@ -235,13 +237,11 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that holds weights.")] = False,
-    resume: Annotated[
-        bool, typer.Option(help="Go on with a training that was cut off, as if it had not been.")
-    ] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted training of this folder.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Train a spec, measure it once on the test set, and write its folder."""
+    """Train a spec, measure it once on the test split, and write its folder."""
     _load_plugin_files(plugin)
     from aezoo.specs.yaml import read_spec
     from aezoo.training.distributed import env_rank
@@ -274,13 +274,13 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="Measure by a protocol, such as few-label; `aezoo protocols` lists them."),
+        typer.Option(help="Run a protocol, such as few-label, instead; `aezoo protocols` lists them."),
     ] = None,
-    record: Annotated[bool, typer.Option(help="Write the numbers into the folder's metrics.json.")] = False,
+    record: Annotated[bool, typer.Option(help="Write the results to the folder's metrics.json.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a variant's numbers again from its weights and its dataset, beside the published ones."""
+    """Recompute a variant's metrics from weights and data, next to the published ones."""
     _load_plugin_files(plugin)
     from aezoo.evaluation.evaluate import evaluate_variant
     from aezoo.evaluation.protocols import run_protocol
@@ -290,11 +290,11 @@ def evaluate(
     from aezoo.zoo.schema import CARD
 
     if protocol is not None and split is not None:
-        raise typer.BadParameter("a protocol says itself which splits it reads; leave --split out")
+        raise typer.BadParameter("a protocol chooses its own splits; omit --split")
     if record and not is_folder(name):
-        raise typer.BadParameter(f"--record writes into a folder; give one, such as ./{name}")
+        raise typer.BadParameter(f"--record needs a folder, such as ./{name}")
     if record and split not in (None, "test"):
-        raise typer.BadParameter("--record keeps numbers of the test split; leave --split out")
+        raise typer.BadParameter("--record is for the test split; omit --split")
     split = split or "test"
     ae = load(name)
     found = run_protocol(protocol, ae) if protocol else evaluate_variant(ae, split)
@@ -321,7 +321,7 @@ def evaluate(
 
 @app.command("protocols")
 def protocols_(as_json: Json = False) -> None:
-    """List the protocols: measurements that take more than one pass over a split."""
+    """List the protocols: measurements that take more than one pass over the data."""
     from aezoo.evaluation.protocols import PROTOCOLS
 
     if as_json:
@@ -335,7 +335,7 @@ def protocols_(as_json: Json = False) -> None:
 
 @app.command()
 def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
-    """Show who brought which kinds: distribution, version and contract."""
+    """List plugins with distribution, version, contract and registered kinds."""
     _load_plugin_files(plugin)
     from aezoo.plugins.registry import list_plugins
 
@@ -360,10 +360,10 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
 
 @app.command("new-plugin")
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="What every kind begins with: letters, digits, underscores.")],
+    name: Annotated[str, typer.Argument(help="Prefix of the plugin's kinds: letters, digits, underscores.")],
     parent: Annotated[Path, typer.Option("--in", help="Folder to write the package into.")] = Path(),
 ) -> None:
-    """Write a complete plugin: a package that installs, brings one layer and passes its own tests."""
+    """Create a plugin package with one layer and tests that pass."""
     from aezoo.plugins.scaffold import new_plugin
 
     folder = new_plugin(name, parent)
@@ -375,7 +375,7 @@ def check_plugin(
     name: Annotated[str, typer.Argument(help="An installed plugin's distribution, such as aezoo-sae.")],
     as_json: Json = False,
 ) -> None:
-    """Check that everything an installed plugin brings keeps the contract."""
+    """Check every kind and variant of an installed plugin against the contract."""
     from aezoo.testing import reports_of
 
     reports = reports_of(name)
@@ -392,10 +392,11 @@ def check_plugin(
 def index(
     root_: Annotated[Path, typer.Argument(help="A folder of variants.")] = Path("zoo"),
     license_: Annotated[
-        str | None, typer.Option("--license", help="Of the weights, such as mit; kept from then on.")
+        str | None,
+        typer.Option("--license", help="License of the weights, such as mit; stored in the index."),
     ] = None,
 ) -> None:
-    """Write the cards and the index of a folder of variants anew."""
+    """Rewrite the model cards and the index of a folder of variants."""
     from aezoo.zoo.write_index import write_index
 
     out.print(escape(str(write_index(root_, license=license_))))
@@ -403,7 +404,7 @@ def index(
 
 @app.command()
 def card(name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]) -> None:
-    """Print the model card of a variant, written from its folder."""
+    """Print the model card of a variant."""
     from aezoo.zoo.load import download_all
     from aezoo.zoo.model_card import card
 
@@ -416,12 +417,12 @@ def push(
     all_: Annotated[bool, typer.Option("--all", help="Push every variant of the zoo.")] = False,
     org: Annotated[
         str | None,
-        typer.Option(help="User or organisation. [default: as before, else you]", show_default=False),
+        typer.Option(help="User or organisation. [default: that of the index, else you]", show_default=False),
     ] = None,
-    private: Annotated[bool, typer.Option(help="Make a new repository visible to its owner alone.")] = False,
+    private: Annotated[bool, typer.Option(help="Create the repository as private.")] = False,
     tag: Annotated[str | None, typer.Option(help="Tag the commit, such as v1.0; a tag never moves.")] = None,
     license_: Annotated[
-        str | None, typer.Option("--license", help="Of your weights, for the card, such as mit.")
+        str | None, typer.Option("--license", help="License of the weights for the card, such as mit.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Show the files, their sizes and the card; upload nothing.")
@@ -429,7 +430,7 @@ def push(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a variant on the Hugging Face Hub, and compare all of it with what comes back."""
+    """Publish a variant on the Hugging Face Hub, then download and compare every file."""
     _load_plugin_files(plugin)
     from aezoo.zoo.index import core_variants
     from aezoo.zoo.push import plan_push
@@ -437,7 +438,7 @@ def push(
 
     if (name is None) != all_:
         raise typer.BadParameter("name one variant or folder, or give --all")
-    # With --all those of aezoo's own zoo: a plugin's author pushes the plugin's.
+    # --all means aezoo's own variants; those of a plugin are pushed by its author.
     names = core_variants() if name is None else [name]
     done: list[dict[str, Any]] = []
     if dry_run:
@@ -445,7 +446,7 @@ def push(
             try:
                 plan = plan_push(one, org=org, license=license_)
             except HubError as error:
-                # What would be uploaded can be looked at by someone who is not logged in, or offline.
+                # A dry run works without login and offline.
                 print(
                     f"{error}; shown as it would be for a user called {PLACEHOLDER_USER!r}", file=sys.stderr
                 )
@@ -469,8 +470,8 @@ def push(
         published = push_(one, org=org, private=private, tag=tag, license=license_)
         done.append(asdict(published))
         if not as_json:
-            what = f"{len(published.changed)} files changed" if published.changed else "all of it was there"
-            print(f"{published.url} at {published.commit}: {what}; every file came back as it is here")
+            what = f"{len(published.changed)} files changed" if published.changed else "nothing changed"
+            print(f"{published.url} at {published.commit}: {what}; every file was downloaded and compared")
     if as_json:
         _print_json(done)
 
@@ -484,11 +485,11 @@ def pull(
         Path | None, typer.Option(help="Folder to put them into. [default: AEZOO_ZOO]", show_default=False)
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(metavar="KIND", help="Put a dataset there instead, such as mnist.")
+        list[str] | None, typer.Option(metavar="KIND", help="Download a dataset instead, such as mnist.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put variants, verified, or datasets where a machine without network finds them."""
+    """Download variants, verified, or datasets for use without a network."""
     from aezoo.errors import UnknownVariantError
     from aezoo.zoo.index import list_variants
     from aezoo.zoo.load import HUB
@@ -498,26 +499,24 @@ def pull(
     if not names and not dataset:
         raise typer.BadParameter("name a variant, or a dataset with --dataset")
     if names and dataset:
-        raise typer.BadParameter(
-            "pull variants and datasets one after the other: they go into different folders"
-        )
+        raise typer.BadParameter("pull variants and datasets separately: they go into different folders")
     done: list[str] = []
     for kind in dataset or []:
         root_ = pull_dataset(kind, to)
         done.append(str(root_))
         if not as_json:
-            print(f"{kind} is under {root_}; it is found there with AEZOO_DATA={root_}")
+            print(f"{kind} is under {root_}; set AEZOO_DATA={root_} to use it")
     for pattern in names or []:
         by_name = not pattern.startswith(HUB) and any(sign in pattern for sign in "*?[")
         found = list_variants(pattern) if by_name else [pattern]
         if not found:
-            raise UnknownVariantError(f"no variant fits {pattern!r}")
+            raise UnknownVariantError(f"no variant matches {pattern!r}")
         for one in found:
             folder = pull_(one, to)
             done.append(str(folder))
             if not as_json:
                 how = f"load it with aezoo.load({_as_load_argument(folder)!r})"
-                how = how if one.startswith(HUB) else f"it is found there with AEZOO_ZOO={folder.parent}"
+                how = how if one.startswith(HUB) else f"set AEZOO_ZOO={folder.parent} to load it by name"
                 print(f"{folder}: verified; {how}")
     if as_json:
         _print_json(done)
@@ -531,7 +530,7 @@ def _load_plugin_files(files: list[Path] | None) -> None:
 
 
 def _spec_file(text: str) -> Path | None:
-    """The file that an argument names; None where it is a variant's name."""
+    """Returns the file an argument names; None if it is a variant's name."""
     path = Path(text)
     return path if path.suffix in (".yaml", ".yml") or path.is_file() else None
 
@@ -561,7 +560,7 @@ def _table(*columns: str) -> Table:
     numeric = {"parameters", "bytes", "value", "samples", *Headline}
     words = {"variant", "measured on", "input", "latents", "layer", "metric", "file", "plugin", "protocol"}
     for column in columns:
-        # A heading of two words may take two lines, so that `list` fits into 80 columns.
+        # Headings of two words may take two lines, so that `list` fits into 80 columns.
         whole = column in numeric | words and column != "dead_latents"
         justify = "right" if column in numeric else "left"
         heading = column.replace("_", " ")

@@ -106,7 +106,7 @@ def test_list_shows_names_and_metrics(run: Any, run_json: Any) -> None:
     assert "sparse-topk16" in out
     assert "fc-64" not in out
     assert f"{aezoo.get_entry('sparse-topk16')['metrics']['mse']:.4g}" in out
-    assert "no variant fits 'x*'" in run("list", "x*")[1]
+    assert "no variant matches 'x*'" in run("list", "x*")[1]
     assert set(run_json("list")) == set(aezoo.list_variants())
 
 
@@ -313,19 +313,19 @@ def test_record_expands_the_home_folder(
     assert list(metrics_of(rolled)) == ["latent_change"]
 
 
-SPLIT_WORDS = "a protocol says itself which splits it reads; leave --split out"
+SPLIT_WORDS = "a protocol chooses its own splits; omit --split"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["fc-64", "--record"], 2, "--record writes into a folder; give one, such as ./fc-64"),
-        (["rolled", "--record"], 2, "--record writes into a folder; give one, such as ./rolled"),
-        (["rolled", "--protocol", "stability", "--record"], 2, "give one, such as ./rolled"),
+        (["fc-64", "--record"], 2, "--record needs a folder, such as ./fc-64"),
+        (["rolled", "--record"], 2, "--record needs a folder, such as ./rolled"),
+        (["rolled", "--protocol", "stability", "--record"], 2, "--record needs a folder, such as ./rolled"),
         (["./rolled", "--protocol", "stability", "--split", "test"], 2, SPLIT_WORDS),
         (["fc-64", "--protocol", "nix", "--split", "train"], 2, SPLIT_WORDS),
-        (["./rolled", "--record", "--split", "validation"], 2, "--record keeps numbers of the test split"),
-        (["./rolled", "--record", "--split", "tset"], 2, "--record keeps numbers of the test split"),
+        (["./rolled", "--record", "--split", "validation"], 2, "--record is for the test split"),
+        (["./rolled", "--record", "--split", "tset"], 2, "--record is for the test split"),
         (["./rolled", "--protocol"], 2, "requires an argument"),
         (["./rolled", "--protocol", "stabilty"], 1, "no protocol 'stabilty' (did you mean 'stability'?)"),
         (["./rolled", "--protocol", "probe", "--record"], 1,

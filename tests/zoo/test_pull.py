@@ -86,7 +86,7 @@ def test_command_pull_by_pattern(published: Zoo, to: Path, run: Run) -> None:
     assert (code, err) == (0, "")
     assert all_contents(to) == published
     assert out.splitlines() == [
-        f"{to / name}: verified; it is found there with AEZOO_ZOO={to}" for name in ("small", "other")
+        f"{to / name}: verified; set AEZOO_ZOO={to} to load it by name" for name in ("small", "other")
     ]
     code, out, err = run("pull", "*", "--to", to, "--json")
     assert (code, err) == (0, "")
@@ -251,7 +251,7 @@ def test_the_demo_shows_the_whole_round(repository: Path) -> None:
         env={name: value for name, value in os.environ.items() if not name.startswith("HF_")},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("every file came back as it is here", "verified; load it with", "0 requests"):
+    for words in ("every file was downloaded and compared", "verified; load it with", "0 requests"):
         assert words in done.stdout
 
 
@@ -264,7 +264,7 @@ def test_a_local_dataset_is_copied(
 ) -> None:
     ours = MnistSpec().load("test").sha256()
     stick = tmp_path / "stick"
-    words = f"mnist is under {stick}; it is found there with AEZOO_DATA={stick}\n"
+    words = f"mnist is under {stick}; set AEZOO_DATA={stick} to use it\n"
     assert run("pull", "--dataset", "mnist", "--to", stick) == (0, words, "")
     assert [path.name for path in stick.iterdir()] == ["MNIST"]
     monkeypatch.setenv("AEZOO_DATA", str(stick))

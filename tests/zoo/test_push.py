@@ -75,7 +75,7 @@ def test_a_license_is_kept_by_the_next_push(ann: HubServer, pushable: Path) -> N
 def test_a_second_push_makes_no_commit_but_compares_again(ann: HubServer, pushable: Path, run: Run) -> None:
     first = aezoo.push(pushable)
     ann.requests.clear()
-    words = f"{first.url} at {first.commit}: all of it was there; every file came back as it is here\n"
+    words = f"{first.url} at {first.commit}: nothing changed; every file was downloaded and compared\n"
     assert run("push", pushable) == (0, words, "")
     assert commits(ann)[-1] == first.commit
     assert (asked(ann, "PUT"), asked(ann, "POST")) == ([], ["/api/repos/create"])
@@ -326,7 +326,7 @@ def test_command_push(ann: HubServer, pushable: Path, run: Run) -> None:
     code, out, err = run("push", pushable, "--tag", "v1.0", "--license", "mit", "--private")
     assert (code, err) == (0, "")
     commit = commits(ann)[-1]
-    assert out == f"{ann.url}/{REPO} at {commit}: 7 files changed; every file came back as it is here\n"
+    assert out == f"{ann.url}/{REPO} at {commit}: 7 files changed; every file was downloaded and compared\n"
     assert ann.repositories[REPO].tags == {"v1.0": commit}
     assert ann.repositories[REPO].private
     assert b"\nlicense: mit\n" in on_hub(ann)[CARD]
@@ -385,7 +385,7 @@ def test_a_dry_run_works_without_a_login(hub: HubServer, pushable: Path, run: Ru
         (["pull", "fc-64", "--dataset", "mnist"], 2, "pull variants and datasets one after the other"),
         (["pull", "fc-64"], 1, "no target folder: pass one (--to DIR), or set AEZOO_ZOO"),
         (["pull", "fc-46", "--to", "there"], 1, "no variant 'fc-46' (did you mean 'fc-64'?)"),
-        (["pull", "fc-46*", "--to", "there"], 1, "no variant fits 'fc-46*'"),
+        (["pull", "fc-46*", "--to", "there"], 1, "no variant matches 'fc-46*'"),
         (["pull", "hub:nobody", "--to", "there"], 1, "expected hub:OWNER/NAME"),
         (["pull", "hub:ann/none@main", "--to", "there"], 1, "ann/none@main does not exist, or is private"),
         (["pull", "--dataset", "minst", "--to", "there"], 1, "'mnist'"),

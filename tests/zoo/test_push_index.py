@@ -223,7 +223,7 @@ def test_push_all_that_fails_keeps_what_was_done(ann: HubServer, root: Path, run
     other, small = out.splitlines()
     assert code == 0
     assert "ann/other at" in other
-    assert "all of it was there" in other
+    assert "nothing changed" in other
     assert "7 files changed" in small
 
 
