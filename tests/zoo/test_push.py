@@ -382,7 +382,7 @@ def test_a_dry_run_works_without_a_login(hub: HubServer, pushable: Path, run: Ru
         (["push", "./nowhere"], 1, "nowhere/config.json is missing"),
         (["push", "hub:ann/small"], 1, "is on the Hub already"),
         (["pull"], 2, "name a variant, or a dataset with --dataset"),
-        (["pull", "fc-64", "--dataset", "mnist"], 2, "pull variants and datasets one after the other"),
+        (["pull", "fc-64", "--dataset", "mnist"], 2, "pull variants and datasets separately"),
         (["pull", "fc-64"], 1, "no target folder: pass one (--to DIR), or set AEZOO_ZOO"),
         (["pull", "fc-46", "--to", "there"], 1, "no variant 'fc-46' (did you mean 'fc-64'?)"),
         (["pull", "fc-46*", "--to", "there"], 1, "no variant matches 'fc-46*'"),
