@@ -11,9 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aezoo.text import printable
+
 
 class AezooError(Exception):
-    """Base class of every exception that aezoo raises."""
+    """Base class of every exception that aezoo raises.
+
+    The message is one line. Control characters, which names of files and text from elsewhere may contain,
+    are escaped.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class SpecError(AezooError, ValueError):
         super().__init__(self.problems, source)
 
     def __str__(self) -> str:
-        return "\n".join(self._line(problem) for problem in self.problems)
+        return "\n".join(printable(self._line(problem)) for problem in self.problems)
 
     def _line(self, problem: Problem) -> str:
         where = [self.source] if self.source else []
@@ -84,7 +93,7 @@ class LayerError(AezooError, ValueError):
         super().__init__(field, message, about_input)
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
+        return printable(f"{self.field}: {self.message}")
 
 
 class RegistryError(AezooError, ValueError):
@@ -93,6 +102,9 @@ class RegistryError(AezooError, ValueError):
 
 class PluginWarning(UserWarning):
     """A plugin could not be loaded; everything else keeps working."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class DiagnosticWarning(UserWarning):
@@ -107,7 +119,7 @@ class DiagnosticWarning(UserWarning):
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
-        super().__init__(f"{code}: {message}")
+        super().__init__(printable(f"{code}: {message}"))
 
 
 def warn_diagnostic(code: str, message: str) -> None:
@@ -180,7 +192,7 @@ class CodedError(AezooError):
         super().__init__(code, message)
 
     def __str__(self) -> str:
-        return self.message
+        return printable(self.message)
 
 
 class CheckpointError(CodedError):

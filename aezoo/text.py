@@ -1,0 +1,19 @@
+"""Text from files, servers and plugins, made safe to show."""
+
+
+def printable(text: object, limit: int | None = None) -> str:
+    r"""Returns text in one line, with control characters escaped.
+
+    Line breaks, terminal escape sequences, characters that change the direction of writing and lone
+    surrogates are shown as in a Python literal: `\n`, `\x1b`, `\u202e`.
+
+    Args:
+        text: anything; `str` is applied to it.
+        limit: the most characters to return; longer text ends with `...`.
+    """
+    characters = str(text)
+    if limit is not None and len(characters) > limit:
+        characters = f"{characters[: max(0, limit - 3)]}..."
+    if characters.isprintable():
+        return characters
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in characters)
