@@ -66,6 +66,9 @@ class Callback:
     def on_fit_start(self, state: TrainingState) -> None:
         """Called before the first step of each stage."""
 
+    def on_epoch_start(self, state: TrainingState) -> None:
+        """Called before the first step of each epoch; changes of the weights between epochs belong here."""
+
     def before_step(self, state: TrainingState) -> None:
         """Called before each forward pass; `state.context` holds the batch."""
 
@@ -73,7 +76,11 @@ class Callback:
         """Called after each step of the optimizer and the layers' `after_step`."""
 
     def on_epoch_end(self, state: TrainingState) -> None:
-        """Called after each epoch, once it is validated; its record is `state.history[-1]`."""
+        """Called after each epoch, once it is validated; its record is `state.history[-1]`.
+
+        The weights must not be changed here: the record, and the epoch that early stopping keeps, would not
+        be those of the weights that were validated.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the callback's own state, as tensors and plain values, for the `resume` file."""
@@ -180,11 +187,10 @@ class CheckpointSpec(CallbackSpec):
 
 
 class _ResampleDead(Stateful, Callback):
-    STATE = ("epochs", "fired")
+    STATE = ("fired",)
 
     def __init__(self, every: int, until: int) -> None:
         self.every, self.until = every, until
-        self.epochs = 0
         self.fired: Tensor | None = None
 
     @override
@@ -195,7 +201,7 @@ class _ResampleDead(Stateful, Callback):
         _linear_layers_around_latents(state.ae)
         if state.step == 0:
             # A refit repeats the first round, so it counts from the start.
-            self.epochs, self.fired = 0, None
+            self.fired = None
 
     @override
     def after_step(self, state: TrainingState) -> None:
@@ -206,14 +212,17 @@ class _ResampleDead(Stateful, Callback):
         self.fired = fired if self.fired is None else self.fired.to(fired.device) | fired
 
     @override
-    def on_epoch_end(self, state: TrainingState) -> None:
-        self.epochs += 1
-        if self.epochs % self.every or self.epochs > self.until or self.fired is None:
+    def on_epoch_start(self, state: TrainingState) -> None:
+        # The first epoch of a stage starts from the weights that the stage before has selected.
+        epochs = len(state.history)
+        if state.epoch == 0 or epochs % self.every or epochs > self.until or self.fired is None:
+            return
+        if not all(linear.weight.requires_grad for linear in _linear_layers_around_latents(state.ae)):
             return
         dead = (~self.fired).nonzero().flatten()
         self.fired = None
         if len(dead):
-            generator = Generator().manual_seed(state.recipe.seed + self.epochs)
+            generator = Generator().manual_seed(state.recipe.seed + epochs)
             with eval_mode(state.ae):
                 resample(state, dead, generator)
 
@@ -223,6 +232,9 @@ class ResampleDeadSpec(CallbackSpec):
 
     Bricken et al., Towards Monosemanticity (2023), appendix on neuron resampling. Needs a linear layer at
     the end of the encoder and one at the start of the decoder, with one row or column for each latent.
+
+    Latents are resampled at the start of an epoch, never after the last one of a stage, and not in a stage
+    that freezes one of the two layers.
     """
 
     kind: Literal["resample_dead"] = "resample_dead"

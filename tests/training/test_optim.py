@@ -95,6 +95,29 @@ def test_cosine_warms_up_and_decays_step_by_step_in_each_stage() -> None:
     assert [record["lr"] for record in ae.history] == [lrs[i] for i in (3, 7, 11, 15)]
 
 
+@pytest.mark.parametrize("kind", ["constant", "cosine", "plateau"])
+def test_every_parameter_group_follows_the_schedule_at_its_own_ratio(kind: str) -> None:
+    groups: list[list[float]] = []
+
+    def split(state: aezoo.TrainingState) -> None:
+        group = state.optimizer.param_groups[0]
+        decoder = [p for p in group["params"] if any(p is q for q in state.ae.decoder.parameters())]
+        group["params"] = [p for p in group["params"] if not any(p is q for q in decoder)]
+        state.optimizer.add_param_group({"params": decoder[:1], "lr": 0.002})
+        state.optimizer.add_param_group({"params": decoder[1:]})
+
+    def look(state: aezoo.TrainingState) -> None:
+        groups.append([group["lr"] for group in state.optimizer.param_groups])
+
+    losses = on_validation(DataTerm, 2.0, 1.0, 1.0, 1.0, 1.0)
+    options: dict[str, Any] = {"kind": kind, **({"patience": 0} if kind == "plateau" else {})}
+    spec = spec_of(reconstruction=losses, stages=[stage(5, schedule=options, optimizer=adam(0.02))])
+    train(spec, on("on_fit_start", split), on("after_step", look))
+    expected, _ = lrs_of(spec)
+    assert [first for first, _, _ in groups] == [third for _, _, third in groups] == expected
+    assert [second for _, second, _ in groups] == pytest.approx([lr / 10 for lr in expected])
+
+
 # -- early stopping -----------------------------------------------------------------------------------
 
 
