@@ -258,6 +258,26 @@ def test_a_refit_cut_short_leaves_the_measured_network_of_the_first_round(
     )
 
 
+@pytest.mark.parametrize("n", range(1, 15))
+def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoch(n: int, tmp_path: Path) -> None:
+    early = {"early_stop": {"patience": 2, "min_delta": 1e9}}
+    spec = spec_of(
+        encoder=["flatten", {"kind": "linear", "out_features": 8, "activation": "relu"}],
+        penalties=[{"kind": "l1_latents", "weight": 0.1, "warmup_epochs": 5.0}],
+        callbacks=[{"kind": "resample_dead", "every": 2}],
+        stages=[stage(5, optimizer=adam(0.1), **early), stage(3, tie=True), stage(2, freeze=["encoder"])],
+        refit=True,
+    )
+    whole = train(spec)
+    assert len(whole.history) == 14
+    with pytest.raises(CutOff):
+        train(spec, Cut("on_epoch_end", n), resume=tmp_path / "resume")
+    resumed = train(spec, Cut(), resume=tmp_path / "resume")
+    assert same_weights(whole, resumed)
+    for a, b in zip(whole.history, resumed.history, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+
+
 # -- divergence ---------------------------------------------------------------------------------------
 
 
