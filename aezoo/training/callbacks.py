@@ -35,7 +35,9 @@ class TrainingState:
         ae: the whole autoencoder, in training mode.
         recipe: the recipe.
         samples: the training data, unscaled.
-        optimizer: the optimizer of this stage.
+        optimizer: the optimizer of this stage. `on_fit_start` may add parameter groups, whose learning rates
+            follow the schedule in proportion, or replace the optimizer. `before_step` may change learning
+            rates for one step.
         stage: number of the stage in the recipe, from 0.
         layer_pair: number of the pair in a greedy stage, from 1; 0 in other stages.
         epoch: finished epochs of this stage.

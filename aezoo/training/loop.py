@@ -41,7 +41,6 @@ class StageRunner:
     """
 
     epochs: int
-    optimizer: torch.optim.Optimizer
     schedule: LRSchedule
     early_stopping: EarlyStopping
     state: TrainingState
@@ -93,15 +92,16 @@ class StageRunner:
 
     def step(self, context: StepContext) -> dict[str, Tensor]:
         """Takes one optimizer step and returns the objective and its terms, detached."""
+        optimizer = self.state.optimizer
         self.state.context = context
+        self.schedule.step_groups(optimizer)
         for callback in self.run.callbacks:
             callback.before_step(self.state)
-        self.schedule.step_groups(self.optimizer)
         loss, terms = self.objective(self.unit.ae, context, self.forward)
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        self.group.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
-        self.optimizer.step()
+        self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        optimizer.step()
         for restore_invariant in self.invariants:
             restore_invariant()
         self.state.step += 1
@@ -142,11 +142,11 @@ class StageRunner:
         round_, stage = self.round, self.unit.spec
         self.epochs = stage.epochs if round_.replay is None else round_.replay.epochs[self.unit.index]
         parameters = (*self.unit.ae.parameters(), *self.objective.parameters())
-        self.optimizer = build_optimizer(stage, [p for p in parameters if p.requires_grad])
+        optimizer = build_optimizer(stage, [p for p in parameters if p.requires_grad])
         self.schedule = LRSchedule(stage, math.ceil(len(round_.samples) / self.recipe.batch_size))
         self.early_stopping = EarlyStopping(self.trained, stage)
         self.state = TrainingState(
-            self.ae, self.recipe, round_.samples, self.optimizer, self.unit.stage, self.unit.layer_pair,
+            self.ae, self.recipe, round_.samples, optimizer, self.unit.stage, self.unit.layer_pair,
             step=round_.step, history=round_.selected.history, is_main=self.group.is_main,
         )  # fmt: skip
         # Layers whose rows depend on one another need the whole batch when several processes share it.
@@ -178,7 +178,7 @@ class StageRunner:
             **({"pair": self.unit.layer_pair} if self.unit.layer_pair else {}),
             "epoch": state.epoch,
             "train": train,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.state.optimizer.param_groups[0]["lr"],
             **({} if validation is None else {"validation": validation}),
             "seconds": round(seconds, 3),
         }
@@ -279,7 +279,7 @@ class StageRunner:
             "step": self.state.step,
             "epochs_before": self.round.epoch,
             "tensors": copy_state(self.trained),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.state.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "lrs": self.lrs,
@@ -292,7 +292,7 @@ class StageRunner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         restore_state(self.trained, state["tensors"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.state.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.early_stopping.load_state_dict(state["early_stopping"])
         self.lrs[:] = state["lrs"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,18 @@ from torch import Generator, Tensor, nn
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from tests.training.networks import DENSE, IMAGES, adam, changed, spec_of, stage, state_of, train
-from tests.training.probes import DataTerm, on, on_validation
+from tests.training.networks import (
+    DENSE,
+    IMAGES,
+    adam,
+    changed,
+    same_weights,
+    spec_of,
+    stage,
+    state_of,
+    train,
+)
+from tests.training.probes import Cut, CutOff, DataTerm, on, on_validation
 
 # -- optimizers ---------------------------------------------------------------------------------------
 
@@ -116,6 +127,31 @@ def test_every_parameter_group_follows_the_schedule_at_its_own_ratio(kind: str) 
     expected, _ = lrs_of(spec)
     assert [first for first, _, _ in groups] == [third for _, _, third in groups] == expected
     assert [second for _, second, _ in groups] == pytest.approx([lr / 10 for lr in expected])
+
+
+def test_before_step_may_change_the_rate_of_a_step() -> None:
+    def change(state: aezoo.TrainingState) -> None:
+        for group in state.optimizer.param_groups:
+            group["lr"] *= 2.0 if state.step % 2 else 1.0
+
+    lrs: list[float] = []
+    spec = spec_of(stages=[stage(2, optimizer={"kind": "sgd", "lr": 0.25})])
+    look = on("after_step", lambda state: lrs.append(state.optimizer.param_groups[0]["lr"]))
+    ae = train(spec, on("before_step", change), look)
+    assert lrs == [0.25, 0.5] * 4
+    assert not same_weights(ae, train(spec))
+
+
+def test_on_fit_start_may_replace_the_optimizer(tmp_path: Path) -> None:
+    def replace(state: aezoo.TrainingState) -> None:
+        state.optimizer = torch.optim.Adagrad(state.ae.parameters(), lr=0.1)
+
+    spec = spec_of(stages=[stage(3, schedule="cosine", optimizer={"kind": "sgd", "lr": 1e-9})])
+    whole = train(spec, on("on_fit_start", replace))
+    assert not same_weights(whole, train(spec))
+    with pytest.raises(CutOff):
+        train(spec, on("on_fit_start", replace), Cut("on_epoch_end", 2), resume=tmp_path / "resume")
+    assert same_weights(whole, train(spec, on("on_fit_start", replace), Cut(), resume=tmp_path / "resume"))
 
 
 # -- early stopping -----------------------------------------------------------------------------------

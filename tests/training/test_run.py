@@ -259,7 +259,9 @@ def test_a_refit_cut_short_leaves_the_measured_network_of_the_first_round(
 
 
 @pytest.mark.parametrize("n", range(1, 15))
-def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoch(n: int, tmp_path: Path) -> None:
+def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoch(
+    n: int, tmp_path: Path
+) -> None:
     early = {"early_stop": {"patience": 2, "min_delta": 1e9}}
     spec = spec_of(
         encoder=["flatten", {"kind": "linear", "out_features": 8, "activation": "relu"}],
@@ -275,7 +277,9 @@ def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoc
     resumed = train(spec, Cut(), resume=tmp_path / "resume")
     assert same_weights(whole, resumed)
     for a, b in zip(whole.history, resumed.history, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
 
 
 # -- divergence ---------------------------------------------------------------------------------------
