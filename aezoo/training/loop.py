@@ -102,6 +102,7 @@ class StageRunner:
         loss.backward()
         self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
+        self.run.has_stepped = True
         for restore_invariant in self.invariants:
             restore_invariant()
         self.state.step += 1

@@ -25,6 +25,7 @@ from aezoo.progress import EpochBar
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
 from aezoo.specs.variant import VariantSpec
+from aezoo.text import printable
 from aezoo.training.callbacks import Callback
 from aezoo.training.checks import check_batches
 from aezoo.training.diagnostics import many_dead_latents, warn_dead_latents
@@ -98,6 +99,7 @@ class TrainingRun:
         history: records by round.
         first: the network of the first round while a refit is in progress.
         validation_metrics: metrics of the validation split after the first round.
+        has_stepped: whether an optimizer step was taken in this process.
         seconds: wall time of the training; 0 until it has ended.
         resume_file: the file that holds the state after every epoch, if any.
         resumed: its contents at the start; None if training starts from the beginning.
@@ -120,6 +122,7 @@ class TrainingRun:
     history: list[list[dict[str, Any]]] = field(default_factory=list[list[dict[str, Any]]])
     validation_metrics: dict[str, Measurement] = field(default_factory=dict[str, Measurement])
     first: Autoencoder | None = None
+    has_stepped: bool = False
     seconds: float = 0.0
     resume_file: ResumeFile | None = None
     resumed: dict[str, Any] | None = None
@@ -291,15 +294,21 @@ class TrainingRun:
 
     @contextmanager
     def attach_to_errors(self) -> Generator[None]:
-        """Context manager that attaches the unfinished autoencoder to `TrainingError` and Ctrl-C."""
+        """Context manager that attaches the unfinished autoencoder to errors, and to Ctrl-C.
+
+        Errors raised by callbacks, losses and metrics of others get it as well, so that a long training is
+        not lost. Before the first step there is nothing to attach.
+        """
         try:
             yield
         except KeyboardInterrupt as error:
             interrupted = TrainingInterrupted("interrupted")
-            interrupted.ae = self._unfinished("the training was interrupted")
+            if self.has_stepped:
+                interrupted.ae = self._unfinished("the training was interrupted")
             raise interrupted from error
-        except TrainingError as error:
-            error.ae = self._unfinished(str(error))
+        except Exception as error:
+            if self.has_stepped:
+                cast(Any, error).ae = self._unfinished(printable(str(error) or type(error).__name__))
             raise
 
     def _unfinished(self, reason: str) -> Autoencoder:

@@ -282,6 +282,34 @@ def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoc
         }
 
 
+class Fault(Exception):
+    """An error of code that uses aezoo."""
+
+
+@pytest.mark.parametrize("hook", ["before_step", "after_step", "on_epoch_start", "on_epoch_end"])
+def test_errors_of_other_code_carry_the_autoencoder_so_far(hook: str) -> None:
+    def fail(state: aezoo.TrainingState) -> None:
+        if state.epoch == 2:
+            raise Fault("a\nb")
+
+    with pytest.raises(Fault) as caught:
+        train(spec_of(stages=[stage(4)]), on(hook, fail))
+    ae: aezoo.Autoencoder = getattr(caught.value, "ae")  # noqa: B009
+    assert len(ae.history) == 2
+    assert ae.training_record["unfinished"] == r"a\nb"
+    assert {entry["value"] for entry in ae.metrics.values()} == {None}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, aezoo.TrainingError, Fault])
+def test_nothing_is_attached_before_the_first_step(error: type[BaseException]) -> None:
+    def fail(state: aezoo.TrainingState) -> None:
+        raise error
+
+    with pytest.raises((aezoo.TrainingInterrupted, aezoo.TrainingError, Fault)) as caught:
+        train(spec_of(), on("before_step", fail))
+    assert getattr(caught.value, "ae", None) is None
+
+
 # -- divergence ---------------------------------------------------------------------------------------
 
 
