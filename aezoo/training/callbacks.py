@@ -19,6 +19,8 @@ from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
 from aezoo.specs.recipe import RecipeSpec
+from aezoo.specs.stages import GreedyStage, StageSpec
+from aezoo.specs.variant import VariantSpec
 from aezoo.training.optim import Stateful
 from aezoo.training.weight_tying import untied_copy
 from aezoo.zoo.save import save
@@ -197,10 +199,6 @@ class _ResampleDead(Stateful, Callback):
 
     @override
     def on_fit_start(self, state: TrainingState) -> None:
-        if state.layer_pair:
-            text = "resample_dead applies to the whole network, not to the pairs of a greedy stage"
-            raise TrainingError(text)
-        _linear_layers_around_latents(state.ae)
         if state.step == 0:
             # A refit repeats the first round, so it counts from the start.
             self.fired = None
@@ -219,14 +217,15 @@ class _ResampleDead(Stateful, Callback):
         epochs = len(state.history)
         if state.epoch == 0 or epochs % self.every or epochs > self.until or self.fired is None:
             return
-        if not all(linear.weight.requires_grad for linear in _linear_layers_around_latents(state.ae)):
+        layers = _linear_layers_around_latents(state.ae)
+        if layers is None or not all(layer.weight.requires_grad for layer in layers):
             return
         dead = (~self.fired).nonzero().flatten()
         self.fired = None
         if len(dead):
             generator = Generator().manual_seed(state.recipe.seed + epochs)
             with eval_mode(state.ae):
-                resample(state, dead, generator)
+                resample(state, *layers, dead, generator)
 
 
 class ResampleDeadSpec(CallbackSpec):
@@ -248,6 +247,14 @@ class ResampleDeadSpec(CallbackSpec):
     @override
     def build(self) -> Callback:
         return _ResampleDead(self.every, self.until)
+
+    @override
+    def incompatibility(self, ae: Autoencoder) -> str | None:
+        if any(isinstance(stage, GreedyStage) for stage in _stages_of(ae)):
+            return "applies to the whole network, not to the pairs of a greedy stage"
+        if _linear_layers_around_latents(ae) is None:
+            return "needs linear layers on both sides of the latents, one row and one column for each"
+        return None
 
 
 class _TensorBoard(Callback):
@@ -282,14 +289,14 @@ class TensorBoardSpec(CallbackSpec):
 
 
 @torch.no_grad()
-def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
+def resample(
+    state: TrainingState, encoder: nn.Linear, decoder: nn.Linear, dead: Tensor, generator: Generator
+) -> None:
     """Re-initializes `dead` latents from samples that are drawn in proportion to their squared loss.
 
-    Raises:
-        TrainingError: there are no linear layers on both sides of the latents.
+    `encoder` and `decoder` are the linear layers before and after the latents.
     """
     ae = state.ae
-    encoder, decoder = _linear_layers_around_latents(ae)
     batch = state.samples.batch(slice(0, RESAMPLE_FROM), ae.spec)
     x = batch.input.to(encoder.weight)
     loss = (ae(x).x_hat - batch.target.to(encoder.weight)).flatten(1).square().sum(1)
@@ -315,13 +322,16 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
                 value[index] = 0.0
 
 
-def _linear_layers_around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
+def _stages_of(ae: Autoencoder) -> tuple[StageSpec, ...]:
+    return ae.spec.recipe.stages if isinstance(ae.spec, VariantSpec) else ()
+
+
+def _linear_layers_around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear] | None:
     before = [m for m in ae.encoder.modules() if isinstance(m, nn.Linear)]
     after = [m for m in ae.decoder.modules() if isinstance(m, nn.Linear)]
     if before and after and before[-1].out_features == ae.num_latents == after[0].in_features:
         return before[-1], after[0]
-    text = "resample_dead needs linear layers on both sides of the latents, one row and one column for each"
-    raise TrainingError(text)
+    return None
 
 
 def _inputs_of(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:

@@ -55,6 +55,9 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
     """
     recipe = spec.recipe
     problems = list(_check_noises_and_losses(recipe, ae))
+    for index, callback in enumerate(recipe.callbacks):
+        if text := callback.incompatibility(ae):
+            problems.append(Problem(f"recipe.callbacks.{index}", f"{callback.kind_name} {text}"))
     if ae.num_parameters == 0:
         problems.append(Problem("recipe.stages", "there are no weights to train"))
     for index, stage in enumerate(recipe.stages):

@@ -373,7 +373,7 @@ def test_networks_that_cannot_be_resampled_are_rejected_before_the_first_step(
 ) -> None:
     steps: list[int] = []
     spec = spec_of(callbacks=resampling(), **options)
-    with pytest.raises(aezoo.TrainingError, match=f"^resample_dead {words}"):
+    with pytest.raises(aezoo.SpecError, match=f"^recipe.callbacks.0: resample_dead {words}"):
         train(spec, on("before_step", lambda state: steps.append(state.step)))
     assert steps == []
 
@@ -389,7 +389,8 @@ def test_a_resumed_training_resamples_the_same_latents(hook: str, n: int, tmp_pa
 def test_a_refit_resamples_in_the_same_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
 
-    def look(state: aezoo.TrainingState, dead: Tensor, generator: torch.Generator) -> None:
+    def look(state: aezoo.TrainingState, *args: Any) -> None:
+        generator: torch.Generator = args[-1]
         calls.append((state.epoch, generator.initial_seed()))
 
     monkeypatch.setattr("aezoo.training.callbacks.resample", look)
