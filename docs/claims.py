@@ -88,7 +88,7 @@ def decide(comparison: Comparison, value: Lookup, seeds: SeedLookup) -> bool | N
     """
     smaller, larger = (_value(side, value) for side in comparison)
     constant = isinstance(comparison.smaller, int | float) or isinstance(comparison.larger, int | float)
-    if constant or abs(larger - smaller) >= MARGIN * max(abs(smaller), abs(larger)):
+    if constant or abs(larger - smaller) > MARGIN * max(abs(smaller), abs(larger)):
         return smaller < larger
     if not (isinstance(comparison.smaller, Cell) and isinstance(comparison.larger, Cell)):
         return None
