@@ -16,11 +16,10 @@ from aezoo.specs.components import DatasetSpec
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import to_yaml
 from aezoo.zoo.save import is_user_written, write_file
-from aezoo.zoo.schema import CARD, MARKER, METRICS, PREVIEW, SPEC, FolderConfig
+from aezoo.zoo.schema import CARD, MARKER, METRIC_KEYS, METRICS, PREVIEW, SPEC, FolderConfig
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import check_config, check_config_bytes, load, require_variant
 
-METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
 SITES = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/", "isbn": "https://isbnsearch.org/isbn/"}
 
 
@@ -171,6 +170,8 @@ def _training(record: dict[str, Any]) -> str:
         device += f" ({threads} thread{'s' if threads != 1 else ''})" if threads else ""
         packages = ", ".join(f"{name} {version}" for name, version in versions.items())
         sentences.append(f"Trained on {device} with {packages}.")
+    if "modified" in record:
+        sentences.append("**Modified**: the network was changed after this training.")
     data = cast(dict[str, dict[str, int]], record.get("data", {}))
     train, validation = (data.get(split, {}).get("n") for split in ("train", "validation"))
     if train is not None and validation is not None:

@@ -60,7 +60,11 @@ class Published:
 
 
 def plan_push(
-    name: str | os.PathLike[str], *, org: str | None = None, license: str | None = None
+    name: str | os.PathLike[str],
+    *,
+    org: str | None = None,
+    license: str | None = None,
+    allow_modified: bool = False,
 ) -> PushPlan:
     """What `push` would upload. Sends no request if `org` is given or the index names the repository.
 
@@ -68,9 +72,10 @@ def plan_push(
         name: a variant's name, or a folder, as for `aezoo.load`.
         org: user or organisation on the Hub; by default the owner of the published repository, else you.
         license: of the weights, for the card; by default the one in the index or the present card.
+        allow_modified: whether to publish a network that was changed after its training.
 
     Raises:
-        CheckpointError: the folder cannot be loaded, is unfinished, or differs from its index.
+        CheckpointError: the folder cannot be loaded, is unfinished or modified, or differs from its index.
         HubError: your user name could not be looked up.
     """
     folder = _folder(name)
@@ -79,6 +84,11 @@ def plan_push(
     if "unfinished" in ae.training_record:
         text = f"{folder} holds an interrupted training; finish it with --resume first"
         raise CheckpointError("unfinished", text)
+    if "modified" in ae.training_record and not allow_modified:
+        text = f"{folder} holds a network that was changed after its training, as training.json says"
+        raise CheckpointError(
+            "modified", f"{text}; to publish it, pass allow_modified=True (--allow-modified)"
+        )
     path = folder.resolve()
     index = path.parent / INDEX
     entry = read_index(path.parent)["variants"].get(path.name) if index.is_file() else None
@@ -109,6 +119,7 @@ def push(
     private: bool = False,
     tag: str | None = None,
     license: str | None = None,
+    allow_modified: bool = False,
 ) -> Published:
     """Publish a variant in a repository of its own: the changes in one commit, then verified.
 
@@ -121,12 +132,13 @@ def push(
         private: whether a new repository is visible to its owner only.
         tag: for the commit, such as `v1.0`; an existing tag never moves.
         license: of the weights, for the card of a folder that no index lists, such as `mit`.
+        allow_modified: as for `plan_push`.
 
     Raises:
         CheckpointError: as for `plan_push`; or other bytes came back than were sent.
         HubError: a tag would move, the bytes of a released name would change, or a request failed.
     """
-    plan = plan_push(name, org=org, license=license)
+    plan = plan_push(name, org=org, license=license, allow_modified=allow_modified)
     published = _upload(plan, private=private, tag=tag)
     try:
         if plan.index is not None:

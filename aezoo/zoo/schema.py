@@ -23,6 +23,9 @@ PREVIEW = "preview.png"
 CARD = "README.md"
 FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
 
+METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
+"""The entries that every metric in `metrics.json` has."""
+
 MARKER = (
     "<!-- Written by aezoo from this folder. Without this line, the text is yours and stays as it is. -->"
 )
