@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, cast
 import huggingface_hub
 
 from aezoo.errors import CheckpointError, HubError, NotSupportedError
+from aezoo.text import printable
 from aezoo.zoo.hub import download, git_id, read_address
 from aezoo.zoo.hub_client import endpoint, translated_errors
 from aezoo.zoo.index import INDEX, read_index
@@ -21,6 +23,9 @@ from aezoo.zoo.schema import CARD, CONFIG, FILES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import load, require_variant
 from aezoo.zoo.write_index import write_published
+
+TAG = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_+-]*(\.[0-9A-Za-z_+-]+)*", re.ASCII)
+MAX_TAG = 200
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def push(
         CheckpointError: as for `plan_push`; or other bytes came back than were sent.
         HubError: a tag would move, the bytes of a released name would change, or a request failed.
     """
+    _check_tag(tag)
     plan = plan_push(name, org=org, license=license, allow_modified=allow_modified)
     published = _upload(plan, private=private, tag=tag)
     try:
@@ -149,6 +155,14 @@ def push(
         text = f"{published.url} is at {published.commit}, but {error}; push again"
         raise CheckpointError("write-failed", text) from error
     return published
+
+
+def _check_tag(tag: str | None) -> None:
+    """Refuse a tag that no address `hub:OWNER/NAME@TAG` can spell, or that git reads as something else."""
+    if tag is None or (len(tag) <= MAX_TAG and TAG.fullmatch(tag) and not tag.endswith(".lock")):
+        return
+    text = f"{printable(tag, 60)!r} cannot be a tag: expected up to 200 letters, digits, '.', '_', '+' or '-'"
+    raise HubError("failed", f"{text}, such as v1.0; nothing was uploaded")
 
 
 def _folder(name: str | os.PathLike[str]) -> Path:
@@ -173,6 +187,9 @@ def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
     api, repository, contents = _api(), plan.repository, plan.contents
     with translated_errors(repository):
         api.create_repo(repository, private=private, exist_ok=True)
+        if private and api.model_info(repository).private is False:
+            text = f"{repository} exists and is public, but private was requested; nothing was uploaded"
+            raise HubError("failed", f"{text}; change its visibility on its page, or push under another name")
         commit, present = _remote_files(repository)
         tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
     sent = [name for name, raw in contents.items() if not _same_content(present.get(name), raw)]

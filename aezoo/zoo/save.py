@@ -58,8 +58,10 @@ def save(
 
     Weights are stored in `recipe.weights_dtype`, float32 by default. If weights, scaling, columns, network or
     recipe have changed since `ae.metrics` was assigned, the metrics are saved as null with that reason; if
-    they have changed since the training, `training.json` has the entry `modified`. A `spec.yaml` or a user's own
-    `README.md` in the folder is kept; a folder with files that are not part of a variant is refused.
+    they have changed since the training, `training.json` has the entry `modified`.
+
+    A `spec.yaml` or a user's own `README.md` in the folder is kept; a folder with files that are not part of
+    a variant is refused.
 
     Args:
         ae: on any device, in any mode.

@@ -33,6 +33,8 @@ MARKER = (
 
 MAX_JSON_BYTES = 4_000_000
 """Size limit of `config.json`, `metrics.json` and `training.json`."""
+MAX_TEXT_BYTES = 4_000_000
+"""Size limit of `spec.yaml` and `README.md`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TensorTypes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Tensor name -> dtype and shape."""
