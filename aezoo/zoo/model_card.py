@@ -246,7 +246,8 @@ def _arguments(dataset: DatasetSpec) -> dict[str, Any]:
 def _reference(text: str) -> str:
     kind, _, value = text.partition(":")
     site = SITES.get(kind.lower())
-    return f"[{markdown(text)}]({site}{quote(value, safe='/:.()')})" if site else markdown(text)
+    link = quote(value, safe="/:.()")
+    return f"[{markdown(text)}]({site}{link})" if site else markdown(text)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
