@@ -29,7 +29,6 @@ from tests.zoo.folders import (
     architecture,
     batch,
     config_of,
-    contents,
     edit_config,
     network,
     refused,
