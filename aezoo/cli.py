@@ -424,6 +424,9 @@ def push(
     license_: Annotated[
         str | None, typer.Option("--license", help="License of the weights for the card, such as mit.")
     ] = None,
+    allow_modified: Annotated[
+        bool, typer.Option("--allow-modified", help="Push weights that were changed after their training.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Show the files, their sizes and the card; upload nothing.")
     ] = False,
@@ -444,14 +447,14 @@ def push(
     if dry_run:
         for one in names:
             try:
-                plan = plan_push(one, org=org, license=license_)
+                plan = plan_push(one, org=org, license=license_, allow_modified=allow_modified)
             except HubError as error:
                 # A dry run works without login and offline.
                 print(
                     f"{error}; shown as it would be for a user called {PLACEHOLDER_USER!r}", file=sys.stderr
                 )
                 org = PLACEHOLDER_USER
-                plan = plan_push(one, org=org, license=license_)
+                plan = plan_push(one, org=org, license=license_, allow_modified=allow_modified)
             if as_json:
                 sizes = {file: len(raw) for file, raw in plan.contents.items()}
                 done.append({"repository": plan.repository, "files": sizes})
@@ -467,7 +470,9 @@ def push(
             _print_json(done)
         return
     for one in names:
-        published = push_(one, org=org, private=private, tag=tag, license=license_)
+        published = push_(
+            one, org=org, private=private, tag=tag, license=license_, allow_modified=allow_modified
+        )
         done.append(asdict(published))
         if not as_json:
             what = f"{len(published.changed)} files changed" if published.changed else "nothing changed"

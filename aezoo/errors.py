@@ -210,6 +210,7 @@ class CheckpointError(CodedError):
     - `hash-mismatch`: the bytes are not the published ones.
     - `tensor-mismatch`: a tensor is missing, unexpected, or has another shape or dtype than the spec gives.
     - `not-finite`: a weight is NaN or infinite.
+    - `modified`: the network in the folder was changed after its training.
     - `unfinished`: the folder contains an interrupted training.
     - `target`: the target folder cannot be used as it is.
     - `write-failed`: a file could not be written.

@@ -1,5 +1,12 @@
 """Text from files, servers and plugins, made safe to show."""
 
+import re
+
+MARKUP = re.compile(
+    r"[\\`*<>|~]|\](?=[(\[:])|&(?=#?\w+;)|(?<!\w)_|_(?!\w)|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
+)
+PLAIN_CODE = re.compile(r"[^`|\n]+")
+
 
 def printable(text: object, limit: int | None = None) -> str:
     r"""Returns text in one line, with control characters escaped.
@@ -17,3 +24,33 @@ def printable(text: object, limit: int | None = None) -> str:
     if characters.isprintable():
         return characters
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in characters)
+
+
+def markdown(text: object, limit: int | None = None) -> str:
+    """Returns text in one line that Markdown shows as it is: no markup, no HTML and no named links.
+
+    Args:
+        text: as for `printable`.
+        limit: as for `printable`.
+    """
+    line = " ".join(str(text).split())
+    return MARKUP.sub(lambda found: "\\" + found[0], printable(line, limit))
+
+
+def markdown_code(text: object) -> str:
+    """Returns text in one line as a code span of Markdown; as escaped text if it cannot be one."""
+    line = printable(" ".join(str(text).split()))
+    return f"`{line}`" if PLAIN_CODE.fullmatch(line) else markdown(line)
+
+
+def markdown_block(text: str, language: str = "") -> str:
+    """Returns lines as a code block of Markdown whose fence the text cannot close.
+
+    Args:
+        text: its control characters are escaped, line breaks are kept.
+        language: of the block, such as `yaml`.
+    """
+    lines = "\n".join(printable(line) for line in text.strip().split("\n"))
+    longest = max((len(run) for run in re.findall("`+", lines)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{lines}\n{fence}"

@@ -1,5 +1,7 @@
 """The autoencoder: encode, decode, forward; and the records of a trained one."""
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -91,9 +93,11 @@ class Autoencoder(nn.Module):
         input_shift: subtracted from the inputs in training, (*input shape); None if they were not scaled.
         input_scale: the shifted inputs were divided by it, (*input shape); None if they were not scaled.
         columns: column names of a table, in the order of the input's values; empty for other data.
-        metrics: measured numbers as in `metrics.json`; empty if nothing was measured.
+        metrics: measured numbers as in `metrics.json`; empty if nothing was measured. They belong to the
+            weights at the time of the assignment: assign them again after the weights have changed.
         history: one record per epoch of a training in this process.
-        training_record: circumstances of the training, as in `training.json`.
+        training_record: circumstances of the training, as in `training.json`; belongs to the weights at the
+            time of the assignment.
         source: where the weights come from.
     """
 
@@ -116,9 +120,10 @@ class Autoencoder(nn.Module):
         for name in DATA_STATISTICS:
             self.register_buffer(name, None)
         self.columns: tuple[str, ...] = ()
-        self.metrics: dict[str, dict[str, Any]] = {}
+        self._described: dict[str, str | None] = {}
+        self.metrics = {}
         self.history: list[dict[str, Any]] = []
-        self.training_record: dict[str, Any] = {}
+        self.training_record = {}
         self.source = Source("built")
 
     def encode(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *latents"]:
@@ -280,6 +285,52 @@ class Autoencoder(nn.Module):
             if tensor is not None and not tensor.is_meta:
                 setattr(self, name, tensor.to(getattr(self, name).device))
         return self
+
+    # -- records ----------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Measured numbers as in `metrics.json`, which belong to the weights at the last assignment."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: dict[str, dict[str, Any]]) -> None:
+        self._metrics = metrics
+        self._described["metrics"] = self.fingerprint() if metrics else None
+
+    @property
+    def training_record(self) -> dict[str, Any]:
+        """Circumstances of the training, which belong to the weights at the last assignment."""
+        return self._training_record
+
+    @training_record.setter
+    def training_record(self, record: dict[str, Any]) -> None:
+        self._training_record = record
+        self._described["training_record"] = self.fingerprint() if record else None
+
+    def describes_weights(self, record: str) -> bool:
+        """Whether nothing has changed that a record was made for: weights, statistics, columns and spec.
+
+        Args:
+            record: `metrics` or `training_record`.
+        """
+        known = self._described[record]
+        return known is None or known == self.fingerprint()
+
+    def fingerprint(self) -> str | None:
+        """A sha256 of what the network computes: spec without name and texts, columns and all tensors.
+
+        Floating-point tensors count as float32. None on the meta device, where there are no values.
+        """
+        spec = self.spec.resolved().model_dump(mode="json", exclude={"name", "summary", "references"})
+        digest = hashlib.sha256(json.dumps([spec, self.columns], sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            if tensor.is_meta:
+                return None
+            values = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else None)
+            digest.update(f"{name} {list(values.shape)}".encode())
+            digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     # -- printing ---------------------------------------------------------------------------------
 

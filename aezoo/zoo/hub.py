@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from typing_extensions import override
 
 from aezoo.errors import CheckpointError, HubError, UnknownVariantError, warn_diagnostic
+from aezoo.text import printable
 from aezoo.zoo.hub_client import (
     TRANSIENT,
     cache_folder,
@@ -29,6 +30,7 @@ from aezoo.zoo.schema import CONFIG, MAX_JSON_BYTES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+ETAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 # Repository and revision become parts of paths in the client's cache.
 ADDRESS = re.compile(r"(hub:)?(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./+-]{0,199}))?", re.ASCII)
 UNANSWERED = TRANSIENT | {"not-cached", "unreachable"}
@@ -227,6 +229,7 @@ def _file_metadata(repository: str, revision: str, name: str) -> tuple[int | Non
     def ask() -> tuple[int | None, str | None]:
         with translated_errors(repository, revision, name):
             metadata = huggingface_hub.get_hf_file_metadata(url)
+            _check_headers(where, name, metadata.commit_hash, metadata.etag)
             return metadata.size, metadata.commit_hash
 
     try:
@@ -239,6 +242,14 @@ def _file_metadata(repository: str, revision: str, name: str) -> tuple[int | Non
         text = f"{endpoint()} does not answer as the Hub does: no commit in its answer; see HF_ENDPOINT"
         raise HubError("server-error", text)
     return size, commit
+
+
+def _check_headers(where: str, name: str, commit: str | None, etag: str | None) -> None:
+    """Refuse what cannot be a commit or a content's id: the client uses both as parts of paths."""
+    for what, value, pattern in (("commit", commit, COMMIT), ("ETag", etag, ETAG)):
+        if value is not None and not pattern.fullmatch(value):
+            text = f"the server names the {what} {printable(value, 100)!r}, which the Hub never does"
+            raise HubError("failed", f"{where}: {name}: {text}; see HF_ENDPOINT")
 
 
 def _from_cache(repository: str, revision: str, name: str, cache: Path) -> object:

@@ -1,26 +1,28 @@
 """The model card: a folder's content as text, a picture and tables, with metadata for the Hub."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub import metadata_load as load_metadata  # pyright: ignore[reportUnknownVariableType]
 
-from aezoo.errors import CheckpointError
+from aezoo.errors import AezooError, CheckpointError
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.variant import VariantSpec
-from aezoo.specs.yaml import to_yaml
+from aezoo.specs.yaml import read_spec, to_yaml
+from aezoo.text import markdown, markdown_block, markdown_code
 from aezoo.zoo.save import is_user_written, write_file
-from aezoo.zoo.schema import CARD, MARKER, METRICS, PREVIEW, SPEC, FolderConfig
+from aezoo.zoo.schema import CARD, MARKER, METRIC_KEYS, METRICS, PREVIEW, SPEC, FolderConfig
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import check_config, check_config_bytes, load, require_variant
 
-METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
 SITES = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/", "isbn": "https://isbnsearch.org/isbn/"}
 
 
@@ -47,20 +49,22 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
             text = f"{path / METRICS}: {name}: {missing[0]} is missing, expected {', '.join(METRIC_KEYS)}"
             raise CheckpointError("invalid-config", text)
     address = address or f"./{path.resolve().name}"
-    layers = [(f"`{r.path}`", f"`{r.kind}`", _shape(r.output), f"{r.parameters:,}") for r in ae.summary()]
-    recipe = read_text(path / SPEC) if files.has(SPEC) else to_yaml(spec)
+    layers = [
+        (markdown_code(r.path), markdown_code(r.kind), _shape(r.output), f"{r.parameters:,}")
+        for r in ae.summary()
+    ]
     parts = [
         _metadata(ae, spec, license or _license_of(path / CARD)),
         MARKER,
         f"# {spec.name}",
-        spec.summary,
+        markdown(spec.summary),
         *([f"![inputs and their reconstructions]({PREVIEW})"] if files.has(PREVIEW) else []),
         *_usage(spec, config, address),
         "## Layers",
         _table(("layer", "kind", "output", "parameters"), layers),
         f"{ae.num_parameters:,} trainable parameters; {_shape(ae.latent_shape)} latents.",
         "## Recipe",
-        f"```yaml\n{recipe.strip()}\n```",
+        markdown_block(_recipe(files, spec), "yaml"),
         _training(ae.training_record),
         "## Metrics",
         *_metrics(ae.metrics, address),
@@ -70,6 +74,18 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
     if spec.references:
         parts += ["## References", "\n".join(f"- {_reference(text)}" for text in spec.references)]
     return "\n\n".join(parts) + "\n"
+
+
+def _recipe(files: VariantFiles, spec: VariantSpec) -> str:
+    """The text of `spec.yaml` if the network was trained from it, else the config's spec."""
+    if files.has(SPEC):
+        text = read_text(files.folder / SPEC)
+        try:
+            if read_spec(files.folder / SPEC).resolved() == spec.resolved():
+                return text
+        except AezooError:
+            pass
+    return to_yaml(spec)
 
 
 def write_card(
@@ -156,21 +172,25 @@ def _usage(spec: VariantSpec, config: FolderConfig, address: str) -> Iterator[st
         f"out = ae(ae.transforms()({sample}))  # Output(x_hat, latents, aux)\n```"
     )
     if config.plugins:
-        required = ", ".join(f"`{plugin.distribution}=={plugin.version}`" for plugin in config.plugins)
+        required = ", ".join(
+            markdown_code(f"{plugin.distribution}=={plugin.version}") for plugin in config.plugins
+        )
         yield f"Requires {required} in addition to aezoo."
     if config.unpackaged:
-        kinds = ", ".join(f"`{name}`" for name in config.unpackaged)
+        kinds = ", ".join(map(markdown_code, config.unpackaged))
         yield f"Uses kinds that no distribution provides; register them before loading: {kinds}."
 
 
 def _training(record: dict[str, Any]) -> str:
     sentences: list[str] = []
-    if versions := cast(dict[str, str], record.get("versions", {})):
+    if versions := cast(dict[str, str], record.get("versions") or {}):
         threads = record.get("threads")
         device = str(record.get("device", "an unknown device"))
         device += f" ({threads} thread{'s' if threads != 1 else ''})" if threads else ""
         packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-        sentences.append(f"Trained on {device} with {packages}.")
+        sentences.append(markdown(f"Trained on {device} with {packages}."))
+    if "modified" in record:
+        sentences.append("**Modified**: the network was changed after this training.")
     data = cast(dict[str, dict[str, int]], record.get("data", {}))
     train, validation = (data.get(split, {}).get("n") for split in ("train", "validation"))
     if train is not None and validation is not None:
@@ -191,10 +211,11 @@ def _metrics(metrics: dict[str, dict[str, Any]], address: str) -> Iterator[str]:
     rows: list[tuple[str, ...]] = []
     for name, entry in metrics.items():
         value = entry["value"]
-        shown = f"null: {entry['reason']}" if value is None else f"{value:.6g}"
+        shown = markdown(f"null: {entry['reason']}") if value is None else f"{value:.6g}"
         rows.append((
-            f"`{name}`", shown, str(entry["dataset"] or ""), str(entry["split"] or ""), f"{entry['n']:,}",
-            entry["source"], entry["definition"],
+            markdown_code(name), shown, markdown(entry["dataset"] or ""), markdown(entry["split"] or ""),
+            "" if entry["n"] is None else f"{entry['n']:,}",
+            markdown(entry["source"]), markdown(entry["definition"]),
         ))  # fmt: skip
     yield _table(("metric", "value", "dataset", "split", "samples", "source", "definition"), rows)
 
@@ -203,14 +224,14 @@ def _limitations(ae: Autoencoder, spec: VariantSpec) -> Iterator[str]:
     data = "data that are not part of this repository"
     if dataset := spec.recipe.dataset:
         arguments = ", ".join(f"{name}={value}" for name, value in _arguments(dataset).items())
-        data = f"`{dataset.kind_name}{arguments and f'({arguments})'}`"
+        data = markdown_code(f"{dataset.kind_name}{arguments and f'({arguments})'}")
     low, high = spec.input.range or (None, None)
     values = "" if low is None else f" with values from {low:g} to {high:g}"
     yield f"Trained on {data} only; out-of-distribution inputs are not detected."
     yield f"Inputs have the shape {_shape(spec.input.shape)}{values}; `ae.transforms()` converts data to it."
     if dead := ae.metrics.get("dead_latents", {}).get("value"):
         latents = "1 latent is" if dead == 1 else f"{dead:,.0f} latents are"
-        yield f"{latents} never active on the {ae.metrics['dead_latents']['split']} split."
+        yield f"{latents} never active on the {markdown(ae.metrics['dead_latents']['split'])} split."
     if spec.recipe.weights_dtype == "float16":
         yield "Weights are stored in half precision; computation is in single precision."
     yield "Latents have no assigned meaning, and no order unless the recipe gives them one."
@@ -225,7 +246,8 @@ def _arguments(dataset: DatasetSpec) -> dict[str, Any]:
 def _reference(text: str) -> str:
     kind, _, value = text.partition(":")
     site = SITES.get(kind.lower())
-    return f"[{text}]({site}{value})" if site else text
+    link = quote(value, safe="/:.()")
+    return f"[{markdown(text)}]({site}{link})" if site else markdown(text)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
@@ -234,5 +256,5 @@ def _shape(sizes: tuple[int, ...]) -> str:
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    cells = ([" ".join(cell.replace("|", r"\|").split()) for cell in row] for row in lines)
+    cells = ([" ".join(re.sub(r"(?<!\\)\|", r"\|", cell).split()) for cell in row] for row in lines)
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, cast
 import huggingface_hub
 
 from aezoo.errors import CheckpointError, HubError, NotSupportedError
+from aezoo.text import printable
 from aezoo.zoo.hub import download, git_id, read_address
 from aezoo.zoo.hub_client import endpoint, translated_errors
 from aezoo.zoo.index import INDEX, read_index
@@ -21,6 +23,9 @@ from aezoo.zoo.schema import CARD, CONFIG, FILES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import load, require_variant
 from aezoo.zoo.write_index import write_published
+
+TAG = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_+-]*(\.[0-9A-Za-z_+-]+)*", re.ASCII)
+MAX_TAG = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,11 @@ class Published:
 
 
 def plan_push(
-    name: str | os.PathLike[str], *, org: str | None = None, license: str | None = None
+    name: str | os.PathLike[str],
+    *,
+    org: str | None = None,
+    license: str | None = None,
+    allow_modified: bool = False,
 ) -> PushPlan:
     """What `push` would upload. Sends no request if `org` is given or the index names the repository.
 
@@ -68,9 +77,10 @@ def plan_push(
         name: a variant's name, or a folder, as for `aezoo.load`.
         org: user or organisation on the Hub; by default the owner of the published repository, else you.
         license: of the weights, for the card; by default the one in the index or the present card.
+        allow_modified: whether to publish a network that was changed after its training.
 
     Raises:
-        CheckpointError: the folder cannot be loaded, is unfinished, or differs from its index.
+        CheckpointError: the folder cannot be loaded, is unfinished or modified, or differs from its index.
         HubError: your user name could not be looked up.
     """
     folder = _folder(name)
@@ -79,6 +89,11 @@ def plan_push(
     if "unfinished" in ae.training_record:
         text = f"{folder} holds an interrupted training; finish it with --resume first"
         raise CheckpointError("unfinished", text)
+    if "modified" in ae.training_record and not allow_modified:
+        text = f"{folder} holds a network that was changed after its training, as training.json says"
+        raise CheckpointError(
+            "modified", f"{text}; to publish it, pass allow_modified=True (--allow-modified)"
+        )
     path = folder.resolve()
     index = path.parent / INDEX
     entry = read_index(path.parent)["variants"].get(path.name) if index.is_file() else None
@@ -109,6 +124,7 @@ def push(
     private: bool = False,
     tag: str | None = None,
     license: str | None = None,
+    allow_modified: bool = False,
 ) -> Published:
     """Publish a variant in a repository of its own: the changes in one commit, then verified.
 
@@ -121,12 +137,14 @@ def push(
         private: whether a new repository is visible to its owner only.
         tag: for the commit, such as `v1.0`; an existing tag never moves.
         license: of the weights, for the card of a folder that no index lists, such as `mit`.
+        allow_modified: as for `plan_push`.
 
     Raises:
         CheckpointError: as for `plan_push`; or other bytes came back than were sent.
         HubError: a tag would move, the bytes of a released name would change, or a request failed.
     """
-    plan = plan_push(name, org=org, license=license)
+    _check_tag(tag)
+    plan = plan_push(name, org=org, license=license, allow_modified=allow_modified)
     published = _upload(plan, private=private, tag=tag)
     try:
         if plan.index is not None:
@@ -137,6 +155,14 @@ def push(
         text = f"{published.url} is at {published.commit}, but {error}; push again"
         raise CheckpointError("write-failed", text) from error
     return published
+
+
+def _check_tag(tag: str | None) -> None:
+    """Refuse a tag that no address `hub:OWNER/NAME@TAG` can spell, or that git reads as something else."""
+    if tag is None or (len(tag) <= MAX_TAG and TAG.fullmatch(tag) and not tag.endswith(".lock")):
+        return
+    text = f"{printable(tag, 60)!r} cannot be a tag: expected up to 200 letters, digits, '.', '_', '+' or '-'"
+    raise HubError("failed", f"{text}, such as v1.0; nothing was uploaded")
 
 
 def _folder(name: str | os.PathLike[str]) -> Path:
@@ -161,6 +187,9 @@ def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
     api, repository, contents = _api(), plan.repository, plan.contents
     with translated_errors(repository):
         api.create_repo(repository, private=private, exist_ok=True)
+        if private and api.model_info(repository).private is False:
+            text = f"{repository} exists and is public, but private was requested; nothing was uploaded"
+            raise HubError("failed", f"{text}; change its visibility on its page, or push under another name")
         commit, present = _remote_files(repository)
         tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
     sent = [name for name, raw in contents.items() if not _same_content(present.get(name), raw)]

@@ -25,6 +25,7 @@ from aezoo.zoo.schema import (
     CONFIG,
     FILES,
     MARKER,
+    METRIC_KEYS,
     METRICS,
     PREVIEW,
     SPEC,
@@ -42,6 +43,9 @@ from aezoo.zoo.schema import (
 from aezoo.zoo.variant_files import VariantFiles
 from aezoo.zoo.verify import check_values
 
+CHANGED = "the network was changed after this was measured"
+MODIFIED = "the network was changed after this training"
+
 
 def save(
     ae: Autoencoder,
@@ -52,8 +56,12 @@ def save(
 ) -> Path:
     """Write an autoencoder's folder, complete or not at all.
 
-    Weights are stored in `recipe.weights_dtype`, float32 by default. A `spec.yaml` or a user's own
-    `README.md` in the folder is kept; a folder with files that are not part of a variant is refused.
+    Weights are stored in `recipe.weights_dtype`, float32 by default. If weights, scaling, columns, network or
+    recipe have changed since `ae.metrics` was assigned, the metrics are saved as null with that reason; if
+    they have changed since the training, `training.json` has the entry `modified`.
+
+    A `spec.yaml` or a user's own `README.md` in the folder is kept; a folder with files that are not part of
+    a variant is refused.
 
     Args:
         ae: on any device, in any mode.
@@ -183,10 +191,28 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
     return {
         CONFIG: pretty_json({**config.model_dump(mode="json"), "spec": spec.model_dump(mode="json")}),
         WEIGHTS: weights,
-        METRICS: pretty_json(ae.metrics),
-        TRAINING: pretty_json(ae.training_record),
+        METRICS: pretty_json(_metrics_of(ae)),
+        TRAINING: pretty_json(_training_record_of(ae)),
         SPEC: to_yaml(ae.spec).encode(),
     }
+
+
+def _metrics_of(ae: Autoencoder) -> dict[str, dict[str, Any]]:
+    """The metrics; null with the reason if the network is no longer the one that was measured."""
+    if ae.describes_weights("metrics"):
+        return ae.metrics
+    return {
+        name: entry
+        if entry.get("value") is None
+        else {key: entry[key] for key in METRIC_KEYS if key in entry} | {"value": None, "reason": CHANGED}
+        for name, entry in ae.metrics.items()
+    }
+
+
+def _training_record_of(ae: Autoencoder) -> dict[str, Any]:
+    if ae.describes_weights("training_record"):
+        return ae.training_record
+    return ae.training_record | {"modified": MODIFIED}
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -23,6 +23,9 @@ PREVIEW = "preview.png"
 CARD = "README.md"
 FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
 
+METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
+"""The entries that every metric in `metrics.json` has."""
+
 MARKER = (
     "<!-- Written by aezoo from this folder. Without this line, the text is yours and stays as it is. -->"
 )
@@ -30,6 +33,8 @@ MARKER = (
 
 MAX_JSON_BYTES = 4_000_000
 """Size limit of `config.json`, `metrics.json` and `training.json`."""
+MAX_TEXT_BYTES = 4_000_000
+"""Size limit of `spec.yaml` and `README.md`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TensorTypes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Tensor name -> dtype and shape."""

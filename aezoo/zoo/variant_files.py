@@ -1,17 +1,24 @@
 """The files of one variant: read from a folder, or downloaded by a subclass."""
 
 import hashlib
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aezoo.errors import CheckpointError
 from aezoo.files import read_limited
 from aezoo.jsonio import strict_json
-from aezoo.zoo.schema import MAX_JSON_BYTES, METRICS
+from aezoo.zoo.schema import FILES, MAX_JSON_BYTES, MAX_TEXT_BYTES, METRICS
 
 T = TypeVar("T")
+METRIC_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "value": ("a number", (int, float)),
+    "n": ("a whole number", (int,)),
+    **dict.fromkeys(("reason", "source", "dataset", "split", "definition"), ("text", (str,))),
+}
+"""The types of the entries of a metric, in words and as classes."""
 WRONG_BYTES = frozenset({"hash-mismatch", "size-mismatch", "not-safetensors"})
 """Codes of errors after which a file is downloaded again."""
 
@@ -84,6 +91,31 @@ class VariantFiles:
 
         return self.read_with_refetch(name, read)
 
+    def check_regular(self) -> None:
+        """Refuse a folder in which a variant's file is a link, a pipe, a device or a folder.
+
+        A link would show and publish another file of this machine. Links of the Hub's cache, from
+        `snapshots/COMMIT/` to `blobs/`, are followed.
+
+        Raises:
+            CheckpointError: the message names the file.
+        """
+        for name in FILES:
+            path = self.folder / name
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                continue
+            if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and self._is_cache_link(path)):
+                continue
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
+            raise CheckpointError("missing-file", f"{path} is {kind}; a regular file is expected")
+
+    def _is_cache_link(self, path: Path) -> bool:
+        snapshots = self.folder.resolve().parent
+        target = path.resolve()
+        return snapshots.name == "snapshots" and target.parent == snapshots.parent / "blobs"
+
     def check_bytes(self, path: Path, raw: bytes) -> None:
         """Compare a file's bytes with the pinned hash, if any, and record their hash."""
         self.hashes[path.name] = check_hash(path, raw, self.pinned_hashes.get(path.name))
@@ -98,11 +130,37 @@ class VariantFiles:
             return {}
         path = self.folder / name
         record = strict_json(self.read(name), path)
-        for key, entry in record.items():
-            if name == METRICS and not isinstance(entry, dict):
-                text = f"{path}: {key}: expected an object, found {type(entry).__name__}"
-                raise CheckpointError("invalid-config", text)
+        problem = _metrics_problem(record) if name == METRICS else _training_problem(record)
+        if problem is not None:
+            raise CheckpointError("invalid-config", f"{path}: {problem}")
         return record
+
+
+def _metrics_problem(record: Mapping[str, object]) -> str | None:
+    """What is wrong with the content of `metrics.json`, if anything."""
+    for name, entry in record.items():
+        if not isinstance(entry, dict):
+            return f"{name}: expected an object, found {type(entry).__name__}"
+        for key, value in cast(dict[str, object], entry).items():
+            what, types = METRIC_TYPES.get(key, ("", (object,)))
+            if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
+                return f"{name}: {key}: expected {what} or null, found {type(value).__name__}"
+    return None
+
+
+def _training_problem(record: Mapping[str, object]) -> str | None:
+    """What is wrong with the entries of `training.json` that a card shows, if anything."""
+    for key in ("data", "versions"):
+        if not isinstance(value := record.get(key, {}), dict):
+            return f"{key}: expected an object, found {type(value).__name__}"
+    data, versions = record.get("data", {}), record.get("versions", {})
+    for split in ("train", "validation"):
+        entry = cast(dict[str, object], data).get(split, {})
+        if not isinstance(entry, dict) or not isinstance(cast(dict[str, object], entry).get("n", 0), int):
+            return f"data: {split}: expected an object with a whole number n"
+    if not all(isinstance(value, str) for value in cast(dict[str, object], versions).values()):
+        return "versions: expected a text for each package"
+    return None
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -123,10 +181,13 @@ def read_text(path: Path) -> str:
     """The content of a text file.
 
     Raises:
-        CheckpointError: the file is not UTF-8.
+        CheckpointError: the file is missing, not UTF-8, or larger than `MAX_TEXT_BYTES`.
     """
+    raw = read_file(path, MAX_TEXT_BYTES + 1)
+    if len(raw) > MAX_TEXT_BYTES:
+        raise CheckpointError("invalid-config", f"{path} is larger than {MAX_TEXT_BYTES:,} bytes")
     try:
-        return path.read_text("utf-8")
+        return raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         text = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
         raise CheckpointError("invalid-config", text) from error

@@ -6,7 +6,7 @@ docs/folders.md describes the checks.
 
 import hashlib
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +68,7 @@ def load(
         CheckpointError: a file is missing or fails a check.
         HubError: a file could not be downloaded.
     """
+    files.check_regular()
     raw_config = check_config_bytes(files)
     config, spec_data = check_config(files, raw_config)
     check_plugins(files, config)
@@ -76,6 +77,8 @@ def load(
     raw_weights = check_weights_bytes(files, config, expected)
     tensors = check_tensors(files, raw_weights, expected, weights_metadata(ae.spec, config.spec_sha256))
     check_values(tensors, f"{files.folder / WEIGHTS}: ")
+
+    check_scaling(files, config, ae, tensors)
 
     ae.load_state_dict(tensors, strict=True, assign=True)
     if config.unpackaged:
@@ -232,6 +235,23 @@ def check_values(tensors: dict[str, Tensor], where: str = "") -> None:
         if bad := int((~torch.isfinite(tensor)).sum()):
             text = f"{where}{name} has {bad:,} values that are NaN or infinite"
             raise CheckpointError("not-finite", text)
+
+
+def check_scaling(
+    files: VariantFiles, config: FolderConfig, ae: Autoencoder, tensors: Mapping[str, Tensor]
+) -> None:
+    """Check that inputs can be scaled and named: positive scales, and one distinct column for each value."""
+    scale, columns, inputs = tensors.get("input_scale"), config.columns, math.prod(ae.spec.input.shape)
+    if scale is not None and not bool((scale > 0).all()):
+        raise CheckpointError("not-finite", f"{files.folder / WEIGHTS}: input_scale is not positive")
+    if ("input_scale" in tensors) != ("input_shift" in tensors):
+        raise _invalid(files.folder / CONFIG, "fitted: input_shift and input_scale belong together")
+    if columns and (len(columns) != inputs or len(set(columns)) != inputs):
+        text = (
+            f"columns: expected {inputs:,} distinct names, one for each input value, found {len(columns):,}"
+        )
+        text += "" if len(columns) != inputs else ", some of them twice"
+        raise _invalid(files.folder / CONFIG, text)
 
 
 def load_spec(files: VariantFiles) -> VariantSpec:

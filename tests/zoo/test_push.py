@@ -41,8 +41,8 @@ def test_a_push_creates_a_repository_that_holds_the_folder(
     # The folder's card is then the one that was uploaded.
     assert contents(pushable) == on_hub(ann)
     assert f'aezoo.load("hub:{REPO}")' in (pushable / CARD).read_text()
-    # A public repository stays public, a private one private.
-    aezoo.push(pushable, private=not private)
+    # A private repository stays private.
+    aezoo.push(pushable, private=False)
     assert repository.private is private
 
 
@@ -412,3 +412,22 @@ def test_commands_are_refused_in_one_line(
     assert code == 2 or err.count("\n") == 1
     assert list(Path().iterdir()) == []
     assert hub.repositories == {}
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["../x", "refs/heads/main", "-f", "", "v" * 5000, "v1\nv2", "v1.", "a..b", "v1.lock", ".v", "é", "a b"],
+)
+def test_a_tag_that_no_address_spells_is_refused_before_the_upload(
+    ann: HubServer, pushable: Path, tag: str
+) -> None:
+    with raises("failed", "cannot be a tag"):
+        aezoo.push(pushable, tag=tag)
+    assert not ann.requests
+
+
+def test_a_private_push_to_a_public_repository_is_refused(ann: HubServer, pushable: Path) -> None:
+    before = aezoo.push(pushable).commit
+    with raises("failed", "is public, but private was requested"):
+        aezoo.push(pushable, private=True)
+    assert commits(ann)[-1] == before

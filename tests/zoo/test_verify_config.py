@@ -29,7 +29,6 @@ from tests.zoo.folders import (
     architecture,
     batch,
     config_of,
-    contents,
     edit_config,
     network,
     refused,
@@ -43,7 +42,7 @@ def test_a_missing_folder_or_config_is_refused(folder: Path, tmp_path: Path) -> 
     (folder / CONFIG).unlink()
     assert "is missing" in refused(folder, "missing-file")
     (folder / CONFIG).mkdir()
-    assert "cannot be read" in refused(folder, "missing-file")
+    assert "is not a file" in refused(folder, "missing-file")
 
 
 def test_a_config_has_a_size_limit(folder: Path) -> None:
@@ -504,16 +503,20 @@ def test_hostile_folders_take_no_memory(ae: aezoo.Autoencoder, folder: Path, tmp
 
 
 @pytest.mark.parametrize("name", [CONFIG, METRICS, TRAINING])
-def test_a_link_is_followed_and_the_bytes_are_verified(folder: Path, tmp_path: Path, name: str) -> None:
-    # The Hub's cache links to files outside of the folder.
-    path, blob, pinned = folder / name, tmp_path / "blob", pins(folder)
-    before = contents(folder)
-    path.rename(blob)
-    path.symlink_to(blob)
-    assert contents(folder) == before
+def test_only_a_link_of_the_hubs_cache_is_followed(folder: Path, tmp_path: Path, name: str) -> None:
+    # The Hub's cache links from snapshots/COMMIT/ to blobs/.
+    pinned, blob = pins(folder), tmp_path / "blobs" / "blob"
+    snapshot = tmp_path / "snapshots" / "commit"
+    snapshot.parent.mkdir()
+    blob.parent.mkdir()
+    folder = folder.rename(snapshot)
+    (folder / name).rename(blob)
+    (folder / name).symlink_to(blob)
     assert load(VariantFiles(folder, pinned)).source.hashes == pinned
-    blob.write_bytes(b"{}")
-    assert "not the published bytes" in refused(folder, "hash-mismatch", name, pinned)
+    elsewhere = blob.rename(tmp_path / "elsewhere")
+    (folder / name).unlink()
+    (folder / name).symlink_to(elsewhere)
+    assert "is a symbolic link" in refused(folder, "missing-file", name, pinned)
 
 
 def test_a_load_opens_no_path_that_a_recipe_names(tmp_path: Path) -> None:
