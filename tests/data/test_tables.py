@@ -288,8 +288,8 @@ def test_inverse_without_scaler_returns_its_argument() -> None:
 Columns = dict[str, Any]
 CHANGES: dict[str, tuple[Callable[[Columns], Columns], str]] = {
     "missing": (lambda c: {k: v for k, v in c.items() if k != "b"}, "the table has no column 'b'; expected columns: a, b, c"),
-    "text": (lambda c: {**c, "b": ["x"] * len(c["a"])}, "the table contains values that are not numbers: "),
-    "not finite": (lambda c: {**c, "b": np.where(c["a"] == c["a"][4], np.nan, c["b"])}, "value at index (4, 1) is not finite"),
+    "text": (lambda c: {**c, "b": ["x"] * len(c["a"])}, "column 'b' contains text, not numbers"),
+    "not finite": (lambda c: {**c, "b": np.where(c["a"] == c["a"][4], np.nan, c["b"])}, "column 'b' has 1 values that are missing or not finite, the first in row 5"),
     "shorter": (lambda c: {**c, "b": c["b"][:-1]}, "the columns differ in length"),
     "no rows": (lambda c: {k: v[:0] for k, v in c.items()}, "expected at least one value, found an empty array"),
 }  # fmt: skip

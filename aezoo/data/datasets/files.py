@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from aezoo.data.transforms import from_numpy
+from aezoo.data.containers import from_numpy
 from aezoo.errors import DataError
 
 
