@@ -214,16 +214,13 @@ def check_exact(integers: NDArray[Any], exact: torch.dtype, where: str) -> None:
         DataError: it does not.
     """
     limit = EXACT_INTEGERS[exact]
-    large = np.flatnonzero((integers > limit) | (integers < -limit))
-    numbers = integers.reshape(-1)[large].tolist()  # Python's integers, which compare exactly with floats
+    numbers = integers[(integers > limit) | (integers < -limit)].tolist()  # Python's, which compare exactly
     rounded = np.array(numbers, np.float32 if exact == torch.float32 else np.float64).tolist()
-    for row, number, kept in zip(large.tolist(), numbers, rounded, strict=True):
+    for number, kept in zip(numbers, rounded, strict=True):
         if number != kept:
             dtype = str(exact).removeprefix("torch.")
-            advice = "; `scale: standard` keeps them apart" if exact == torch.float32 else ""
-            raise DataError(
-                f"{where} has integers that {dtype} cannot hold, the first in row {row + 1}: {number}{advice}"
-            )
+            advice = "; use `scale: standard`, or subtract an offset" if exact == torch.float32 else ""
+            raise DataError(f"{where} has integers that {dtype} cannot hold, such as {number}{advice}")
 
 
 def check_row_index(names: Iterable[str], where: str) -> None:
@@ -234,9 +231,9 @@ def check_row_index(names: Iterable[str], where: str) -> None:
     """
     for position, name in enumerate(names, 1):
         if ROW_INDEX.fullmatch(name):
-            called = f"called {name!r}" if name else "without a name"
+            called = f"is called {name!r}" if name else "has no name"
             raise DataError(
-                f"column {position} of {where} is {called}, probably pandas' row index; leave it out "
+                f"column {position} of {where} {called}, probably pandas' row index; leave it out "
                 "(to_csv(index=False), drop(columns=...)) or name the columns to use"
             )
 

@@ -144,12 +144,10 @@ class Samples:
         Raises:
             DataError: they were standardized in another way, or have other columns.
         """
-        samples = self
-        if columns and samples.columns and samples.columns != columns:
-            samples = samples._with_columns(columns)
+        samples = self.ordered_by(columns)
         if samples.scaler is None and scaler is not None:
-            x = samples._materialize()
-            return replace(x, inputs=scaler(x.inputs).float(), scaler=scaler)
+            samples = samples._materialize()
+            return replace(samples, inputs=scaler(samples.inputs).float(), scaler=scaler)
         if samples.scaler is not None and not samples.scaler.equals(scaler):
             raise DataError(
                 "the samples were scaled by statistics of their own, not by those of the network's training "
@@ -157,13 +155,15 @@ class Samples:
             )
         return samples
 
-    def _with_columns(self, columns: tuple[str, ...]) -> "Samples":
-        for expected, found, what in (
-            (columns, self.columns, "the samples have no column"),
-            (self.columns, columns, "the network was trained without a column"),
-        ):
-            if missing := [name for name in expected if name not in found]:
-                raise DataError(f"{what} {missing[0]!r}; expected columns: {', '.join(columns)}")
+    def ordered_by(self, columns: tuple[str, ...]) -> "Samples":
+        """The samples with their columns in another order; unchanged if either has no names.
+
+        Raises:
+            DataError: a column is missing, or there is another one.
+        """
+        if not columns or not self.columns or columns == self.columns:
+            return self
+        check_columns(columns, self.columns)
         order = torch.tensor([self.columns.index(name) for name in columns])
         samples = replace(self, inputs=self.inputs[:, order], columns=columns)
         if self.scaler is None:
@@ -245,6 +245,23 @@ def _validated(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
     if tuple(x.shape) == spec.shape:
         raise DataError(f"expected a batch of samples of shape {list(spec.shape)}, found a single sample")
     return with_batch_axis(x, spec.shape)
+
+
+def check_columns(expected: tuple[str, ...], found: tuple[str, ...]) -> None:
+    """Checks that data have the columns that a network was trained on, and no others.
+
+    Raises:
+        DataError: they do not.
+    """
+    for name in expected:
+        if name not in found:
+            raise DataError(f"the data have no column {name!r}; the network needs {', '.join(expected)}")
+    for name in found:
+        if name not in expected:
+            raise DataError(
+                f"the data have a column {name!r}, which the network was not trained on; name the columns to "
+                f"use: {', '.join(expected)}"
+            )
 
 
 def to_float32(x: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ INVALID: dict[str, tuple[str, dict[str, Any], str]] = {
     "missing twice": (HEADER + ROWS + "1,NA,oak\n1,,elm\n", {"label": "name"}, "column 'b' has 2 missing values, the first in row 10"),
     "empty column": ("a,b\n1,\n1,\n1,\n", {}, "column 'b' has 3 missing values, the first in row 1"),
     "infinite": ("a,b\n1,2\n1,inf\n2,3\n", {}, "column 'b' has 1 values that are not finite, the first in row 2"),
-    "beyond float32": ("a,b\n1,2\n1,1e60\n2,3\n", {}, "column 'b' has 1 values that are not finite, the first in row 2"),
+    "beyond float64": ("a,b\n1,2\n1,1e600\n2,3\n", {}, "column 'b' has 1 values that are not finite, the first in row 2"),
     "duplicate column": ("a,b,a\n1,2,3\n4,5,6\n", {}, "has two columns called 'a'"),
     "duplicate empty name": ("a,,\n1,2,3\n4,5,6\n", {}, "has two columns called ''"),
     "no rows": (HEADER, {}, "has no rows"),

@@ -72,14 +72,34 @@ class ShuffledSpec(DatasetSpec):
 
     @override
     def load(self, split: Split) -> Samples:
-        if not self.has(split):
-            raise DataError(f"{self.kind_name} has no test split; set its share with `test`")
+        require_split(self, split)
         samples = self.read()
-        slices = split_slices(len(samples), self.validation, self.test)
-        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed))
+        rows = self.split_rows(samples)
         if getattr(self, "scale", "none") == "standard":
-            samples = standardize(samples, order[slices["train"]])
-        return samples.select(order[slices[split]])
+            samples = standardize(samples, rows["train"])
+        return samples.select(rows[split])
+
+    @override
+    def load_for(self, split: Split, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> Samples:
+        require_split(self, split)
+        samples = self.read().ordered_by(columns)
+        return samples.select(self.split_rows(samples)[split]).scaled_for(scaler)
+
+    def split_rows(self, samples: Samples) -> dict[Split, Tensor]:
+        """The rows of each split."""
+        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed))
+        slices = split_slices(len(samples), self.validation, self.test)
+        return {split: order[part] for split, part in slices.items()}
+
+
+def require_split(dataset: DatasetSpec, split: Split) -> None:
+    """Checks that a split exists.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not dataset.has(split):
+        raise DataError(f"{dataset.kind_name} has no test split; set its share with `test`")
 
 
 def standardize(samples: Samples, train: Tensor) -> Samples:
