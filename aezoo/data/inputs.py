@@ -255,7 +255,7 @@ def stack_items(data: MapDataset) -> Samples:
             raise DataError(f"expected a {what} in every item or in none, found {len(column)} of {n}")
     inputs, second, third = (_stacked(column) if column else None for column in columns)
     assert inputs is not None
-    warn_random_items(data, inputs)
+    warn_random_items(data, [inputs] if second is None else [inputs, second])
     if second is None or third is not None or second.ndim > 1:
         return Samples(inputs, second, third)
     return Samples(inputs, None, second)
@@ -283,19 +283,25 @@ def read_item(data: MapDataset, index: int) -> list[object]:
     return parts
 
 
-def warn_random_items(data: MapDataset, inputs: Tensor) -> None:
-    """Warns if an item that is read again differs from what was read before."""
-    n = len(inputs)
-    for index in sorted({round(i * (n - 1) / max(1, READ_TWICE - 1)) for i in range(READ_TWICE)}):
-        again = _as_tensor(read_item(data, index)[0], index)
-        if again.shape != inputs.shape[1:] or not torch.equal(again.to(inputs), inputs[index]):
-            warn_diagnostic(
-                "random-items",
-                f"item {index} differs when it is read twice; every item is read once, so that a random "
-                "transform is drawn only once, for the validation split as well. Remove it; to corrupt the "
-                "inputs anew in every epoch, use `recipe.noises`",
-            )
-            return
+def warn_random_items(data: MapDataset, read: Sequence[Tensor]) -> None:
+    """Warns if the input or the target of an item that is read again differs from what was read before.
+
+    Args:
+        data: the dataset.
+        read: the inputs, (n, *shape), and the targets or labels, if there are any.
+    """
+    n = len(read[0])
+    for index in sorted({round(i * (n - 1) / (READ_TWICE - 1)) for i in range(READ_TWICE)}):
+        again = [_as_tensor(part, index) for part in read_item(data, index)[: len(read)] if part is not None]
+        for first, second in zip(read, again, strict=False):
+            if second.shape != first.shape[1:] or not torch.equal(second.to(first), first[index]):
+                warn_diagnostic(
+                    "random-items",
+                    f"item {index} differs when it is read twice. Every item is read once, so that a random "
+                    "transform is drawn only once, for the validation split as well. Remove it; to corrupt "
+                    "the inputs anew in every epoch, use `recipe.noises`",
+                )
+                return
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -322,6 +328,8 @@ def _as_tensor(part: object, index: int) -> Tensor:
         return from_numpy(np.moveaxis(array, -1, 0) if is_image(part) and array.ndim == 3 else array)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         reason = str(error) if isinstance(part, np.ndarray) else f"found {type(part).__name__}{advice(part)}"
+        if isinstance(part, str):
+            reason += "; a label is a number"
         raise DataError(f"expected an image or numbers in item {index}, {reason}") from error
 
 

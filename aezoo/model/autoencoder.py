@@ -150,7 +150,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: another shape, or a name missing from `aux`.
         """
-        latents = _require_tensor(latents, "latents")
+        latents = require_tensor(latents, "latents")
         aux = dict(aux or {})
         if missing := ", ".join(repr(name) for name in self.decoder.needs if name not in aux):
             raise ValueError(
@@ -178,7 +178,7 @@ class Autoencoder(nn.Module):
         return Output(self.decoder(latents, aux), latents, aux)
 
     def _check_input(self, x: object) -> None:
-        x = _require_tensor(x, "input")
+        x = require_tensor(x, "input")
         if tuple(x.shape[1:]) != self.spec.input.shape:
             expected = format_shape(self.spec.input.shape)
             raise ValueError(
@@ -314,7 +314,12 @@ class Autoencoder(nn.Module):
         return as_html(self._title(), self.summary())
 
 
-def _require_tensor(x: object, what: str) -> Tensor:
+def require_tensor(x: object, what: str) -> Tensor:
+    """Returns `x`.
+
+    Raises:
+        DataError: it is not a tensor.
+    """
     if not isinstance(x, Tensor):
         found = f"{type(x).__name__}; ae.transforms() converts images, arrays and tables"
         raise DataError(f"expected a tensor as {what}, found {found}")

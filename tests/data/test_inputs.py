@@ -160,7 +160,9 @@ X = torch.zeros(3, 1, 6, 6)
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_unsupported_data_are_rejected(data: object, found: str) -> None:
-    start = "expected a tensor, an array, an (input, target) tuple of these, a map-style dataset, a data frame "
+    start = (
+        "expected a tensor, an array, an (input, target) tuple of these, a map-style dataset, a data frame "
+    )
     with data_error("or a dataset spec", start, end=f"found {found}"):
         prepare_splits(data, SPEC, seed=0)
 
