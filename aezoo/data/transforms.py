@@ -67,7 +67,9 @@ class Scaler:
             DataError: values so large that the deviation is not finite.
         """
         values = x.double()
-        shift, scale = values.mean(0), values.std(0, correction=0)
+        shift = values.mean(0)
+        # The second term is what rounding took off the sum of large values.
+        shift, scale = shift + (values - shift).mean(0), values.std(0, correction=0)
         if not torch.isfinite(scale).all():
             raise DataError(f"values up to {float(values.abs().max()):g} are too large to be standardized")
         # Dividing a constant value by its deviation, 0 or rounding noise, would give NaN or noise.
