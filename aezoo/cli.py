@@ -302,6 +302,7 @@ def evaluate(
     split = split or "test"
     ae = load(name)
     with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", "other-data")
         found = run_protocol(protocol, ae) if protocol else evaluate_variant(ae, split)
     for warning in caught:
         warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
