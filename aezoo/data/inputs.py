@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_check
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
+from aezoo.data.datasets.splits import hash_splits
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import is_image
 from aezoo.errors import AezooError, DataError, warn_diagnostic
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+VALIDATION_SHARE = 0.1
+"""Share of data without splits of their own that is held out."""
 READ_TWICE = 32
 """Items of a map-style dataset that are read a second time, to find random ones."""
 
@@ -159,7 +162,8 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
             (n, *shape), a tuple (input, target) of these, or a map-style dataset whose items are samples,
             (sample, label), (input, target) or (input, target, label).
         spec: shapes and ranges of input and target.
-        seed: seed for drawing a tenth of the samples, at least one, for validation.
+        seed: seed for drawing about a tenth of the samples, at least one, for validation. A sample stays in
+            its split when others are added.
 
     Raises:
         DataError: unsupported data, data that do not match the spec, or fewer than two samples.
@@ -168,12 +172,13 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
         train, validation = (data.load(split).validated_for(spec) for split in ("train", "validation"))
         return Splits(str(data.kind_name), train, validation, data.validation_note(), data, spec)
     samples = as_samples(data).validated_for(spec)
-    n, n_validation = len(samples), max(1, len(samples) // 10)
+    n = len(samples)
     if n < 2:
         raise DataError(f"{n} sample is too few to hold one out for validation")
-    order = torch.randperm(n, generator=Generator().manual_seed(seed))
-    train, validation = samples[order[n_validation:]], samples[order[:n_validation]]
-    note = f"{n_validation} of {n} samples, drawn with seed {seed}"
+    x = samples.inputs if samples.index is None else samples.inputs[samples.index]
+    rows = hash_splits(x, VALIDATION_SHARE, 0.0, seed)
+    train, validation = samples[rows["train"]], samples[rows["validation"]]
+    note = f"{len(validation)} of {n} samples, by a hash of each with seed {seed}"
     return Splits(type(data).__name__, train, validation, note)
 
 

@@ -110,7 +110,7 @@ def test_small_differences_between_large_numbers_survive_scaling() -> None:
     scaled = inputs_of(samples)[:, 1].double()
     torch.testing.assert_close(scaled, expected, rtol=0, atol=1e-6)
     transforms = Transforms(TensorSpec(shape=(2,)), samples.scaler, samples.columns)
-    new = transforms({"a": np.zeros(90), "seconds": seen.numpy()})
+    new = transforms({"a": np.zeros(len(seen)), "seconds": seen.numpy()})
     torch.testing.assert_close(new[:, 1].double(), scaled, rtol=0, atol=1e-6)
 
 
@@ -429,7 +429,7 @@ def test_integers_that_float32_cannot_hold_need_scaling() -> None:
     ):
         TableSpec(path=path, scale="none").read()
     x = inputs_of(TableSpec(path=path).load("train"))
-    assert len(x[:, 0].unique()) == 18
+    assert len(x[:, 0].unique()) == len(x)
     path = parquet_file("t.parquet", a=2**53 + 1 + np.arange(20), b=numbers(20))
     with data_error("column 'a' has integers that float64 cannot hold, such as 9007199254740993"):
         TableSpec(path=path).read()

@@ -28,8 +28,8 @@ class ArraySpec(ShuffledSpec):
     """Samples of a `.npy`, `.npz` or `.safetensors` file.
 
     Inputs are (n, *shape), targets (n, *target shape) and labels (n,), with the dtypes of the file; inputs
-    and targets must be finite. Splits are drawn at random. With `scale: standard` the inputs become float32,
-    and the scaler is saved with the weights.
+    and targets must be finite. Splits are drawn by a hash of each sample. With `scale: standard` the inputs
+    become float32, and the scaler is saved with the weights.
     """
 
     kind: Literal["array"] = "array"

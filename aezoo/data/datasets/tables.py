@@ -27,8 +27,8 @@ class TableSpec(ShuffledSpec):
     """Rows of a CSV or Parquet file as vectors of numbers.
 
     Inputs are (n, columns), floating point. Columns must contain finite numbers or booleans; text and
-    missing values raise an error. Splits are drawn at random. The names of the columns and the scaler are
-    saved with the weights, so that `ae.transforms()` accepts rows in their original units.
+    missing values raise an error. Splits are drawn by a hash of each row. The names of the columns and the
+    scaler are saved with the weights, so that `ae.transforms()` accepts rows in their original units.
     """
 
     kind: Literal["table"] = "table"
