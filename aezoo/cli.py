@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aezoo.errors import AezooError, DiagnosticWarning, HubError
+from aezoo.errors import AezooError, DataError, DiagnosticWarning, HubError
+from aezoo.text import printable
 
 app = typer.Typer(
     name="aezoo",
@@ -280,9 +281,12 @@ def evaluate(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute a variant's metrics from weights and data, next to the published ones."""
+    """Recompute a variant's metrics from weights and data, next to the published ones.
+
+    The exit code is 1 if the data are not those of the training, or a value is not the published one.
+    """
     _load_plugin_files(plugin)
-    from aezoo.evaluation.evaluate import evaluate_variant
+    from aezoo.evaluation.evaluate import changed_values, evaluate_variant
     from aezoo.evaluation.protocols import run_protocol
     from aezoo.zoo.load import is_folder, load
     from aezoo.zoo.model_card import write_card
@@ -297,15 +301,26 @@ def evaluate(
         raise typer.BadParameter("--record is for the test split; omit --split")
     split = split or "test"
     ae = load(name)
-    found = run_protocol(protocol, ae) if protocol else evaluate_variant(ae, split)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", "other-data")
+        found = run_protocol(protocol, ae) if protocol else evaluate_variant(ae, split)
+    for warning in caught:
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    other_data = any(getattr(warning.message, "code", None) == "other-data" for warning in caught)
+    if record and other_data:
+        raise DataError("nothing was recorded: these numbers are not those of the variant's own data")
+    changed = [] if record else changed_values(ae, found)
     if record:
         folder = Path(name).expanduser()
         record_metrics(folder, found)
         if (folder / CARD).is_file():
             write_card(folder)
+    for line in changed:
+        print(printable(line), file=sys.stderr)
+    failed = typer.Exit(1 if other_data or changed else 0)
     if as_json:
         _print_json(found)
-        return
+        raise failed
     table = _table("metric", "computed now", "published", "samples")
     for metric, entry in found.items():
         published = ae.metrics.get(metric, {})
@@ -317,6 +332,7 @@ def evaluate(
             f"{entry['n']:,}",
         )
     out.print(table)
+    raise failed
 
 
 @app.command("protocols")

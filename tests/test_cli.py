@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -353,3 +354,76 @@ def test_a_record_that_cannot_be_written_is_an_error(
     monkeypatch.setattr(os, "fsync", fsync)
     found = run("evaluate", rolled, "--protocol", "stability", "--record")
     assert_error(*found, 1, "could not be written: No space left on device")
+
+
+# -- evaluate says when data or numbers are not those of the variant ----------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a variant that was trained on `t.npy`, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    np.save("t.npy", np.random.default_rng(0).normal(size=(60, 3)))
+    spec = small_vector_variant(dataset={"kind": "array", "path": "t.npy", "scale": "standard", "test": 0.3})
+    return aezoo.save(aezoo.train(spec, progress=False), "kept")
+
+
+def small_vector_variant(**recipe: Any) -> aezoo.VariantSpec:
+    return aezoo.VariantSpec.model_validate({
+        "name": "kept",
+        "summary": "Three values.",
+        "input": {"shape": [3]},
+        "encoder": [{"kind": "linear", "out_features": 2}],
+        "decoder": [{"kind": "linear", "out_features": 3}],
+        "recipe": {"reconstruction": "mse", "threads": 1, "stages": [{"kind": "fit", "epochs": 1}]} | recipe,
+    })  # fmt: skip
+
+
+def test_evaluate_succeeds_on_the_data_of_the_training(run: Any, trained: Path) -> None:
+    for options in (
+        [],
+        ["--split", "validation"],
+        ["--split", "train"],
+        ["--protocol", "stability"],
+        ["--json"],
+    ):
+        code, _, err = run("evaluate", f"./{trained}", *options)
+        assert (code, err) == (0, ""), options
+
+
+@pytest.mark.parametrize("options", [[], ["--split", "validation"], ["--json"], ["--protocol", "stability"]])
+def test_evaluate_fails_on_other_data(run: Any, trained: Path, options: list[str]) -> None:
+    np.save("t.npy", 50 + np.load("t.npy"))
+    code, out, err = run("evaluate", f"./{trained}", *options)
+    assert code == 1
+    split = "validation" if "--split" in options else "test"
+    assert f"advice: other-data: the {split} split is not the one of the training: found " in err
+    assert out
+    assert "Traceback" not in err
+
+
+def test_evaluate_fails_on_other_numbers(run: Any, trained: Path) -> None:
+    path = trained / "metrics.json"
+    metrics = json.loads(path.read_text())
+    value = metrics["mse"]["value"]
+    metrics["mse"]["value"] = 0.5 * value
+    metrics["fvu.validation"]["value"] = None
+    path.write_text(json.dumps(metrics))
+    code, out, err = run("evaluate", f"./{trained}")
+    assert (code, err) == (1, f"mse: {0.5 * value:.8g} published, {value:.8g} computed now\n")
+    assert f"{value:.8g}"[:6] in out
+    assert run("evaluate", f"./{trained}", "--split", "validation")[0] == 0
+    metrics["mse"]["value"] = value * (1 + 1e-7)  # another number of threads
+    path.write_text(json.dumps(metrics))
+    assert run("evaluate", f"./{trained}")[0] == 0
+
+
+def test_evaluate_does_not_record_numbers_of_other_data(run: Any, trained: Path) -> None:
+    before = (trained / "metrics.json").read_bytes()
+    np.save("t.npy", 50 + np.load("t.npy"))
+    code, _, err = run("evaluate", f"./{trained}", "--record")
+    assert (code, err.splitlines()[-1]) == (
+        1,
+        "nothing was recorded: these numbers are not those of the variant's own data",
+    )
+    assert (trained / "metrics.json").read_bytes() == before

@@ -7,16 +7,19 @@ several times faster than a data loader that transforms every sample.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from aezoo.data.containers import plain_tensor
 from aezoo.data.transforms import Scaler, check_values, scale_bytes, with_batch_axis
-from aezoo.errors import DataError
+from aezoo.errors import DataError, warn_diagnostic
 from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import AutoencoderSpec
 
+LARGEST_ROUNDING = 1e-3
+"""Rounding error, in standard deviations of a value, above which a conversion to float32 is reported."""
 BLOCK = 4096
 """Batch size of passes over a whole split, such as hashing."""
 
@@ -52,6 +55,7 @@ class Samples:
         mapped: whether the tensors are memory-mapped from a file; they are then never copied as a whole.
         scaler: the scaler that was applied to the inputs, fitted to the training split, or None.
         columns: names of the input values, if they come from a table.
+        channels: names of the channels of a time series, if it comes from a table.
     """
 
     inputs: Tensor
@@ -61,8 +65,12 @@ class Samples:
     mapped: bool = False
     scaler: Scaler | None = None
     columns: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, tensor in zip(("inputs", "targets", "labels"), self._tensors(), strict=True):
+            if tensor is not None:
+                object.__setattr__(self, name, plain_tensor(tensor, name))
         if self.inputs.ndim == 0:
             raise DataError("expected an axis that counts the samples, found a single number")
         for name, tensor in (("targets", self.targets), ("labels", self.labels)):
@@ -126,6 +134,41 @@ class Samples:
         elif spec.output != spec.input:
             _validated(self.inputs, spec.output, "target")
         return replace(self, inputs=inputs, targets=targets)
+
+    def scaled_for(self, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> "Samples":
+        """The samples as a network takes them that was trained with `scaler` and `columns`.
+
+        Samples without a scaler are in the units of the data and are standardized by `scaler`. Columns are
+        put in the network's order, by name.
+
+        Raises:
+            DataError: they were standardized in another way, or have other columns.
+        """
+        samples = self.ordered_by(columns)
+        if samples.scaler is None and scaler is not None:
+            samples = samples._materialize()
+            return replace(samples, inputs=scaler(samples.inputs).float(), scaler=scaler)
+        if samples.scaler is not None and not samples.scaler.equals(scaler):
+            raise DataError(
+                "the samples were scaled by statistics of their own, not by those of the network's training "
+                "data; pass the dataset's spec, or samples in their original units (`scale: none`)"
+            )
+        return samples
+
+    def ordered_by(self, columns: tuple[str, ...]) -> "Samples":
+        """The samples with their columns in another order; unchanged if either has no names.
+
+        Raises:
+            DataError: a column is missing, or there is another one.
+        """
+        if not columns or not self.columns or columns == self.columns:
+            return self
+        check_columns(columns, self.columns)
+        order = torch.tensor([self.columns.index(name) for name in columns])
+        samples = replace(self, inputs=self.inputs[:, order], columns=columns)
+        if self.scaler is None:
+            return samples
+        return replace(samples, scaler=Scaler(self.scaler.shift[order], self.scaler.scale[order]))
 
     def to(self, device: torch.device) -> "Samples":
         """Moves the samples to a device; mapped ones stay on the CPU and are moved batch by batch."""
@@ -194,7 +237,7 @@ def _validated(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
         if spec.range is None:
             raise DataError(f"uint8 {what}s need `{what}.range` in the spec")
     elif x.is_floating_point():
-        x = x.float()
+        x = to_float32(x)
         check_values(x, spec)
     else:
         raise DataError(f"expected uint8 or floating point as {what}, found {x.dtype}")
@@ -202,6 +245,52 @@ def _validated(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
     if tuple(x.shape) == spec.shape:
         raise DataError(f"expected a batch of samples of shape {list(spec.shape)}, found a single sample")
     return with_batch_axis(x, spec.shape)
+
+
+def check_columns(expected: tuple[str, ...], found: tuple[str, ...]) -> None:
+    """Checks that data have the columns that a network was trained on, and no others.
+
+    Raises:
+        DataError: they do not.
+    """
+    for name in expected:
+        if name not in found:
+            raise DataError(f"the data have no column {name!r}; the network needs {', '.join(expected)}")
+    for name in found:
+        if name not in expected:
+            raise DataError(
+                f"the data have a column {name!r}, which the network was not trained on; name the columns to "
+                f"use: {', '.join(expected)}"
+            )
+
+
+def to_float32(x: Tensor) -> Tensor:
+    """Converts floating point, (n, *shape), to float32; warns if that merges values that differ.
+
+    Raises:
+        DataError: a finite value that float32 cannot hold.
+    """
+    rounded = x.float()
+    if x.dtype != torch.float64 or x.numel() == 0:
+        return rounded
+    if (lost := torch.isinf(rounded) & torch.isfinite(x)).any():
+        index = tuple(int(i) for i in lost.nonzero()[0])
+        raise DataError(
+            f"the value at index {index}, {float(x[index]):g}, is more than float32 holds; scale the data"
+        )
+    parts = cast(tuple[Tensor, ...], x.split(BLOCK))
+    error = torch.stack([(part - part.float()).abs().amax(0) for part in parts]).amax(0)
+    spread, size = x.std(0, correction=0), x.abs().amax(0)
+    # Noise in the last digits of a constant is not lost information.
+    if (merged := (error > LARGEST_ROUNDING * spread) & (spread > 1e-12 * size)).any():
+        index = tuple(int(i) for i in merged.nonzero()[0])
+        warn_diagnostic(
+            "float32-rounding",
+            f"inputs are rounded to float32, which changes value {list(index)} of a sample by up to "
+            f"{float(error[index]):.2g} where its standard deviation is {float(spread[index]):.2g}; "
+            "subtract an offset, or use `scale: standard` of a dataset of files",
+        )
+    return rounded
 
 
 def _scaled(x: Tensor, spec: TensorSpec) -> Tensor:

@@ -1,17 +1,17 @@
 """Input preprocessing: images, arrays and uint8 tensors to model input."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
+from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
 from aezoo.errors import DataError
 from aezoo.specs.tensor import TensorSpec
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 ResizeMode = Literal["crop", "stretch", "exact"]
 """How an image of another size is resized, bilinear with antialiasing: `crop` scales it to cover the size
 and cuts out the center, `stretch` scales height and width independently, `exact` raises `DataError`."""
+
+ROUNDING = 5e-7
+"""Shift of scaled values, in standard deviations, above which statistics are kept as float64."""
+
+MAX_NESTING = 8
+"""Depth of lists of lists that `Transforms` accepts."""
 
 PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Number of channels -> Pillow's mode."""
@@ -42,30 +48,59 @@ def scale_bytes(
 class Scaler:
     """Standardizes values: subtracts the mean and divides by the standard deviation of the training split.
 
+    Everything is computed in double precision.
+
     Attributes:
-        shift: mean of each value, float32, of one sample's shape.
-        scale: standard deviation of each value, float32, of one sample's shape; 1 for constant values.
+        shift: mean of each value, of one sample's shape.
+        scale: standard deviation of each value, of one sample's shape; 1 for constant values. Both are
+            float32, or float64 if rounding them to float32 would shift scaled values noticeably.
     """
 
     shift: Tensor
     scale: Tensor
 
     @classmethod
-    def fit(cls, x: Float[Tensor, "n *shape"]) -> "Scaler":
-        """Computes mean and population standard deviation over `n` samples, in double precision."""
+    def fit(cls, x: Shaped[Tensor, "n *shape"]) -> "Scaler":
+        """Computes mean and population standard deviation over `n` samples, in double precision.
+
+        Raises:
+            DataError: values so large that the deviation is not finite.
+        """
         values = x.double()
-        shift, scale = values.mean(0), values.std(0, correction=0)
+        shift = values.mean(0)
+        # The second term is what rounding took off the sum of large values.
+        shift, scale = shift + (values - shift).mean(0), values.std(0, correction=0)
+        if not torch.isfinite(scale).all():
+            raise DataError(f"values up to {float(values.abs().max()):g} are too large to be standardized")
         # Dividing a constant value by its deviation, 0 or rounding noise, would give NaN or noise.
         scale = torch.where(scale > 1e-12 * shift.abs().clamp(min=1e-30), scale, 1.0)
-        return cls(shift.float(), scale.float())
+        error = torch.maximum((shift - shift.float()).abs(), (scale - scale.float()).abs()) / scale
+        return cls(shift, scale) if bool((error > ROUNDING).any()) else cls(shift.float(), scale.float())
 
-    def __call__(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """Standardizes values given in their original units."""
-        return (x - self.shift.to(x)) / self.scale.to(x)
+    def __call__(self, x: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """Standardizes values given in their original units; keeps a floating-point dtype."""
+        values = _double(x)
+        scaled = (values - self.shift.to(values.device)) / self.scale.to(values.device)
+        return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
 
     def inverse(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """Converts standardized values back to their original units."""
-        return x * self.scale.to(x) + self.shift.to(x)
+        """Converts standardized values back to their original units; returns float64 if `shift` is."""
+        values = _double(x)
+        values = values * self.scale.to(values.device) + self.shift.to(values.device)
+        dtype = torch.promote_types(x.dtype, self.shift.dtype)
+        return values.to(dtype) if dtype == torch.float64 else values.to(x.device, dtype)
+
+    def equals(self, other: "Scaler | None") -> bool:
+        """Whether another scaler gives the same values."""
+        if other is None or self.shift.shape != other.shift.shape:
+            return False
+        both = ((self.shift, other.shift), (self.scale, other.scale))
+        return all(torch.equal(_double(a).cpu(), _double(b).cpu()) for a, b in both)
+
+
+def _double(x: Tensor) -> Tensor:
+    """Converts to double precision, which Apple's GPUs do not have."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 @dataclass(eq=False, repr=False)
@@ -109,18 +144,24 @@ class Transforms:
             DataError: unsupported data, wrong shape or dtype, NaN or infinite values, or values outside
                 the range.
         """
+        return self._batch(data, MAX_NESTING)
+
+    def _batch(self, data: object, nesting: int) -> Float[Tensor, "batch *shape"]:
         if isinstance(data, list | tuple):
             items = cast(Sequence[object], data)
             if not items:
                 raise DataError("expected at least one sample, found an empty list")
-            return torch.cat([self(item) for item in items])
-        if self.columns:
-            data = _select_columns(data, self.columns)
+            if nesting == 0:
+                raise DataError(f"expected samples, found lists nested more than {MAX_NESTING} deep")
+            return torch.cat([self._batch(item, nesting - 1) for item in items])
+        if self.columns and is_table(data):
+            exact = torch.float32 if self.scaler is None else torch.float64
+            data = table_values(data, self.columns, exact)[0]
         x = self._to_tensor(data).contiguous()
         if x.numel() == 0:
             raise DataError("expected at least one value, found an empty array")
         if self.scaler is not None:
-            x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+            x = _double(x)
             check_finite(x)
             return self.scaler(x).float()
         if self.columns:
@@ -154,8 +195,9 @@ class Transforms:
                 x = x.movedim(-1, -3)
             return with_batch_axis(x, shape)
         if not isinstance(data, Tensor):
-            raise DataError(f"expected a PIL image, a NumPy array or a tensor, found {type(data).__name__}")
-        return with_batch_axis(data, shape)
+            found = f"{type(data).__name__}{advice(data)}"
+            raise DataError(f"expected a PIL image, a NumPy array or a tensor, found {found}")
+        return with_batch_axis(plain_tensor(data), shape)
 
 
 def pixels(
@@ -185,7 +227,12 @@ def pixels(
         # Pillow's own conversion clips at 255.
         image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
     height, width = shape[1:]
-    image = image.convert(PIL_MODES[shape[0]])
+    try:
+        image = image.convert(PIL_MODES[shape[0]])
+    except ValueError as error:
+        raise DataError(
+            f"a PIL image of mode {image.mode} cannot be converted to {PIL_MODES[shape[0]]}; pass an array"
+        ) from error
     if image.size != (width, height):
         if resize_mode == "exact":
             found = f"{image.size[0]} x {image.size[1]}"
@@ -202,40 +249,6 @@ def _center_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, 
     width, height = target[0] * scale, target[1] * scale
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
     return left, top, left + width, top + height
-
-
-def _select_columns(data: object, names: tuple[str, ...]) -> object:
-    """Stacks the named columns of a table as (rows, columns); returns anything else unchanged."""
-    known: object = getattr(data, "column_names", getattr(data, "columns", None))
-    if known is None and isinstance(data, Mapping):
-        known = cast(Mapping[str, object], data).keys()
-    if known is None:
-        return cast(object, data)
-    present = {str(name) for name in cast(Iterable[object], known)}
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise DataError(f"the table has no column {missing[0]!r}; expected columns: {', '.join(names)}")
-    table = cast(Mapping[str, Any], data)
-    try:
-        columns = [np.asarray(table[name], dtype=np.float64) for name in names]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the table contains values that are not numbers: {error}") from error
-    if len({column.shape for column in columns}) > 1:
-        lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(names, columns, strict=True))
-        raise DataError(f"the columns differ in length: {lengths}")
-    return np.stack(columns, axis=-1)
-
-
-def from_numpy(array: NDArray[Any]) -> Tensor:
-    """Converts an array to a tensor; copies if its strides, byte order or read-only flag require it.
-
-    Raises:
-        DataError: a dtype that PyTorch does not support.
-    """
-    try:
-        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
-    except TypeError as error:
-        raise DataError(f"expected a dtype that PyTorch supports, found an array of {array.dtype}") from error
 
 
 def with_batch_axis(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -288,8 +301,10 @@ def check_values(x: Float[Tensor, "..."], spec: TensorSpec) -> None:
         return
     lowest, highest = (float(np.float32(v)) for v in spec.range)  # rounded as `x` is
     if low < lowest or high > highest:
+        # More digits where six would show the end of the range, such as 1 for 1.0000001.
+        digits = ".10g" if f"{max(low, lowest):g} {min(high, highest):g}" == f"{low:g} {high:g}" else "g"
         raise DataError(
-            f"expected values in {list(spec.range)}, found {low:g} to {high:g}; "
+            f"expected values in {list(spec.range)}, found {low:{digits}} to {high:{digits}}; "
             "pass bytes as uint8 to have them scaled"
         )
 

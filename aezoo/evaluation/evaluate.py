@@ -5,13 +5,14 @@ cannot be measured is null, with a reason.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypedDict, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 
+from aezoo.data.inputs import as_samples
 from aezoo.data.samples import Batch, Samples
-from aezoo.errors import DataError
+from aezoo.errors import DataError, warn_diagnostic
 from aezoo.evaluation.metric import Metric, NotMeasured, recipe_of
 from aezoo.model.autoencoder import Autoencoder, eval_mode
 from aezoo.plugins.registry import registry
@@ -20,6 +21,9 @@ from aezoo.specs.components import DatasetSpec, Split
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 EVAL_BATCH_SIZE = 1000
 """Samples in a batch. Sums are in double precision, so that it changes only what is drawn at random."""
+
+TOLERANCE = 1e-5
+"""Relative difference from a published value that counts as another value."""
 
 
 class Measurement(TypedDict):
@@ -52,23 +56,31 @@ def applicable_metrics(ae: Autoencoder) -> list[type[Metric]]:
 
 
 def evaluate(
-    ae: Autoencoder, samples: Samples, *, dataset: str, split: str, batch_size: int = EVAL_BATCH_SIZE
+    ae: Autoencoder, samples: object, *, dataset: str, split: str, batch_size: int = EVAL_BATCH_SIZE
 ) -> dict[str, Measurement]:
     """Measures every metric that applies to a network, in one pass and in evaluation mode.
 
     Args:
         ae: its mode is restored afterwards.
-        samples: must fit `ae.spec`.
+        samples: a `Samples`, a dataset spec, of which `split` is loaded, or anything else that `aezoo.train`
+            accepts as data. If the network's training data were standardized, samples without a scaler are
+            taken in their original units, and standardized by the network's own statistics. Columns of a
+            table are put in the network's order, by name.
         dataset: name of the dataset, for the record.
-        split: name of the split, for the record.
+        split: name of the split, for the record and for a dataset spec.
         batch_size: samples in a batch.
 
     Returns:
         Kind of metric -> entry of `metrics.json`.
 
     Raises:
-        DataError: the samples do not fit the spec.
+        DataError: the samples do not fit the spec, have other columns, or were scaled by other statistics
+            than the network's training data.
     """
+    if isinstance(samples, DatasetSpec):
+        samples = load_for(ae, samples, split)
+    else:
+        samples = as_samples(samples).scaled_for(ae.scaler, ae.columns)
     metrics = [metric(ae) for metric in applicable_metrics(ae)]
     samples = samples.validated_for(ae.spec)
     run_metrics(metrics, ae, samples, batch_size)
@@ -87,6 +99,8 @@ def evaluate(
 
 def evaluate_variant(ae: Autoencoder, split: str = "test") -> dict[str, Measurement]:
     """Evaluates a network on a split of the dataset that its recipe names.
+
+    A warning (`other-data`) says if the data are not those that the training record describes.
 
     Args:
         ae: its recipe must name a dataset.
@@ -133,16 +147,84 @@ def dataset_of(ae: Autoencoder) -> DatasetSpec:
 
 
 def load_split(ae: Autoencoder, split: str) -> Samples:
-    """Loads a split of the dataset that a network's recipe names.
+    """Loads a split of the dataset that a network's recipe names, scaled as its training data were.
 
     Raises:
         DataError: the recipe names no dataset, the dataset has no such split, or it is not available.
     """
-    dataset = dataset_of(ae)
+    samples = load_for(ae, dataset_of(ae), split)
+    if reason := other_data(ae, samples, split):
+        warn_diagnostic("other-data", reason)
+    return samples
+
+
+def load_for(ae: Autoencoder, dataset: DatasetSpec, split: str) -> Samples:
+    """Loads a split of any dataset with the columns and the scaling of a network's training data.
+
+    Raises:
+        DataError: the dataset has no such split, is not available, or does not fit the network.
+    """
     available = [known for known in SPLITS if dataset.has(known)]
     if split not in available:
         raise DataError(f"{dataset.kind_name} has no split {split!r}; {', '.join(available)} are known")
-    return dataset.load(cast(Split, split))
+    columns = ae.columns or tuple(map(str, recorded_data(ae).get("channels", ())))
+    samples: Samples = dataset.load_for(cast(Split, split), ae.scaler, columns)
+    return samples.validated_for(ae.spec)
+
+
+def other_data(ae: Autoencoder, samples: Samples, split: str) -> str | None:
+    """How a split of the recipe's dataset differs from the one that the training record describes.
+
+    Args:
+        ae: a trained network; without a training record, nothing is known about its data.
+        samples: the split, as the network takes it.
+        split: train, validation or test.
+
+    Returns:
+        The difference; None if there is none.
+    """
+    name, kind = recorded_data(ae).get("name"), dataset_of(ae).kind_name
+    if name not in (None, kind):
+        return f"the network was trained on {name}, not on the dataset of its recipe ({kind})"
+    recorded: object = recorded_data(ae).get(split)
+    if not isinstance(recorded, dict):
+        return None
+    expected, found = cast(dict[str, object], recorded), samples.sha256()
+    if found == expected.get("sha256"):
+        return None
+    return (
+        f"the {split} split is not the one of the training: found {len(samples):,} samples with sha256 "
+        f"{found[:12]}, training.json records {expected.get('n')} with {str(expected.get('sha256'))[:12]}"
+    )
+
+
+def recorded_data(ae: Autoencoder) -> dict[str, Any]:
+    """What the training record says about the data; empty if it says nothing."""
+    data: object = ae.training_record.get("data")
+    return cast(dict[str, Any], data) if isinstance(data, dict) else {}
+
+
+def changed_values(ae: Autoencoder, found: Mapping[str, Measurement]) -> list[str]:
+    """Which published values of a network differ from those that were computed again.
+
+    Args:
+        ae: a loaded network, with the published metrics.
+        found: what `evaluate_variant` or a protocol returned.
+
+    Returns:
+        One line for each value; values that only training gives again are not compared.
+    """
+    lines: list[str] = []
+    for name, entry in found.items():
+        published = ae.metrics.get(name if entry["split"] == "test" else f"{name}.{entry['split']}", {})
+        expected, value = published.get("value"), entry["value"]
+        if published.get("source") != "computed" or not isinstance(expected, int | float):
+            continue
+        if value is None:
+            lines.append(f"{name}: {expected:.8g} published, not measured now: {entry['reason']}")
+        elif abs(value - expected) > TOLERANCE * max(abs(expected), 1e-9):
+            lines.append(f"{name}: {expected:.8g} published, {value:.8g} computed now")
+    return lines
 
 
 def finite_or_reason(value: float) -> tuple[float | None, str | None]:

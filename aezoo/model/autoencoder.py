@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from aezoo.data.transforms import Scaler, Transforms
-from aezoo.errors import NotSupportedError
+from aezoo.errors import DataError, NotSupportedError
 from aezoo.model.sequential import Aux, Exact, LayerSequence, LayerShape, Mean
 from aezoo.model.summary import LayerRow, as_html, as_text, describe_layer, format_shape
 from aezoo.specs.variant import AutoencoderSpec
@@ -156,6 +156,7 @@ class Autoencoder(nn.Module):
         Raises:
             ValueError: another shape, or a name missing from `aux`.
         """
+        latents = require_tensor(latents, "latents")
         aux = dict(aux or {})
         if missing := ", ".join(repr(name) for name in self.decoder.needs if name not in aux):
             raise ValueError(
@@ -182,7 +183,8 @@ class Autoencoder(nn.Module):
         latents = self.encoder(x, aux)
         return Output(self.decoder(latents, aux), latents, aux)
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: object) -> None:
+        x = require_tensor(x, "input")
         if tuple(x.shape[1:]) != self.spec.input.shape:
             expected = format_shape(self.spec.input.shape)
             raise ValueError(
@@ -279,11 +281,16 @@ class Autoencoder(nn.Module):
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Autoencoder":
         # The scaling keeps its precision when the weights are converted to another dtype.
-        before = {name: getattr(self, name) for name in ("input_shift", "input_scale")}
+        scaling = {name: getattr(self, name) for name in ("input_shift", "input_scale")}
+        for name in scaling:
+            setattr(self, name, None)
         super()._apply(fn, recurse)
-        for name, tensor in before.items():
+        for name, tensor in scaling.items():
             if tensor is not None and not tensor.is_meta:
-                setattr(self, name, tensor.to(getattr(self, name).device))
+                device = fn(tensor.float()).device
+                # Apple's GPUs have no double precision.
+                tensor = tensor if device.type == "mps" else tensor.to(device)
+            setattr(self, name, fn(tensor) if tensor is not None and tensor.is_meta else tensor)
         return self
 
     # -- records ----------------------------------------------------------------------------------
@@ -357,6 +364,18 @@ class Autoencoder(nn.Module):
 
     def _repr_html_(self) -> str:
         return as_html(self._title(), self.summary())
+
+
+def require_tensor(x: object, what: str) -> Tensor:
+    """Returns `x`.
+
+    Raises:
+        DataError: it is not a tensor.
+    """
+    if not isinstance(x, Tensor):
+        found = f"{type(x).__name__}; ae.transforms() converts images, arrays and tables"
+        raise DataError(f"expected a tensor as {what}, found {found}")
+    return x
 
 
 @contextmanager

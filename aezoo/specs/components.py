@@ -27,6 +27,7 @@ MAX_LAYERS = 2000
 Autoencoder: TypeAlias = Any
 Output: TypeAlias = Any
 Samples: TypeAlias = Any
+Scaler: TypeAlias = Any
 StepContext: TypeAlias = Any
 
 
@@ -208,6 +209,21 @@ class DatasetSpec(RegisteredSpec):
         Raises:
             DataError: the data are missing and cannot be downloaded, or the split does not exist.
         """
+
+    def load_for(self, split: Split, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> "Samples":
+        """Loads one split as a network takes it that was trained with a scaler and columns.
+
+        The statistics are those of the network, whatever the data are now; columns are selected by name.
+
+        Args:
+            split: as for `load`.
+            scaler: scaler of the network's training data; None if they were not scaled.
+            columns: columns of the network's training data; empty if they were not a table.
+
+        Raises:
+            DataError: as for `load`, or the data cannot be scaled in this way, or have other columns.
+        """
+        return self.load(split).scaled_for(scaler, columns)
 
     def has(self, split: Split) -> bool:
         """Whether the split exists; by default all three do."""

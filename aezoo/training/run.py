@@ -280,6 +280,7 @@ class TrainingRun:
         metrics: dict[str, Measurement] = {}
         if splits.has_test:
             metrics |= evaluate(self.ae, splits.test, dataset=splits.name, split="test")
+            self.data_hashes["test"] = splits.test.sha256()
         for name, metric in self.validation_metrics.items():
             # After a refit only training again gives this number: the weights have seen the validation split.
             if self.recipe.refit:
@@ -345,10 +346,12 @@ class TrainingRun:
     def _record(self) -> dict[str, Any]:
         """Returns the contents of `training.json`."""
         recipe, splits = self.recipe, self.splits
-        data = {
+        data: dict[str, Any] = {
             split: {"n": len(getattr(splits, split)), "sha256": digest}
             for split, digest in self.data_hashes.items()
         }
+        if channels := splits.train.channels:
+            data["channels"] = channels
         record: dict[str, Any] = {
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 1),

@@ -56,8 +56,8 @@ def train(
     Args:
         spec: the architecture and its recipe.
         data: training data to use instead of `recipe.dataset`: a tensor or an array (n, *shape), a pair
-            (input, target) of them, a map-style dataset, a `Samples` or a dataset spec. A tenth of your own
-            data, drawn with the recipe's seed, is held out for validation.
+            (input, target) of them, a data frame, a map-style dataset, a `Samples` or a dataset spec. A tenth
+            of your own data, drawn with the recipe's seed, is held out for validation.
         device: `cpu`, `cuda`, `mps`, or `auto` for the fastest available.
         callbacks: called after the recipe's callbacks, in both rounds of a refit.
         progress: whether to show a progress bar if standard error is a terminal.

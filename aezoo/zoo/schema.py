@@ -123,7 +123,8 @@ def expected_tensors(ae: Autoencoder, fitted: Iterable[str]) -> TensorTypes:
     """
     for name in fitted:
         shape = (ae.spec.output if name == "target_mean" else ae.spec.input).shape
-        setattr(ae, name, torch.empty(shape, device="meta"))
+        dtype = torch.float32 if name == "target_mean" else torch.float64
+        setattr(ae, name, torch.empty(shape, dtype=dtype, device="meta"))
     # Independent of the process's default dtype and of a layer's own.
     stored = storage_dtypes(ae)
     return {
@@ -133,10 +134,12 @@ def expected_tensors(ae: Autoencoder, fitted: Iterable[str]) -> TensorTypes:
 
 
 def storage_dtypes(ae: Autoencoder) -> dict[str, torch.dtype]:
-    """The dtype in which each parameter is stored; floating-point buffers are always float32."""
+    """The dtype in which parameters and the scaling are stored; other floating-point buffers are float32."""
     spec = ae.spec
     half = isinstance(spec, VariantSpec) and spec.recipe.weights_dtype == "float16"
-    return {name: torch.float16 if half else torch.float32 for name, _ in ae.named_parameters()}
+    scaler = ae.scaler
+    scaling = {} if scaler is None else {"input_shift": scaler.shift.dtype, "input_scale": scaler.scale.dtype}
+    return {name: torch.float16 if half else torch.float32 for name, _ in ae.named_parameters()} | scaling
 
 
 def tensor_mismatch(tensors: Mapping[str, torch.Tensor], expected: TensorTypes) -> str | None:
@@ -147,7 +150,9 @@ def tensor_mismatch(tensors: Mapping[str, torch.Tensor], expected: TensorTypes) 
         if name not in expected:
             return f"tensor {name!r} is not in the spec"
         found = (tensors[name].dtype, tuple(tensors[name].shape))
-        if found != expected[name]:
+        dtype, shape = expected[name]
+        # Only the scaling may be float64; it is float32 where that is precise enough.
+        if found != (dtype, shape) and (dtype, *found) != (torch.float64, torch.float32, shape):
             return f"tensor {name!r} is {_describe(*found)}, the spec gives {_describe(*expected[name])}"
     return None
 

@@ -1,13 +1,21 @@
 """`ArraySpec`, and the readers of array files in aezoo/data/datasets/files.py."""
 
+import io
+import json
+import os
+import resource
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+import aezoo
+from aezoo.data.datasets import files
 from aezoo.data.datasets.arrays import ArraySpec
 from aezoo.data.datasets.files import data_root
 from aezoo.evaluation.evaluate import evaluate_variant
@@ -200,3 +208,112 @@ def test_data_root_is_aezoo_data_or_in_the_cache(monkeypatch: pytest.MonkeyPatch
     for unset in ("", None):
         monkeypatch.delenv("XDG_CACHE_HOME") if unset is None else monkeypatch.setenv("XDG_CACHE_HOME", unset)
         assert data_root() == Path("/home/ann/.cache/aezoo/data")
+
+
+# -- files that announce more than they have, or than there is room for --------------------------------
+
+
+def npy_header(shape: tuple[int, ...], descr: str = "<f8") -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def archive(path: str, compression: int = zipfile.ZIP_STORED, content: bytes | None = None) -> bytearray:
+    """An `.npz` with one array `x`; returns its bytes."""
+    array = io.BytesIO()
+    np.save(array, numbers(200, 3))
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("x.npy", array.getvalue() if content is None else content)
+    return bytearray(Path(path).read_bytes())
+
+
+def patched(path: str, offset: int, value: int, compression: int = zipfile.ZIP_STORED) -> None:
+    """An archive with one byte of the header of its member changed, in both places where it is."""
+    data = archive(path, compression)
+    data[offset] = value
+    data[data.rindex(b"PK\x01\x02") + offset + 2] = value
+    Path(path).write_bytes(data)
+
+
+def sparse_file(path: str) -> None:
+    """A file of 4 TB that takes no space on the disk."""
+    Path(path).write_bytes(npy_header((2**39,)))
+    os.truncate(path, 2**42)
+
+
+HOSTILE: dict[str, tuple[str, Callable[[str], object]]] = {
+    "4 TB announced": ("x.npy", lambda p: Path(p).write_bytes(npy_header((2**39,)) + bytes(80))),
+    "4 TB announced in an archive": ("x.npz", lambda p: archive(p, content=npy_header((2**39,)) + bytes(80))),
+    "4 TB, sparse": ("x.npy", sparse_file),
+    "shape beyond 64 bits": ("x.npy", lambda p: Path(p).write_bytes(npy_header((2**40, 2**40)) + bytes(80))),
+    "negative shape": ("x.npy", lambda p: Path(p).write_bytes(npy_header((-1, 3)) + bytes(80))),
+    "no dtype": ("x.npy", lambda p: Path(p).write_bytes(npy_header((3,), "spam") + bytes(80))),
+    "header of brackets": ("x.npy", lambda p: Path(p).write_bytes(b"\x93NUMPY\x01\x00\x88\x13" + b"(" * 5000)),
+    "encrypted": ("x.npz", lambda p: patched(p, 6, 1)),
+    "unknown compression": ("x.npz", lambda p: patched(p, 8, 97)),
+    "Deflate64": ("x.npz", lambda p: patched(p, 8, 9)),
+    "LZMA that is not": ("x.npz", lambda p: patched(p, 8, 14)),
+    "bzip2 that is not": ("x.npz", lambda p: patched(p, 8, 12)),
+    "no array": ("x.npz", lambda p: archive(p, content=b"hello")),
+    "float8": ("x.safetensors", lambda p: Path(p).write_bytes(safetensors_of("F8_E4M3"))),
+    "float8 scale": ("x.safetensors", lambda p: Path(p).write_bytes(safetensors_of("F8_E8M0"))),
+    "float4": ("x.safetensors", lambda p: Path(p).write_bytes(safetensors_of("F4"))),
+    "no such dtype": ("x.safetensors", lambda p: Path(p).write_bytes(safetensors_of("SPAM"))),
+    "complex": ("x.npy", lambda p: np.save(p, numbers(20, 3) * 1j)),
+    "dates": ("x.npy", lambda p: np.save(p, np.zeros(20, "M8[s]"))),
+    "structured": ("x.npy", lambda p: np.save(p, np.zeros(20, [("a", "f4")]))),
+}  # fmt: skip
+
+
+def safetensors_of(dtype: str) -> bytes:
+    header = json.dumps({"x": {"dtype": dtype, "shape": [20, 2], "data_offsets": [0, 40]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(40)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_file_is_named_in_one_line(kind: str) -> None:
+    path, write = HOSTILE[kind]
+    write(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with data_error("", start=f"{path} cannot be read: "):
+        ArraySpec(path=path).read()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+def test_archive_that_expands_a_thousandfold_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LARGE", 2**20)
+    path = array_file("x.npz", x=np.zeros((2**18, 1)))
+    with data_error("x expands from ", end="to 2,097,280 bytes; save it without compression"):
+        ArraySpec(path=path).read()
+    for harmless in (np.zeros((2**16, 1)), np.random.default_rng(0).random((2**18, 1))):
+        assert len(ArraySpec(path=array_file("x.npz", x=harmless)).read()) == len(harmless)
+
+
+def test_integers_that_double_precision_cannot_hold_are_rejected() -> None:
+    x = 2**53 + 1 + np.arange(60).reshape(20, 3)
+    with data_error("x.npy has integers that float64 cannot hold, such as 9007199254740993"):
+        ArraySpec(path=array_file("x.npy", x=x), scale="standard").load("train")
+    train_quietly(tiny_variant((3,)), ArraySpec(path=array_file("x.npy", x=x - 100), scale="standard"))
+
+
+def test_changed_array_is_scaled_as_in_training() -> None:
+    x = numbers(60, 3).astype(np.float64)
+    dataset = ArraySpec(path=array_file("x.npy", x=x), scale="standard", test=0.3)
+    ae = saved_and_loaded(train_quietly(tiny_variant((3,), dataset=dataset)))
+    assert evaluate_variant(ae)["mse"]["value"] == ae.metrics["mse"]["value"]
+    array_file("x.npy", x=1000 * x + 7)
+    with pytest.warns(aezoo.DiagnosticWarning, match="^other-data"):
+        value = evaluate_variant(ae)["mse"]["value"]
+    raw = inputs_of(dataset.model_copy(update={"scale": "none"}).load("test"))
+    assert value == pytest.approx(float(-ae.score_samples(ae.transforms()(raw)).mean()), rel=1e-5)
+
+
+def test_samples_in_their_own_units_are_scaled_by_the_network() -> None:
+    x = torch.from_numpy(numbers(60, 3))
+    ae = train_quietly(tiny_variant((3,)), ArraySpec(path=array_file("x.npy", x=x.numpy()), scale="standard"))
+    expected = float(-ae.score_samples(ae.transforms()(x)).mean())
+    assert ae.scaler is not None
+    for samples in (x, x.numpy(), aezoo.Samples(x), aezoo.Samples(ae.scaler(x), scaler=ae.scaler)):
+        found = aezoo.evaluate(ae, samples, dataset="ours", split="test")["mse"]["value"]
+        assert found == pytest.approx(expected, rel=1e-5)

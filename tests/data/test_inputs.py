@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import aezoo
 from aezoo.data.datasets.arrays import ArraySpec
+from aezoo.data.datasets.splits import hash_splits
 from aezoo.data.inputs import Splits, as_samples, prepare_splits
 from aezoo.data.samples import Samples
 from tests.data.generated import array_file, numbered, numbers, picture, with_value
@@ -160,8 +161,10 @@ X = torch.zeros(3, 1, 6, 6)
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_unsupported_data_are_rejected(data: object, found: str) -> None:
-    start = "expected a tensor, an array, an (input, target) tuple of these, a map-style dataset or a dataset spec"
-    with data_error("", start, end=f"found {found}"):
+    start = (
+        "expected a tensor, an array, an (input, target) tuple of these, a map-style dataset, a data frame "
+    )
+    with data_error("or a dataset spec", start, end=f"found {found}"):
         prepare_splits(data, SPEC, seed=0)
 
 
@@ -207,16 +210,42 @@ def test_training_rejects_a_range_for_standardized_data() -> None:
 # -- splits -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "validation"), [(2, 1), (10, 1), (19, 1), (20, 2), (104, 10)])
-def test_a_tenth_is_the_validation_split(n: int, validation: int) -> None:
+@pytest.mark.parametrize(("n", "least", "most"), [(2, 1, 1), (10, 1, 4), (20, 1, 5), (1000, 70, 130)])
+def test_about_a_tenth_is_the_validation_split(n: int, least: int, most: int) -> None:
     x = numbered(n)
     data = prepare_splits(x, SPEC, seed=4)
-    assert len(data.validation) == validation
-    assert len(data.train) == n - validation
+    assert least <= len(data.validation) <= most
     assert sorted_values(both_splits(data).inputs) == sorted_values(x)
-    assert data.validation_note == f"{validation} of {n} samples, drawn with seed 4"
+    assert data.validation_note == f"{len(data.validation)} of {n} samples, by a hash of each with seed 4"
     assert data.name == "Tensor"
     assert torch.equal(x, numbered(n))
+
+
+FORMS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "tensor": lambda x: x,
+    "float64 array": lambda x: x.double().numpy(),
+    "dataset": TensorDataset,
+    "list": list,
+    "pairs": lambda x: aezoo.pairs(x),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_added_samples_leave_the_validation_split_as_it_was(form: str) -> None:
+    x = torch.from_numpy(numbers(400, 1, 6, 6)).sigmoid()
+    expected = set(sorted_values(prepare_splits(x[:200], SPEC, seed=0).validation.inputs))
+    assert len(expected) > 5
+    reordered = torch.cat([x[200:], x[:200].flip(0)])
+    data = prepare_splits(FORMS[form](reordered), SPEC, seed=0)
+    assert set(sorted_values(data.validation.inputs)) > expected
+    assert not set(sorted_values(data.train.inputs)) & expected
+
+
+def test_equal_samples_are_in_one_split() -> None:
+    x = torch.from_numpy(numbers(100, 1, 6, 6)).sigmoid().repeat(5, 1, 1, 1)
+    data = prepare_splits((x, torch.arange(500)), SPEC, seed=0)
+    assert not set(sorted_values(data.train.inputs)) & set(sorted_values(data.validation.inputs))
+    assert len(data.validation) % 5 == 0
 
 
 def test_validation_split_depends_on_the_seed_alone() -> None:
@@ -415,9 +444,14 @@ def test_denoiser_is_trained_on_clean_targets() -> None:
     data = aezoo.pairs(clean, lambda x: (x + 0.1 * torch.randn(3, generator=generator)).clip(0, 1))
     ae = train_quietly(tiny_variant((3,), (0.0, 1.0)), data)
     assert ae.target_mean is not None
-    assert (ae.metrics["mse.validation"]["n"], ae.training_record["data"]["train"]["n"]) == (6, 54)
-    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(ae.target_mean, clean[order[6:]].mean(0))
+    n = ae.training_record["data"]["train"]["n"]
+    assert ae.metrics["mse.validation"]["n"] == 60 - n
+    generator.manual_seed(0)
+    torch.rand(60, 3, generator=generator)
+    noisy = torch.stack([data[i].input for i in range(60)])
+    rows = hash_splits(noisy, 0.1, 0.0, 0)["train"]
+    assert len(rows) == n
+    torch.testing.assert_close(ae.target_mean, clean[rows].mean(0))
 
 
 def test_gray_images_are_trained_to_give_colour_images() -> None:

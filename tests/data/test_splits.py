@@ -7,11 +7,12 @@ import torch
 
 import aezoo
 from aezoo.data.datasets.arrays import ArraySpec, WindowsSpec
+from aezoo.data.datasets.splits import hash_splits
 from aezoo.data.datasets.tables import TableSpec
 from aezoo.specs.components import Split
 from tests.data.generated import array_file, numbers, parquet_file
 from tests.data.raising import data_error
-from tests.data.splits import SPLITS, inputs_of, labels_of
+from tests.data.splits import SPLITS, inputs_of
 
 
 def counted(n: int, **options: Any) -> ArraySpec:
@@ -25,22 +26,66 @@ def rows_of(dataset: aezoo.DatasetSpec, split: Split) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("n", "options", "sizes"),
+    ("n", "options", "shares"),
     [
-        (50, {}, (45, 5, None)),
-        (50, {"validation": 0.3, "test": 0.2}, (25, 15, 10)),
-        (4, {}, (3, 1, None)),
-        (5, {"test": 0.01}, (3, 1, 1)),
+        (5000, {}, (0.9, 0.1, None)),
+        (5000, {"validation": 0.3, "test": 0.2}, (0.5, 0.3, 0.2)),
+        (5000, {"validation": 0.01, "test": 0.9}, (0.09, 0.01, 0.9)),
+        (2, {}, (0.5, 0.5, None)),
+        (3, {"test": 0.01}, (1 / 3, 1 / 3, 1 / 3)),
     ],
 )
 def test_splits_are_disjoint_and_contain_every_sample(
-    n: int, options: dict[str, float], sizes: tuple[int | None, ...]
+    n: int, options: dict[str, float], shares: tuple[float | None, ...]
 ) -> None:
     dataset = counted(n, **options)
-    assert tuple(dataset.has(split) for split in SPLITS) == tuple(size is not None for size in sizes)
+    assert tuple(dataset.has(split) for split in SPLITS) == tuple(share is not None for share in shares)
     parts = [rows_of(dataset, split) for split in SPLITS if dataset.has(split)]
-    assert [len(part) for part in parts] == [size for size in sizes if size is not None]
+    expected = [share * n for share in shares if share is not None]
+    assert [len(part) for part in parts] == pytest.approx(expected, abs=2 * n**0.5 if n > 3 else 0)
     assert sorted(row for part in parts for row in part) == list(range(n))
+
+
+@pytest.mark.parametrize("n", range(2, 40))
+def test_no_split_is_empty(n: int) -> None:
+    for seed in range(20):
+        for validation, test in ((0.01, 0.0), (0.01, 0.01), (0.6, 0.2)):
+            if n < 10 and test:
+                continue
+            rows = hash_splits(torch.arange(float(n))[:, None], validation, test, seed)
+            assert [len(rows[split]) > 0 for split in SPLITS] == [True, True, test > 0]
+
+
+def samples_in(x: torch.Tensor) -> set[tuple[float, ...]]:
+    return {tuple(float(value) for value in row) for row in x}
+
+
+def test_split_of_a_sample_depends_on_the_sample_alone() -> None:
+    x = torch.rand(300, 4, generator=torch.Generator().manual_seed(0))
+    before = hash_splits(x[:200], 0.1, 0.2, 0)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    after = hash_splits(x[order], 0.1, 0.2, 0)
+    for split in SPLITS:
+        assert samples_in(x[before[split]]) < samples_in(x[order][after[split]])
+    # Another share of the validation split does not move samples into or out of the test split.
+    assert torch.equal(hash_splits(x, 0.5, 0.2, 0)["test"], hash_splits(x, 0.1, 0.2, 0)["test"])
+
+
+def test_equal_samples_are_in_the_same_split() -> None:
+    x = torch.rand(100, 4, generator=torch.Generator().manual_seed(0)).repeat(3, 1)
+    rows = hash_splits(x, 0.2, 0.2, 0)
+    assert sum(len(samples_in(x[rows[split]])) for split in SPLITS) == 100
+
+
+def test_a_few_patterns_are_in_every_split() -> None:
+    x = torch.eye(8).repeat(100, 1)
+    rows = hash_splits(x, 0.2, 0.0, 0)
+    assert samples_in(x[rows["train"]]) == samples_in(torch.eye(8))
+    assert 100 < len(rows["validation"]) < 220
+    more = hash_splits(torch.cat([x, torch.eye(8)]), 0.2, 0.0, 0)
+    assert np.isin(rows["validation"], more["validation"]).all()
+    same = hash_splits(torch.zeros(50, 3), 0.1, 0.0, 0)
+    assert len(same["train"]) + len(same["validation"]) == 50
 
 
 def test_seed_determines_the_splits() -> None:
@@ -77,18 +122,23 @@ def test_constant_column_is_named_and_stays_finite() -> None:
     ) as caught:
         samples = constant().load("train")
     assert cast(aezoo.DiagnosticWarning, caught[0].message).code == "constant-input"
-    assert inputs_of(samples)[:, 1].tolist() == pytest.approx([0.0] * 27, abs=1e-6)
+    assert inputs_of(samples)[:, 1].tolist() == pytest.approx([0.0] * len(samples), abs=1e-6)
     assert torch.isfinite(inputs_of(samples)).all()
 
 
 def test_column_that_varies_only_in_the_validation_split_stays_finite() -> None:
-    path = parquet_file("t.parquet", a=numbers(30), row=np.arange(30))
-    b = np.zeros(30)
-    b[int(labels_of(TableSpec(path=path, label="row").load("validation"))[0])] = 7
-    dataset = TableSpec(path=parquet_file(path, a=numbers(30), b=b))
-    with pytest.warns(aezoo.DiagnosticWarning, match=r"^constant-input: column 'b'"):
-        validation = dataset.load("validation")
-    assert inputs_of(validation)[0, 1] == 7
+    for varied in range(30):
+        b = np.where(np.arange(30) == varied, 7.0, 0.0)
+        dataset = TableSpec(path=parquet_file("t.parquet", a=numbers(30), b=b))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            validation = inputs_of(dataset.load("validation"))[:, 1]
+        assert torch.isfinite(validation).all()
+        if 7 in validation:
+            assert str(caught[0].message).startswith("constant-input: column 'b'")
+            break
+    else:
+        pytest.fail("no row came into the validation split")
 
 
 def test_at_most_five_constant_values_are_named() -> None:

@@ -1,7 +1,9 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownLambdaType=false
 
+import json
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +12,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
 import aezoo
-from aezoo.data.datasets.tables import TableSpec
+from aezoo.data.datasets import files
+from aezoo.data.datasets.arrays import WindowsSpec
+from aezoo.data.datasets.tables import Table, TableSpec
 from aezoo.data.samples import Samples
-from aezoo.data.transforms import Transforms
+from aezoo.data.transforms import Scaler, Transforms
+from aezoo.evaluation.evaluate import dataset_of, evaluate_variant
 from aezoo.specs.tensor import TensorSpec
 from tests.data.generated import numbers, parquet_file, pixels
 from tests.data.networks import saved_and_loaded, tiny_variant, train_quietly
@@ -102,11 +108,9 @@ def test_small_differences_between_large_numbers_survive_scaling() -> None:
     seen = labels_of(samples).double()
     expected = (seen - seen.mean()) / seen.std(correction=0)
     scaled = inputs_of(samples)[:, 1].double()
-    # The common offset is that of rounding the mean to float32.
-    differences = scaled - expected
-    assert differences.max() - differences.min() < 1e-4
+    torch.testing.assert_close(scaled, expected, rtol=0, atol=1e-6)
     transforms = Transforms(TensorSpec(shape=(2,)), samples.scaler, samples.columns)
-    new = transforms({"a": np.zeros(90), "seconds": seen.numpy()})
+    new = transforms({"a": np.zeros(len(seen)), "seconds": seen.numpy()})
     torch.testing.assert_close(new[:, 1].double(), scaled, rtol=0, atol=1e-6)
 
 
@@ -125,7 +129,7 @@ INVALID: dict[str, tuple[str, dict[str, Any], str]] = {
     "missing twice": (HEADER + ROWS + "1,NA,oak\n1,,elm\n", {"label": "name"}, "column 'b' has 2 missing values, the first in row 10"),
     "empty column": ("a,b\n1,\n1,\n1,\n", {}, "column 'b' has 3 missing values, the first in row 1"),
     "infinite": ("a,b\n1,2\n1,inf\n2,3\n", {}, "column 'b' has 1 values that are not finite, the first in row 2"),
-    "beyond float32": ("a,b\n1,2\n1,1e60\n2,3\n", {}, "column 'b' has 1 values that are not finite, the first in row 2"),
+    "beyond float64": ("a,b\n1,2\n1,1e600\n2,3\n", {}, "column 'b' has 1 values that are not finite, the first in row 2"),
     "duplicate column": ("a,b,a\n1,2,3\n4,5,6\n", {}, "has two columns called 'a'"),
     "duplicate empty name": ("a,,\n1,2,3\n4,5,6\n", {}, "has two columns called ''"),
     "no rows": (HEADER, {}, "has no rows"),
@@ -288,8 +292,8 @@ def test_inverse_without_scaler_returns_its_argument() -> None:
 Columns = dict[str, Any]
 CHANGES: dict[str, tuple[Callable[[Columns], Columns], str]] = {
     "missing": (lambda c: {k: v for k, v in c.items() if k != "b"}, "the table has no column 'b'; expected columns: a, b, c"),
-    "text": (lambda c: {**c, "b": ["x"] * len(c["a"])}, "the table contains values that are not numbers: "),
-    "not finite": (lambda c: {**c, "b": np.where(c["a"] == c["a"][4], np.nan, c["b"])}, "value at index (4, 1) is not finite"),
+    "text": (lambda c: {**c, "b": ["x"] * len(c["a"])}, "column 'b' contains text, not numbers"),
+    "not finite": (lambda c: {**c, "b": np.where(c["a"] == c["a"][4], np.nan, c["b"])}, "column 'b' has 1 values that are missing or not finite, the first in row 5"),
     "shorter": (lambda c: {**c, "b": c["b"][:-1]}, "the columns differ in length"),
     "no rows": (lambda c: {k: v[:0] for k, v in c.items()}, "expected at least one value, found an empty array"),
 }  # fmt: skip
@@ -322,3 +326,302 @@ def test_table_that_was_not_scaled_accepts_integers() -> None:
 def test_scaler_stays_exact_with_half_precision_weights(dtype: torch.dtype, trained: Trained) -> None:
     half = aezoo.load(trained.folder, dtype=dtype)
     assert torch.equal(half.transforms()(trained.raw), trained.ae.transforms()(trained.raw))
+
+
+# -- what a table must not lose -----------------------------------------------------------------------
+
+
+def rows(first: str, n: int = 20) -> str:
+    Path("data.csv").write_text(first + "".join(f"{i},{i * 0.5},{i * 2}\n" for i in range(1, n + 1)))
+    return "data.csv"
+
+
+HEADERS = {
+    "numbers": "1,0.5,2\n",
+    "equal numbers": "1.0,1.0,2.0\n",
+    "numbers and a class": "5.1,3.5,setosa\n",
+    "a cell is missing": "1,,2\n",
+    "not a number": "nan,1e5,-inf\n",
+}
+
+
+@pytest.mark.parametrize("first", HEADERS)
+def test_first_row_of_a_table_without_header_is_not_lost(first: str) -> None:
+    path = rows(HEADERS[first])
+    with data_error("the first line looks like data", start=path, end="`header: true` if these are names"):
+        TableSpec(path=path).read()
+    with data_error("the first line looks like data", start=path):
+        WindowsSpec(path=path, length=2).load("train")
+
+
+def test_columns_without_names_are_numbered() -> None:
+    samples = TableSpec(path=rows("1,0.5,2\n"), header=False, scale="none").read()
+    assert samples.columns == ("f0", "f1", "f2")
+    assert len(samples) == 21
+    assert samples.inputs[0].tolist() == [1, 0.5, 2]
+    windows = WindowsSpec(path="data.csv", header=False, length=2, scale="none").load("train")
+    assert windows.inputs[0, :, 0].tolist() == [1, 0.5, 2]
+
+
+def test_names_may_be_numbers() -> None:
+    wavelengths = TableSpec(path=rows("400,402.5,405\n"), header=True).read()
+    assert wavelengths.columns == ("400", "402.5", "405")
+    assert TableSpec(path=rows("0,1,2\n")).read().columns == ("0", "1", "2")  # pandas' names
+    assert TableSpec(path=rows("a,400,402\n"), header=True).read().columns == ("a", "400", "402")
+    assert TableSpec(path=rows("a,b,402\n")).read().columns == ("a", "b", "402")
+
+
+def test_row_index_that_pandas_declares_in_parquet_is_no_feature() -> None:
+    a, index = numbers(20), np.arange(20)
+    for declared in (["index"], [{"kind": "range"}], [], None):
+        table = pa.table({"a": a, "index": index})
+        metadata = {} if declared is None else {"pandas": json.dumps({"index_columns": declared})}
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), "t.parquet")
+        expected = ("a",) if declared == ["index"] else ("a", "index")
+        assert TableSpec(path="t.parquet").read().columns == expected
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({"pandas": json.dumps({"index_columns": ["index"]})}), "t.parquet"
+    )
+    assert TableSpec(path="t.parquet", columns=("index", "a")).read().columns == ("index", "a")
+    for damaged in (b"", b"{", b"[]", b'{"index_columns": 3}', b"\xff"):
+        pyarrow.parquet.write_table(table.replace_schema_metadata({b"pandas": damaged}), "t.parquet")
+        assert TableSpec(path="t.parquet").read().columns == ("a", "index")
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "__index_level_0__"])
+def test_row_index_in_a_csv_is_no_feature(name: str) -> None:
+    path = rows(f"{name},a,b\n")
+    with data_error("probably pandas' row index", start=f"column 1 of {path} "):
+        TableSpec(path=path).read()
+    assert TableSpec(path=path, columns=("a", "b")).read().columns == ("a", "b")
+    assert TableSpec(path=path, label=name).read().columns == ("a", "b")
+
+
+@pytest.mark.parametrize("n", [10, 60_000])
+def test_line_breaks_within_quotes_are_part_of_a_value(n: int) -> None:
+    text = "".join(f'{i},"seen at the\nsecond pump {i}",{i % 7}\n' for i in range(n))
+    Path("data.csv").write_text("a,note,b\n" + text)
+    samples = TableSpec(path="data.csv", columns=("a", "b"), scale="none").read()
+    assert samples.inputs[:, 0].tolist() == list(range(n))
+
+
+def test_type_of_a_column_is_not_that_of_its_first_megabyte() -> None:
+    Path("data.csv").write_text("a,b\n" + "1,1234567\n" * 200_000 + "0.5,1\n")
+    assert float(TableSpec(path="data.csv", scale="none").read().inputs[-1, 0]) == 0.5
+
+
+def test_column_named_twice_is_rejected() -> None:
+    with data_error("column 'a' is named twice in `columns`", start="data.csv"):
+        TableSpec(path=rows("a,b,c\n"), columns=("a", "b", "a")).read()
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separator_is_named(separator: str) -> None:
+    Path("data.csv").write_text(f"a{separator}b\n1,5{separator}2\n3,5{separator}4\n")
+    with data_error(f"the columns seem to be separated by {separator!r}, a comma is expected"):
+        TableSpec(path="data.csv").read()
+
+
+def test_integers_that_float32_cannot_hold_need_scaling() -> None:
+    path = parquet_file("t.parquet", a=2**24 + 1 + np.arange(20), b=numbers(20))
+    with data_error(
+        "column 'a' has integers that float32 cannot hold, such as 16777217; use `scale: standard`"
+    ):
+        TableSpec(path=path, scale="none").read()
+    x = inputs_of(TableSpec(path=path).load("train"))
+    assert len(x[:, 0].unique()) == len(x)
+    path = parquet_file("t.parquet", a=2**53 + 1 + np.arange(20), b=numbers(20))
+    with data_error("column 'a' has integers that float64 cannot hold, such as 9007199254740993"):
+        TableSpec(path=path).read()
+
+
+def test_parquet_that_announces_more_than_fits_into_memory_is_rejected() -> None:
+    # A few kilobytes: equal values are stored once.
+    ones = pa.chunked_array([pa.array(np.ones(2**20, np.int8))] * 64)
+    parquet_file("t.parquet", a=ones)
+    assert Path("t.parquet").stat().st_size < 2**20
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10_000}.get)
+        with data_error("", "t.parquet cannot be read: it announces more data than fit into memory"):
+            TableSpec(path="t.parquet").read()
+
+
+def test_wide_table_is_read_by_position() -> None:
+    # Looking every column up by name takes time quadratic in their number.
+    names = [f"gene{i}" for i in range(20_000)]
+    Path("data.csv").write_text("\n".join([",".join(names), *(",".join(["1.5"] * 20_000) for _ in range(3))]))
+    lookups: list[str] = []
+
+    class Names(tuple[str, ...]):
+        def __contains__(self, name: object) -> bool:
+            lookups.append(str(name))
+            return super().__contains__(name)
+
+        def count(self, name: Any, /) -> int:
+            lookups.append(name)
+            return super().count(name)
+
+    table = Table(Path("data.csv"))
+    table.names = Names(table.names)
+    values, found = table.numbers(None)
+    assert values.shape == (3, 20_000)
+    assert found == tuple(names)
+    assert lookups == []
+
+
+# -- a trained network and data that have changed -----------------------------------------------------
+
+
+OFFSETS: dict[str, NDArray[Any]] = {
+    "milliseconds since 1970": 1.7e12 + np.arange(200.0),
+    "seconds since 1970": 1.7e9 + np.arange(200.0),
+    "Julian days": 2460000.5 + np.arange(200) / 1440,
+    "frequency": 2.4e9 + 100 * numbers(200),
+    "pressure": 101325 + 0.01 * numbers(200).astype(np.float64),
+    "longitude": 13.405 + 1e-5 * numbers(200).astype(np.float64),
+    "temperature": 21 + numbers(200).astype(np.float64),
+    "beyond float32": 1e39 * np.arange(200.0),
+    "tiny": 1e-30 * np.arange(200.0),
+}
+
+
+@pytest.mark.parametrize("kind", OFFSETS)
+def test_large_offsets_are_scaled_and_restored_exactly(kind: str) -> None:
+    column = OFFSETS[kind].astype(np.float64)
+    path = parquet_file("t.parquet", a=column, b=numbers(200))
+    dataset = TableSpec(path=path)
+    x = inputs_of(dataset.load("train"))[:, 0].double()
+    # Double precision resolves milliseconds since 1970 in steps of 0.0002.
+    assert abs(float(x.mean())) < 1e-6 + 1.2e-4 / column.std() * (column.mean() > 1e12)
+    assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-6)
+    ae = saved_and_loaded(train_quietly(tiny_variant((2,), dataset=dataset)))
+    transforms = ae.half().transforms()
+    given = np.stack([column, 0 * column], 1)
+    back = transforms.inverse(transforms(given))[:, 0].double().numpy()
+    assert np.abs(back - column).max() < 2e-6 * column.std()
+
+
+def test_statistics_are_float32_where_that_is_precise_enough() -> None:
+    # Folders that were published before stay readable, and training them again gives the same bytes.
+    assert Scaler.fit(torch.tensor([[1.0], [2.0]])).shift.dtype == torch.float32
+    assert Scaler.fit(1e9 + torch.tensor([[1.5], [2.0]], dtype=torch.float64)).shift.dtype == torch.float64
+
+
+def test_values_too_large_to_be_standardized_are_rejected() -> None:
+    path = parquet_file("t.parquet", a=1e200 * numbers(20).astype(np.float64))
+    with data_error("are too large to be standardized"):
+        TableSpec(path=path).load("train")
+
+
+def written(columns: dict[str, Any]) -> str:
+    return parquet_file("t.parquet", **columns)
+
+
+def by_hand(ae: aezoo.Autoencoder, columns: dict[str, Any]) -> float:
+    """The error on all rows, scaled by the network's own statistics, columns by name."""
+    return float(-ae.score_samples(ae.transforms()(columns)).mean())
+
+
+@dataclass
+class Kept:
+    ae: aezoo.Autoencoder
+    columns: dict[str, NDArray[np.float64]]
+
+
+@pytest.fixture
+def kept() -> Kept:
+    """A network that was trained on `t.parquet` and loaded from its folder."""
+    a, c = numbers(2, 60).astype(np.float64)
+    columns = {"a": a, "b": 100 * a - 20, "c": c}
+    written(columns)
+    dataset = TableSpec(path="t.parquet", test=0.3)
+    return Kept(saved_and_loaded(train_quietly(tiny_variant((3,), dataset=dataset))), columns)
+
+
+def evaluated(ae: aezoo.Autoencoder) -> tuple[float, dict[str, NDArray[Any]]]:
+    """The error that `evaluate_variant` gives, and the rows that it measured."""
+    value = evaluate_variant(ae)["mse"]["value"]
+    assert value is not None
+    dataset = dataset_of(ae)
+    raw = dataset.model_copy(update={"scale": "none"}).load("test")
+    return value, {name: inputs_of(raw)[:, i].numpy() for i, name in enumerate(raw.columns)}
+
+
+def test_unchanged_table_gives_the_published_number(kept: Kept) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, measured = evaluated(kept.ae)
+    assert value == kept.ae.metrics["mse"]["value"]
+    assert value == pytest.approx(by_hand(kept.ae, measured), rel=1e-5)
+
+
+TABLE_CHANGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "other units": lambda c: {**c, "a": 1000 * c["a"]},
+    "drift": lambda c: {**c, "a": c["a"] + 250},
+    "more rows": lambda c: {name: np.concatenate([x, x[:40] + 1]) for name, x in c.items()},
+}
+
+
+@pytest.mark.parametrize("change", TABLE_CHANGES)
+def test_changed_table_is_scaled_as_in_training_and_reported(change: str, kept: Kept) -> None:
+    written(TABLE_CHANGES[change](kept.columns))
+    with pytest.warns(
+        aezoo.DiagnosticWarning, match=r"^other-data: the test split is not the one of the training: "
+    ):
+        value, measured = evaluated(kept.ae)
+    assert value == pytest.approx(by_hand(kept.ae, measured), rel=1e-5)
+    for data in (measured, TableSpec(path="t.parquet", test=0.3, scale="none").load("test")):
+        again = aezoo.evaluate(kept.ae, as_data(data), dataset="ours", split="test")["mse"]["value"]
+        assert again == pytest.approx(value, rel=1e-5)
+    spec = TableSpec(path="t.parquet", test=0.3)
+    assert aezoo.evaluate(kept.ae, spec, dataset="ours", split="test")["mse"]["value"] == value
+    with data_error("the samples were scaled by statistics of their own"):
+        aezoo.evaluate(kept.ae, spec.load("test"), dataset="ours", split="test")
+
+
+def test_outlier_in_the_training_rows_changes_no_other_row(kept: Kept) -> None:
+    row = int(np.flatnonzero(~np.isin(kept.columns["a"], evaluated(kept.ae)[1]["a"]))[0])
+    written({**kept.columns, "a": np.where(np.arange(60) == row, 1e30, kept.columns["a"])})
+    assert evaluate_variant(kept.ae)["mse"]["value"] == kept.ae.metrics["mse"]["value"]
+
+
+def as_data(data: Any) -> object:
+    return pa.table(data) if isinstance(data, dict) else data
+
+
+def test_columns_are_taken_by_name_not_by_place(kept: Kept) -> None:
+    written({name: kept.columns[name] for name in "cab"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate_variant(kept.ae)["mse"]["value"] == kept.ae.metrics["mse"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"a": "x", "b": "b", "c": "c"}, "the data have no column 'a'; the network needs a, b, c"),
+        ({"a": "a", "b": "b"}, "the data have no column 'c'; the network needs a, b, c"),
+        ({"a": "a", "b": "b", "c": "c", "d": "d"}, "the data have a column 'd', which the network was not trained on"),
+    ],
+)  # fmt: skip
+def test_missing_and_unknown_columns_are_rejected(columns: dict[str, str], words: str, kept: Kept) -> None:
+    written({new: kept.columns.get(old, kept.columns["a"]) for old, new in columns.items()})
+    with data_error(words):
+        evaluate_variant(kept.ae)
+
+
+def test_network_trained_on_other_data_than_the_recipe_names_is_reported(kept: Kept) -> None:
+    raw = np.stack(list(kept.columns.values()), 1)
+    ae = train_quietly(tiny_variant((3,), dataset=TableSpec(path="t.parquet", test=0.3)), raw)
+    assert ae.scaler is None
+    if dataset_spec(ae) is None:
+        return
+    with pytest.warns(aezoo.DiagnosticWarning, match="^other-data: the network was trained on ndarray"):
+        value = evaluate_variant(ae)["mse"]["value"]
+    test = TableSpec(path="t.parquet", test=0.3, scale="none").load("test")
+    assert value == pytest.approx(float(-ae.score_samples(inputs_of(test).float()).mean()), rel=1e-5)
+
+
+def dataset_spec(ae: aezoo.Autoencoder) -> aezoo.DatasetSpec | None:
+    assert isinstance(ae.spec, aezoo.VariantSpec)
+    return ae.spec.recipe.dataset

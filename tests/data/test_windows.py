@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import aezoo
 from aezoo.data.datasets.arrays import WindowsSpec
+from aezoo.evaluation.evaluate import evaluate_variant
 from aezoo.specs.components import Split
 from tests.data.generated import array_file, numbers, parquet_file
+from tests.data.networks import saved_and_loaded, tiny_variant, train_quietly
 from tests.data.raising import data_error
 from tests.data.splits import inputs_of
 
@@ -92,3 +95,42 @@ def test_columns_of_a_table_give_the_same_windows_as_an_array() -> None:
 def test_invalid_series_is_rejected(array: NDArray[Any], options: dict[str, Any], words: str) -> None:
     with data_error(words):
         WindowsSpec(path=array_file("series.npy", x=array), length=1, **options).load("train")
+
+
+def test_changed_series_is_scaled_as_in_training() -> None:
+    series = numbers(100, 2).astype(np.float64)
+    dataset = WindowsSpec(path=array_file("series.npy", x=series), length=3, test=0.3)
+    ae = saved_and_loaded(train_quietly(tiny_variant((2, 3), dataset=dataset)))
+    assert evaluate_variant(ae)["mse"]["value"] == ae.metrics["mse"]["value"]
+    array_file("series.npy", x=1000 * series + 7)
+    with pytest.warns(aezoo.DiagnosticWarning, match="^other-data"):
+        value = evaluate_variant(ae)["mse"]["value"]
+    raw = inputs_of(dataset.model_copy(update={"scale": "none"}).load("test"))
+    assert value == pytest.approx(float(-ae.score_samples(ae.transforms()(raw)).mean()), rel=1e-4)
+
+
+def test_channels_are_taken_by_name_not_by_place() -> None:
+    columns = {"a": numbers(100), "b": 100 + numbers(100, seed=1)}
+    path = parquet_file("t.parquet", **columns)
+    ae = saved_and_loaded(
+        train_quietly(tiny_variant((2, 3), dataset=WindowsSpec(path=path, length=3, test=0.3)))
+    )
+    published = ae.metrics["mse"]["value"]
+    parquet_file(path, **dict(reversed(columns.items())))
+    assert evaluate_variant(ae)["mse"]["value"] == published
+    for changed, words in (
+        ({"a": columns["a"]}, "the data have no column 'b'"),
+        ({**columns, "c": columns["a"]}, "the data have a column 'c', which the network was not trained on"),
+    ):
+        parquet_file(path, **changed)
+        with data_error(words):
+            evaluate_variant(ae)
+
+
+def test_large_offset_of_a_series_is_removed_in_double_precision() -> None:
+    dataset = WindowsSpec(path=array_file("s.npy", x=1.7e12 + np.arange(200.0)), length=10)
+    samples = dataset.load("train")
+    assert abs(float(samples.inputs.double().mean())) < 1e-5
+    assert bool((samples.inputs[0].diff() > 0).all())
+    with pytest.warns(aezoo.DiagnosticWarning, match="^float32-rounding"):
+        dataset.model_copy(update={"scale": "none"}).load("train")

@@ -11,7 +11,8 @@ import aezoo
 from tests.examples import small, small_spec
 
 
-def images(n: int = 60, seed: int = 0) -> Tensor:
+def images(n: int = 60, seed: int = 208) -> Tensor:
+    """Random images; of those of the default seed, a recipe with the seed 0 or 1 holds out exactly a tenth."""
     return torch.rand(n, 1, 6, 6, generator=Generator().manual_seed(seed))
 
 

@@ -80,7 +80,9 @@ def test_a_seeded_tenth_of_own_data_is_the_validation_split() -> None:
         validation[seed] = set(which(seen.validation[0].target, IMAGES))
         assert (len(trained), len(validation[seed])) == (54, 6)
         assert trained | validation[seed] == set(range(60))
-        assert ae.training_record["data"]["held_out"] == f"6 of 60 samples, drawn with seed {seed}"
+        assert (
+            ae.training_record["data"]["held_out"] == f"6 of 60 samples, by a hash of each with seed {seed}"
+        )
     assert validation[0] != validation[1]
 
 

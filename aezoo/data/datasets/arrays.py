@@ -6,16 +6,18 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from aezoo.data.containers import check_exact
 from aezoo.data.datasets.files import existing_file, named_array, read_arrays
 from aezoo.data.datasets.splits import (
     ShuffledSpec,
     TestShare,
     ValidationShare,
+    require_split,
     split_slices,
     warn_constant_inputs,
 )
 from aezoo.data.datasets.tables import Table
-from aezoo.data.samples import Samples
+from aezoo.data.samples import Samples, check_columns, to_float32
 from aezoo.data.transforms import Scaler, check_finite
 from aezoo.errors import DataError
 from aezoo.specs.base import Count
@@ -26,8 +28,8 @@ class ArraySpec(ShuffledSpec):
     """Samples of a `.npy`, `.npz` or `.safetensors` file.
 
     Inputs are (n, *shape), targets (n, *target shape) and labels (n,), with the dtypes of the file; inputs
-    and targets must be finite. Splits are drawn at random. With `scale: standard` the inputs become float32,
-    and the scaler is saved with the weights.
+    and targets must be finite. Splits are drawn by a hash of each sample. With `scale: standard` the inputs
+    become float32, and the scaler is saved with the weights.
     """
 
     kind: Literal["array"] = "array"
@@ -54,6 +56,8 @@ class ArraySpec(ShuffledSpec):
         for values in (inputs, targets):
             if values is not None:
                 check_finite(values, path)
+        if self.scale == "standard" and not inputs.is_floating_point():
+            check_exact(inputs.numpy(), torch.float64, str(path))
         try:
             return Samples(inputs, targets, labels)
         except DataError as error:
@@ -75,6 +79,8 @@ class WindowsSpec(DatasetSpec):
     """Name of the array, required if the file contains several."""
     columns: tuple[str, ...] | None = None
     """Columns of a table to use as channels; by default all."""
+    header: bool | None = None
+    """Whether the first line of a CSV has the names of the columns; as in `table`."""
     length: Count
     """Length of a window in steps."""
     stride: Count = 1
@@ -96,40 +102,62 @@ class WindowsSpec(DatasetSpec):
 
     @override
     def load(self, split: Split) -> Samples:
-        if not self.has(split):
-            raise DataError(f"{self.kind_name} has no test split; set its share with `test`")
-        series = self._series()
-        slices = split_slices(len(series), self.validation, self.test)
-        steps = len(series[slices[split]])
-        if steps < self.length:
-            raise DataError(
-                f"{self.path}: a window of {self.length} steps is longer than the {split} split, which has "
-                f"{steps} of {len(series)} steps"
-            )
+        require_split(self, split)
+        series, names = self._series(self.columns)
         scaler = None
         if self.scale == "standard":
-            train = series[slices["train"]]
-            per_step = Scaler.fit(train)
-            warn_constant_inputs(train, self.columns or (), "channel")
-            series = per_step(series)
+            train = series[self._slice("train", len(series))]
+            scaler = Scaler.fit(train)
+            warn_constant_inputs(train, names, "channel")
+        return self._windows(series, names, split, scaler)
+
+    @override
+    def load_for(self, split: Split, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> Samples:
+        require_split(self, split)
+        series, names = self._series(self.columns)
+        if columns and names and columns != names:
+            check_columns(columns, names)
+            series = series[:, [names.index(name) for name in columns]]
+        if scaler is not None:
+            scaler = Scaler(scaler.shift[:, 0], scaler.scale[:, 0])
+        return self._windows(series, columns or names, split, scaler)
+
+    def _slice(self, split: Split, steps: int) -> slice:
+        return split_slices(steps, self.validation, self.test)[split]
+
+    def _windows(
+        self, series: Tensor, channels: tuple[str, ...], split: Split, scaler: Scaler | None
+    ) -> Samples:
+        """Cuts a split of a series, (time, channels), into windows; `scaler` is for one step."""
+        part = series[self._slice(split, len(series))]
+        if len(part) < self.length:
+            raise DataError(
+                f"{self.path}: a window of {self.length} steps is longer than the {split} split, which has "
+                f"{len(part)} of {len(series)} steps"
+            )
+        if scaler is not None:
+            part = scaler(part)
             shift, scale = (
                 values[:, None].expand(-1, self.length).contiguous()
-                for values in (per_step.shift, per_step.scale)
+                for values in (scaler.shift, scaler.scale)
             )
             scaler = Scaler(shift, scale)
         # A view: overlapping windows share memory until a batch is read.
-        windows = series[slices[split]].float().unfold(0, self.length, self.stride)
-        return Samples(windows, index=torch.arange(len(windows)), scaler=scaler)
+        windows = to_float32(part).unfold(0, self.length, self.stride)
+        return Samples(windows, index=torch.arange(len(windows)), scaler=scaler, channels=channels)
 
-    def _series(self) -> Tensor:
-        """Reads the series as float64, (time, channels)."""
+    def _series(self, columns: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...]]:
+        """Reads the series as float64, (time, channels), and the names of the channels, if it has any."""
         path = existing_file(self.path)
         if path.suffix.lower() in (".csv", ".parquet"):
-            return Table(path).numbers(self.columns)[0]
-        if self.columns is not None:
+            exact = torch.float32 if self.scale == "none" else torch.float64
+            return Table(path, self.header).numbers(columns, exact=exact)
+        if columns is not None:
             raise DataError(f"{path} is not a table; leave `columns` out")
         series = named_array(read_arrays(path, (self.key,)), self.key, path)
         if series.ndim not in (1, 2):
             raise DataError(f"{path}: expected (time,) or (time, channels), found {tuple(series.shape)}")
         check_finite(series, path)
-        return series.double() if series.ndim == 2 else series.double()[:, None]
+        if not series.is_floating_point():
+            check_exact(series.numpy(), torch.float64, str(path))
+        return series.double().reshape(len(series), -1), ()

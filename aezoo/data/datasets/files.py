@@ -2,9 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
-from zlib import error as ZlibError
+from typing import Any, cast
+from zipfile import ZipInfo
 
 import numpy as np
 import safetensors
@@ -12,8 +11,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from aezoo.data.transforms import from_numpy
+from aezoo.data.containers import from_numpy, plain_tensor
 from aezoo.errors import DataError
+
+LARGE, MAX_EXPANSION = 2**30, 100
+"""Arrays of more bytes than this must not be compressed more than a hundredfold: a few kilobytes could
+announce any size."""
 
 
 def cache_root() -> Path:
@@ -51,21 +54,40 @@ def read_arrays(path: Path, keys: tuple[str | None, ...] = ()) -> dict[str, Tens
     The array of a `.npy` is called `array`. If an `.npz` has several arrays, those not in `keys` are empty.
 
     Raises:
-        DataError: another or a damaged file, pickled objects, or a dtype that PyTorch does not support.
+        DataError: another or a damaged file, pickled objects, a dtype that PyTorch does not support, or more
+            data than memory.
     """
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz", ".safetensors"):
         raise DataError(f"{path}: expected .npy, .npz or .safetensors, found {path.suffix or 'no suffix'!r}")
     try:
+        check_memory(path.stat().st_size)
         if suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            loaded = safetensors.torch.load_file(path)
+            return {
+                name: plain_tensor(x) if name in keys or len(loaded) == 1 else x for name, x in loaded.items()
+            }
         # Opened here, because NumPy leaves a damaged archive open.
         with path.open("rb") as file:
             return _numpy_arrays(np.load(file, allow_pickle=False), suffix, keys)
-    except (
-        OSError, ValueError, KeyError, EOFError, BadZipFile, ZlibError, safetensors.SafetensorError
-    ) as error:  # fmt: skip
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
+    # Damaged files raise exceptions of zipfile, of each codec, of NumPy's parser of headers, of safetensors.
+    except Exception as error:
+        reason = one_line(error)
+        if isinstance(error, MemoryError):
+            reason = "it announces more data than fit into memory"
+        elif isinstance(error, KeyError) and suffix == ".safetensors":
+            reason = f"PyTorch has no dtype {reason}"
+        raise DataError(f"{path} cannot be read: {reason}") from error
+
+
+def check_memory(size: int) -> None:
+    """Checks that data of a file fit into the machine's memory.
+
+    Raises:
+        MemoryError: they are larger.
+    """
+    if hasattr(os, "sysconf") and size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise MemoryError
 
 
 def _numpy_arrays(loaded: Any, suffix: str, keys: tuple[str | None, ...]) -> dict[str, Tensor]:
@@ -75,7 +97,21 @@ def _numpy_arrays(loaded: Any, suffix: str, keys: tuple[str | None, ...]) -> dic
         return {"array": from_numpy(loaded)}
     names: list[str] = loaded.files
     wanted = names if len(names) == 1 else [name for name in names if name in keys]
-    return {name: from_numpy(loaded[name]) if name in wanted else torch.empty(0) for name in names}
+    return {name: _member(loaded, name) if name in wanted else torch.empty(0) for name in names}
+
+
+def _member(archive: Any, name: str) -> Tensor:
+    """Reads an array of an archive, unless it is compressed so much that it may be an attack."""
+    members: dict[str, ZipInfo] = {info.filename: info for info in archive.zip.infolist()}
+    info = members.get(f"{name}.npy") or members[name]
+    if info.file_size > LARGE and info.file_size > MAX_EXPANSION * info.compress_size:
+        sizes = f"from {info.compress_size:,} to {info.file_size:,} bytes"
+        raise ValueError(f"{name} expands {sizes}; save it without compression")
+    check_memory(info.file_size)
+    array: object = archive[name]
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is not an array")
+    return from_numpy(cast(Any, array))
 
 
 def named_array(arrays: dict[str, Tensor], key: str | None, path: Path, field: str = "key") -> Tensor:

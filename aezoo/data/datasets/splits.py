@@ -1,19 +1,25 @@
 """Splits by share, and standardization by the training split, for datasets of the user's own files."""
 
+import hashlib
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import replace
 from typing import Annotated, cast
 
+import numpy as np
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Tensor
 from typing_extensions import override
 
-from aezoo.data.samples import Samples
+from aezoo.data.samples import BLOCK, Samples
 from aezoo.data.transforms import Scaler
 from aezoo.errors import DataError, warn_diagnostic
 from aezoo.specs.base import NonNegativeInt
 from aezoo.specs.components import DatasetSpec, Split
+
+FEW_DIFFERENT = 20
+"""Below this number of different samples, equal ones are divided between the splits."""
 
 ValidationShare = Annotated[float, Field(gt=0, lt=1)]
 TestShare = Annotated[float, Field(ge=0, lt=1)]
@@ -41,16 +47,71 @@ def split_slices(n: int, validation: float, test: float) -> dict[Split, slice]:
     }
 
 
+def hash_splits(x: Tensor, validation: float, test: float, seed: int) -> dict[Split, Tensor]:
+    """Divides samples into splits by a hash of each one.
+
+    A sample stays in its split when others are added, and equal samples come into the same split. Of less
+    than `FEW_DIFFERENT` different samples, each occurrence is drawn by itself.
+
+    Args:
+        x: the samples, (n, *shape).
+        validation: share of the validation split, which has at least one sample.
+        test: share of the test split, which has at least one sample unless the share is 0.
+        seed: part of every hash.
+
+    Returns:
+        The rows of each split, in the order of their hashes.
+
+    Raises:
+        DataError: no samples are left for training.
+    """
+    split_slices(len(x), validation, test)
+    digests = _hash_rows(x, seed)
+    if len(set(digests)) < FEW_DIFFERENT:
+        digests = _numbered(digests)
+    drawn = np.array([int.from_bytes(digest) >> 11 for digest in digests], np.float64) / 2**53
+    groups, group_of_row = np.unique(drawn, return_inverse=True)
+    # How many groups of equal samples go to the test split, and to it and the validation split together.
+    to_test = max(int((groups < test).sum()), 1) if test else 0
+    to_both = max(int((groups < test + validation).sum()), to_test + 1)
+    to_both = min(to_both, len(groups) - 1)
+    to_test = min(to_test, to_both - 1)
+    order = np.argsort(drawn, kind="stable")
+    test_rows, validation_rows, train_rows = np.split(
+        order, np.searchsorted(group_of_row[order], [to_test, to_both])
+    )
+    rows = {"train": train_rows, "validation": validation_rows, "test": test_rows}
+    return {cast(Split, split): torch.from_numpy(indices) for split, indices in rows.items()}
+
+
+def _hash_rows(x: Tensor, seed: int) -> list[bytes]:
+    key, digests = str(seed).encode()[:64], list[bytes]()
+    for part in cast(tuple[Tensor, ...], x.split(BLOCK)):
+        rows = part.contiguous().cpu().reshape(len(part), -1).view(torch.uint8).numpy()
+        digests += [hashlib.blake2b(row, digest_size=8, key=key).digest() for row in rows]
+    return digests
+
+
+def _numbered(digests: list[bytes]) -> list[bytes]:
+    """Hashes each digest with the number of times that it occurred before."""
+    times = Counter[bytes]()
+    found: list[bytes] = []
+    for digest in digests:
+        found.append(hashlib.blake2b(f"{digest.hex()} {times[digest]}".encode(), digest_size=8).digest())
+        times[digest] += 1
+    return found
+
+
 class ShuffledSpec(DatasetSpec):
-    """Base class of datasets with independent samples, whose splits are drawn at random.
+    """Base class of datasets with independent samples, which are divided by a hash of each one.
 
     If a subclass has a field `scale` and it is `standard`, the inputs are standardized.
     """
 
     validation: ValidationShare = 0.1
-    """Share of the samples in the validation split."""
+    """Share of the samples in the validation split, approximately."""
     test: TestShare = 0.0
-    """Share of the samples in the test split; 0 for no test split."""
+    """Share of the samples in the test split, approximately; 0 for no test split."""
     seed: NonNegativeInt = 0
     """Seed for drawing the splits."""
 
@@ -68,18 +129,36 @@ class ShuffledSpec(DatasetSpec):
 
     @override
     def validation_note(self) -> str:
-        return f"a share of {self.validation:g}, drawn with seed {self.seed}"
+        return f"a share of {self.validation:g}, by a hash of each sample with seed {self.seed}"
 
     @override
     def load(self, split: Split) -> Samples:
-        if not self.has(split):
-            raise DataError(f"{self.kind_name} has no test split; set its share with `test`")
+        require_split(self, split)
         samples = self.read()
-        slices = split_slices(len(samples), self.validation, self.test)
-        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed))
+        rows = self.split_rows(samples)
         if getattr(self, "scale", "none") == "standard":
-            samples = standardize(samples, order[slices["train"]])
-        return samples.select(order[slices[split]])
+            samples = standardize(samples, rows["train"])
+        return samples.select(rows[split])
+
+    @override
+    def load_for(self, split: Split, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> Samples:
+        require_split(self, split)
+        samples = self.read().ordered_by(columns)
+        return samples.select(self.split_rows(samples)[split]).scaled_for(scaler)
+
+    def split_rows(self, samples: Samples) -> dict[Split, Tensor]:
+        """The rows of each split."""
+        return hash_splits(samples.inputs, self.validation, self.test, self.seed)
+
+
+def require_split(dataset: DatasetSpec, split: Split) -> None:
+    """Checks that a split exists.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not dataset.has(split):
+        raise DataError(f"{dataset.kind_name} has no test split; set its share with `test`")
 
 
 def standardize(samples: Samples, train: Tensor) -> Samples:

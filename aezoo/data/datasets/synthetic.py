@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Generator, Tensor
 from typing_extensions import override
 
-from aezoo.data.datasets.splits import ShuffledSpec, TestShare
+from aezoo.data.datasets.splits import ShuffledSpec, TestShare, split_slices
 from aezoo.data.samples import Samples
 from aezoo.errors import optional
 from aezoo.specs.base import Count, NonNegativeFloat, NonNegativeInt, WholeNumber
@@ -78,6 +79,17 @@ class SwissRollSpec(ShuffledSpec):
     """Share of the samples in the test split; 0 for no test split."""
     scale: Literal["standard", "none"] = "standard"
     """`standard` scales each coordinate to mean 0 and standard deviation 1 over the training split."""
+
+    @override
+    def validation_note(self) -> str:
+        return f"a share of {self.validation:g}, drawn with seed {self.seed}"
+
+    @override
+    def split_rows(self, samples: Samples) -> dict[Split, Tensor]:
+        # Published variants were trained on these splits. No point is ever added to them.
+        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed))
+        slices = split_slices(len(samples), self.validation, self.test)
+        return {split: order[part] for split, part in slices.items()}
 
     @override
     def read(self) -> Samples:

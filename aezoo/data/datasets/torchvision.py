@@ -13,10 +13,10 @@ from pydantic import field_validator
 from torch import Tensor
 from typing_extensions import override
 
+from aezoo.data.containers import from_numpy
 from aezoo.data.datasets.files import data_root, one_line
 from aezoo.data.inputs import stack_items
 from aezoo.data.samples import Samples
-from aezoo.data.transforms import from_numpy
 from aezoo.errors import DataError
 from aezoo.specs.base import Count, NonNegativeInt
 from aezoo.specs.components import DatasetSpec, Split

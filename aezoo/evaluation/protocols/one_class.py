@@ -4,7 +4,7 @@ import torch
 from typing_extensions import override
 
 from aezoo.data.datasets.torchvision import TorchvisionSplits
-from aezoo.evaluation.evaluate import Measurement, batches_for, dataset_of
+from aezoo.evaluation.evaluate import Measurement, batches_for, dataset_of, load_for
 from aezoo.evaluation.protocols.protocol import Protocol, fit_pca, labels_of, scientific
 from aezoo.model.autoencoder import Autoencoder, eval_mode
 
@@ -25,7 +25,7 @@ class OneClass(Protocol):
         dataset = dataset_of(ae)
         if not isinstance(dataset, TorchvisionSplits) or dataset.classes is None:
             return "the network was trained on every class; give the recipe's dataset `classes`"
-        labels = dataset.model_copy(update={"classes": None}).load("test").labels
+        labels = load_for(ae, dataset.model_copy(update={"classes": None}), "test").labels
         if labels is not None and bool(torch.isin(labels, torch.tensor(dataset.classes)).all()):
             return "the network was trained on every class of the test split"
         return None
@@ -36,7 +36,7 @@ class OneClass(Protocol):
         dataset = dataset_of(self.ae)
         assert isinstance(dataset, TorchvisionSplits)
         assert dataset.classes is not None
-        test = dataset.model_copy(update={"classes": None}).load("test").validated_for(self.ae.spec)
+        test = load_for(self.ae, dataset.model_copy(update={"classes": None}), "test")
         anomalous = ~torch.isin(labels_of(test), torch.tensor(dataset.classes))
         with eval_mode(self.ae):
             batches = batches_for(self.ae, test)

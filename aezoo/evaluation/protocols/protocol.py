@@ -15,6 +15,7 @@ from aezoo.evaluation.evaluate import (
     batches_for,
     dataset_of,
     finite_or_reason,
+    load_for,
     load_split,
 )
 from aezoo.evaluation.metric import recipe_of
@@ -73,7 +74,7 @@ class Protocol(ABC):
         Raises:
             DataError: there is no such split, it is not available, or it does not fit the spec.
         """
-        return load_split(self.ae, split).validated_for(self.ae.spec)
+        return load_split(self.ae, split)
 
     def training_samples(self) -> Samples:
         """All samples that the weights were trained on: after a refit, also those of the validation split."""
@@ -100,7 +101,7 @@ class ClassificationProtocol(Protocol):
     def incompatibility(cls, ae: Autoencoder) -> str | None:
         if reason := super().incompatibility(ae):
             return reason
-        labels = dataset_of(ae).load("validation").labels
+        labels = load_for(ae, dataset_of(ae), "validation").labels
         if labels is None or labels.is_floating_point():
             return "the dataset has no classes"
         return None if len(labels.unique()) > 1 else "the dataset has a single class"
