@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Variant = Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Plugins = Annotated[
     list[Path] | None,
@@ -85,19 +86,21 @@ def root(
 
 @app.command("list")
 def list_(
-    pattern: Annotated[str, typer.Argument(help="Names to show, such as 'sparse-*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Names to show, such as 'sparse-*', or a folder such as ./mine.")
+    ] = "*",
     as_json: Json = False,
 ) -> None:
     """List the variants with their size and their error on the test set."""
-    from aezoo.zoo.index import get_entry, list_variants
+    from aezoo.zoo.entries import find_entries
 
-    names = list_variants(pattern)
-    entries = {name: get_entry(name) for name in names}
+    entries = find_entries(pattern)
     if as_json:
         print_json(entries)
         return
-    if not names:
-        print_line(f"no variant matches {pattern!r}")
+    if not entries:
+        hint = f"; write ./{pattern} for the folder" if Path(pattern).is_dir() else ""
+        print_line(f"no variant matches {pattern!r}{hint}")
         return
     print_table(
         ("variant", "input", "latents", "parameters", *HEADLINE.values(), "summary"),
@@ -117,11 +120,11 @@ def list_(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json: Json = False) -> None:
+def show(name: Variant, as_json: Json = False) -> None:
     """Show a variant: layers, metrics, and files with their hashes."""
-    from aezoo.zoo.index import get_entry
+    from aezoo.zoo.entries import find_entry
 
-    entry = get_entry(name)
+    entry = find_entry(name)
     if as_json:
         print_json(entry)
         return
@@ -147,7 +150,6 @@ def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json
     print_table(
         ("file", "bytes", "sha256"),
         ((file, f"{record['bytes']:,}", record["sha256"]) for file, record in entry["files"].items()),
-        drop=("bytes",),
     )
 
 
@@ -190,22 +192,25 @@ def validate(
     """Check specs without training; list every mistake with line and path."""
     _load_plugin_files(plugin)
     from aezoo.errors import SpecError
-    from aezoo.model.build import build_on_meta
-    from aezoo.training.checks import validate as validate_
+    from aezoo.training.checks import read_and_check
     from aezoo.training.diagnostics import lint_spec
 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            ae = build_on_meta(validate_(file))
+            spec, ae = read_and_check(file)
         except SpecError as error:
             problems = [{"path": p.path, "line": p.line, "message": p.message} for p in error.problems]
             results.append({"file": str(file), "valid": False, "problems": problems})
             if not as_json:
                 print_error(error)
         else:
-            given = [asdict(piece) for piece in lint_spec(ae.spec, ae.shapes)]
-            results.append({"file": str(file), "valid": True, "problems": [], "advice": given})
+            given = lint_spec(spec, ae.shapes)
+            for piece in given:
+                piece.warn()
+            results.append(
+                {"file": str(file), "valid": True, "problems": [], "advice": list(map(asdict, given))}
+            )
             if not as_json:
                 print_line(f"{file}: valid; {ae.num_latents:,} latents, {ae.num_parameters:,} parameters")
     if as_json:
@@ -241,12 +246,17 @@ def train(
     """Train a spec, measure it once on the test split, and write its folder."""
     _load_plugin_files(plugin)
     from aezoo.specs.yaml import read_spec
+    from aezoo.training.checks import read_and_check
     from aezoo.training.distributed import env_rank
     from aezoo.training.train import train_to_folder
     from aezoo.zoo.load import get_spec
 
     file = _spec_file(spec)
-    variant = get_spec(spec) if file is None else read_spec(file)
+    if file is not None and not changes:
+        variant = read_and_check(file)[0]
+    else:
+        # The file alone need not be trainable.
+        variant = get_spec(spec) if file is None else read_spec(file)
     if changes:
         variant = variant.replace(dict(_parse_override(text) for text in changes))
     target = to or _own_folder(file, variant.name) or Path(variant.name)
@@ -269,7 +279,7 @@ def train(
 
 @app.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")],
+    name: Variant,
     split: Annotated[
         str | None, typer.Option(help="train, validation or test. [default: test]", show_default=False)
     ] = None,
@@ -403,7 +413,7 @@ def index(
 
 
 @app.command()
-def card(name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]) -> None:
+def card(name: Variant) -> None:
     """Print the model card of a variant."""
     from aezoo.zoo.load import download_all
     from aezoo.zoo.model_card import card

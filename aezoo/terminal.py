@@ -15,7 +15,9 @@ from aezoo.text import printable
 
 GAP = "  "
 """Between two columns."""
-MIN_TEXT = 30
+MIN_TEXT = 40
+"""Width of the last column below which other columns are left out before it is wrapped further."""
+MIN_WRAP = 20
 """Smallest width to which the last column is wrapped."""
 NUMBER = re.compile(r"-?[\d,.]+(e[-+]?\d+)?|-?inf|nan|null|-")
 
@@ -69,7 +71,8 @@ def terminal_width() -> int | None:
 
 
 def _total(columns: Sequence[Sequence[str]]) -> int:
-    return sum(max(map(len, column)) for column in columns) + len(GAP) * (len(columns) - 1)
+    *first, last = (max(map(len, column)) for column in columns)
+    return sum(first) + len(GAP) * len(first) + min(last, MIN_TEXT)
 
 
 def _aligned(columns: Sequence[Sequence[str]], width: int | None) -> Generator[str]:
@@ -81,7 +84,7 @@ def _aligned(columns: Sequence[Sequence[str]], width: int | None) -> Generator[s
         if width is not None and not numeric[-1]:
             # A word that is longer, such as a hash, stays whole.
             last = textwrap.wrap(
-                row[-1], max(MIN_TEXT, width - indent), break_long_words=False, break_on_hyphens=False
+                row[-1], max(MIN_WRAP, width - indent), break_long_words=False, break_on_hyphens=False
             ) or [""]
         cells = [*row[:-1], last[0]]
         yield GAP.join(

@@ -17,3 +17,12 @@ def printable(text: object, limit: int | None = None) -> str:
     if characters.isprintable():
         return characters
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in characters)
+
+
+def type_name(value: object) -> str:
+    """What a value is, for an error: `numpy.ndarray`, `list`, `the class VariantSpec`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    cls = type(value)
+    package = cls.__module__.partition(".")[0]
+    return cls.__name__ if package in ("builtins", "aezoo") else f"{cls.__module__}.{cls.__name__}"

@@ -13,7 +13,7 @@ import torch
 from aezoo.data.samples import Batch, Samples
 from aezoo.errors import DataError
 from aezoo.evaluation.metric import Metric, NotMeasured, recipe_of
-from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.model.autoencoder import Autoencoder, eval_mode, require_autoencoder
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec, Split
 
@@ -69,6 +69,7 @@ def evaluate(
     Raises:
         DataError: the samples do not fit the spec.
     """
+    require_autoencoder(ae)
     metrics = [metric(ae) for metric in applicable_metrics(ae)]
     samples = samples.validated_for(ae.spec)
     run_metrics(metrics, ae, samples, batch_size)
