@@ -12,6 +12,7 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import NotSupportedError as NotSupportedError
 from .errors import PluginWarning as PluginWarning
 from .errors import RegistryError as RegistryError
+from .errors import SettingError as SettingError
 from .errors import SpecError as SpecError
 from .errors import TrainingError as TrainingError
 from .errors import TrainingInterrupted as TrainingInterrupted

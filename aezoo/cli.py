@@ -3,20 +3,16 @@
 Exit codes: 0 done, 1 refused with one clear line, 2 wrong usage.
 """
 
-import json
 import os
-import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from aezoo.errors import AezooError, DataError, DiagnosticWarning, HubError
+from aezoo.terminal import print_error, print_json, print_line, print_lines, print_table, safe_streams
 from aezoo.text import printable
 
 app = typer.Typer(
@@ -27,8 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False, soft_wrap=True)
 
+Variant = Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Plugins = Annotated[
     list[Path] | None,
@@ -36,36 +32,37 @@ Plugins = Annotated[
 ]
 INTERRUPTED = 130
 PLACEHOLDER_USER = "you"
-Headline = ("mse", "fvu", "l0", "dead_latents")
+HEADLINE = {"mse": "mse", "fvu": "fvu", "l0": "l0", "dead_latents": "dead latents"}
+"""Metrics that `list` and `demo` show -> heading of their column."""
 
 
 def main() -> None:
     """Runs the command line. An `AezooError` is printed as one line, with exit code 1."""
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+    with safe_streams(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
             app(prog_name="aezoo")
-    except AezooError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
-    except SystemExit as done:
-        # Typer prints nothing on Ctrl-C.
-        if done.code == INTERRUPTED:
-            print("interrupted", file=sys.stderr)
-        raise
+        except AezooError as error:
+            print_error(error)
+            raise SystemExit(1) from None
+        except SystemExit as done:
+            # Typer prints nothing on Ctrl-C.
+            if done.code == INTERRUPTED:
+                print_error("interrupted")
+            raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     word = "warning" if issubclass(category, UserWarning) else category.__name__
     word = "advice" if issubclass(category, DiagnosticWarning) else word
-    print(f"{word}: {message}", file=sys.stderr)
+    print_error(f"{word}: {printable(message)}")
 
 
 def _version(wanted: bool | None) -> None:
     if wanted:
         from importlib.metadata import version
 
-        out.print(version("aezoo"))
+        print_line(version("aezoo"))
         raise typer.Exit
 
 
@@ -89,66 +86,71 @@ def root(
 
 @app.command("list")
 def list_(
-    pattern: Annotated[str, typer.Argument(help="Names to show, such as 'sparse-*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Names to show, such as 'sparse-*', or a folder such as ./mine.")
+    ] = "*",
     as_json: Json = False,
 ) -> None:
     """List the variants with their size and their error on the test set."""
-    from aezoo.zoo.index import get_entry, list_variants
+    from aezoo.zoo.entries import find_entries
 
-    names = list_variants(pattern)
-    entries = {name: get_entry(name) for name in names}
+    entries = find_entries(pattern)
     if as_json:
-        _print_json(entries)
+        print_json(entries)
         return
-    if not names:
-        out.print(f"no variant matches {escape(repr(pattern))}")
+    if not entries:
+        hint = f"; write ./{pattern} for the folder" if Path(pattern).is_dir() else ""
+        print_line(f"no variant matches {pattern!r}{hint}")
         return
-    # On a narrow terminal the summary is left to `aezoo show NAME`.
-    wide = out.width >= 120
-    table = _table("variant", "input", "latents", "parameters", *Headline, *(["summary"] if wide else []))
-    for name, entry in entries.items():
-        table.add_row(
-            name,
-            _shape(entry["input"]),
-            _shape(entry["latents"]),
-            f"{entry['parameters']:,}",
-            *(_number(entry["metrics"].get(metric)) for metric in Headline),
-            *([escape(entry["summary"])] if wide else []),
-        )
-    out.print(table)
+    print_table(
+        ("variant", "input", "latents", "parameters", *HEADLINE.values(), "summary"),
+        (
+            (
+                name,
+                _shape(entry["input"]),
+                _shape(entry["latents"]),
+                f"{entry['parameters']:,}",
+                *(_number(entry["metrics"].get(metric)) for metric in HEADLINE),
+                entry["summary"],
+            )
+            for name, entry in entries.items()
+        ),
+        drop=("summary", "input", "dead latents", "l0", "fvu", "parameters", "latents"),
+    )
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json: Json = False) -> None:
+def show(name: Variant, as_json: Json = False) -> None:
     """Show a variant: layers, metrics, and files with their hashes."""
-    from aezoo.zoo.index import get_entry
+    from aezoo.zoo.entries import find_entry
 
-    entry = get_entry(name)
+    entry = find_entry(name)
     if as_json:
-        _print_json(entry)
+        print_json(entry)
         return
-    out.print(f"[bold]{name}[/bold]  {escape(entry['summary'])}")
+    print_line(f"{name}  {entry['summary']}")
     sizes = f"{_shape(entry['input'])} -> {_shape(entry['latents'])} latents"
     data = entry["dataset"] or "data without a name"
-    out.print(f"{sizes}, {entry['parameters']:,} parameters, trained on {data}")
+    print_line(f"{sizes}, {entry['parameters']:,} parameters, trained on {data}")
     if entry["references"]:
-        out.print(", ".join(map(escape, entry["references"])))
-    where = f"hub:{entry['repository']}@{entry['commit']}" if entry["commit"] else "not on the Hub yet"
-    out.print(escape(where))
-    layers = _table("layer", "kind", "output", "parameters")
-    for layer in entry["layers"]:
-        layers.add_row(
-            layer["path"], escape(layer["kind"]), _shape(layer["output"]), f"{layer['parameters']:,}"
-        )
-    out.print(layers)
-    metrics = _table("metric", "value")
-    for metric, value in entry["metrics"].items():
-        metrics.add_row(metric, _number(value))
-    out.print(metrics)
-    files = _table("file", "bytes", "sha256")
-    for file, record in entry["files"].items():
-        files.add_row(file, f"{record['bytes']:,}", record["sha256"])
-    out.print(files)
+        print_line(", ".join(entry["references"]))
+    print_line(f"hub:{entry['repository']}@{entry['commit']}" if entry["commit"] else "not on the Hub yet")
+    print_line("")
+    print_table(
+        ("layer", "kind", "output", "parameters"),
+        (
+            (layer["path"], layer["kind"], _shape(layer["output"]), f"{layer['parameters']:,}")
+            for layer in entry["layers"]
+        ),
+        drop=("parameters", "output"),
+    )
+    print_line("")
+    print_table(("metric", "value"), ((metric, _number(value)) for metric, value in entry["metrics"].items()))
+    print_line("")
+    print_table(
+        ("file", "bytes", "sha256"),
+        ((file, f"{record['bytes']:,}", record["sha256"]) for file, record in entry["files"].items()),
+    )
 
 
 @app.command()
@@ -166,21 +168,19 @@ def demo(
     found = demo_(name, picture)
     n = len(sample_digits())
     if as_json:
-        _print_json({
+        print_json({
             "name": name, "digits": n, "metrics": found.metrics, "picture": str(found.picture),
             "load_seconds": found.load_seconds, "run_seconds": found.run_seconds,
         })  # fmt: skip
         return
-    table = _table("measured on", "MSE per pixel", "FVU", "L0", "dead latents", "load", "encode + decode")
-    table.add_row(
-        f"{n} test digits",
-        *(_number(found.metrics[metric]["value"]) for metric in Headline),
-        f"{1000 * found.load_seconds:.0f} ms",
-        f"{1000 * found.run_seconds:.1f} ms",
-    )
-    out.print(f"[bold]{name}[/bold], weights sha256 {str(found.ae.source.sha256)[:12]}… verified")
-    out.print(table)
-    out.print(f"picture: {escape(str(found.picture))}")
+    print_line(f"{name}, weights sha256 {str(found.ae.source.sha256)[:12]}... verified")
+    print_line(f"measured on {n} test digits")
+    headings = HEADLINE | {"mse": "MSE per pixel", "fvu": "FVU", "l0": "L0"}
+    values = {heading: _number(found.metrics[metric]["value"]) for metric, heading in headings.items()}
+    values["load"] = f"{1000 * found.load_seconds:.0f} ms"
+    values["encode + decode"] = f"{1000 * found.run_seconds:.1f} ms"
+    print_table(("measured", "value"), values.items())
+    print_line(f"picture: {found.picture}")
 
 
 @app.command()
@@ -192,28 +192,29 @@ def validate(
     """Check specs without training; list every mistake with line and path."""
     _load_plugin_files(plugin)
     from aezoo.errors import SpecError
-    from aezoo.model.build import build_on_meta
-    from aezoo.training.checks import validate as validate_
+    from aezoo.training.checks import read_and_check
     from aezoo.training.diagnostics import lint_spec
 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            ae = build_on_meta(validate_(file))
+            spec, ae = read_and_check(file)
         except SpecError as error:
             problems = [{"path": p.path, "line": p.line, "message": p.message} for p in error.problems]
             results.append({"file": str(file), "valid": False, "problems": problems})
             if not as_json:
-                print(error, file=sys.stderr)
+                print_error(error)
         else:
-            given = [asdict(piece) for piece in lint_spec(ae.spec, ae.shapes)]
-            results.append({"file": str(file), "valid": True, "problems": [], "advice": given})
+            given = lint_spec(spec, ae.shapes)
+            for piece in given:
+                piece.warn()
+            results.append(
+                {"file": str(file), "valid": True, "problems": [], "advice": list(map(asdict, given))}
+            )
             if not as_json:
-                out.print(
-                    escape(f"{file}: valid; {ae.num_latents:,} latents, {ae.num_parameters:,} parameters")
-                )
+                print_line(f"{file}: valid; {ae.num_latents:,} latents, {ae.num_parameters:,} parameters")
     if as_json:
-        _print_json(results)
+        print_json(results)
     if not all(result["valid"] for result in results):
         raise typer.Exit(1)
 
@@ -224,7 +225,7 @@ def schema(plugin: Plugins = None) -> None:
     _load_plugin_files(plugin)
     from aezoo.specs.schema import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 @app.command()
@@ -245,12 +246,17 @@ def train(
     """Train a spec, measure it once on the test split, and write its folder."""
     _load_plugin_files(plugin)
     from aezoo.specs.yaml import read_spec
+    from aezoo.training.checks import read_and_check
     from aezoo.training.distributed import env_rank
     from aezoo.training.train import train_to_folder
     from aezoo.zoo.load import get_spec
 
     file = _spec_file(spec)
-    variant = get_spec(spec) if file is None else read_spec(file)
+    if file is not None and not changes:
+        variant = read_and_check(file)[0]
+    else:
+        # The file alone need not be trainable.
+        variant = get_spec(spec) if file is None else read_spec(file)
     if changes:
         variant = variant.replace(dict(_parse_override(text) for text in changes))
     target = to or _own_folder(file, variant.name) or Path(variant.name)
@@ -258,18 +264,22 @@ def train(
     if env_rank() > 0:
         return
     if as_json:
-        _print_json({"folder": str(target), "metrics": ae.metrics})
+        print_json({"folder": str(target), "metrics": ae.metrics})
         return
-    table = _table("metric", "value", "split", "samples")
-    for metric, entry in ae.metrics.items():
-        table.add_row(metric, _number(entry["value"]), str(entry["split"]), f"{entry['n']:,}")
-    out.print(table)
-    out.print(escape(f"folder: {target}; load it with aezoo.load({_as_load_argument(target)!r})"))
+    print_table(
+        ("metric", "value", "split", "samples"),
+        (
+            (metric, _number(entry["value"]), entry["split"], _number(entry["n"]))
+            for metric, entry in ae.metrics.items()
+        ),
+        drop=("samples", "split"),
+    )
+    print_line(f"folder: {target}; load it with aezoo.load({_as_load_argument(target)!r})")
 
 
 @app.command()
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")],
+    name: Variant,
     split: Annotated[
         str | None, typer.Option(help="train, validation or test. [default: test]", show_default=False)
     ] = None,
@@ -316,22 +326,18 @@ def evaluate(
         if (folder / CARD).is_file():
             write_card(folder)
     for line in changed:
-        print(printable(line), file=sys.stderr)
+        print_error(line)
     failed = typer.Exit(1 if other_data or changed else 0)
     if as_json:
-        _print_json(found)
+        print_json(found)
         raise failed
-    table = _table("metric", "computed now", "published", "samples")
+    rows: list[tuple[str, ...]] = []
     for metric, entry in found.items():
         published = ae.metrics.get(metric, {})
         same_split = published.get("split") == entry["split"]
-        table.add_row(
-            metric,
-            _number(entry["value"], digits=8),
-            _number(published.get("value"), digits=8) if same_split else "-",
-            f"{entry['n']:,}",
-        )
-    out.print(table)
+        then = _number(published.get("value"), digits=8) if same_split else "-"
+        rows.append((metric, _number(entry["value"], digits=8), then, _number(entry["n"])))
+    print_table(("metric", "computed now", "published", "samples"), rows, drop=("samples",))
     raise failed
 
 
@@ -341,12 +347,11 @@ def protocols_(as_json: Json = False) -> None:
     from aezoo.evaluation.protocols import PROTOCOLS
 
     if as_json:
-        _print_json({name: protocol.summary for name, protocol in PROTOCOLS.items()})
+        print_json({name: protocol.summary for name, protocol in PROTOCOLS.items()})
         return
-    table = _table("protocol", "what is measured")
-    for name, protocol in PROTOCOLS.items():
-        table.add_row(name, protocol.summary)
-    out.print(table)
+    print_table(
+        ("protocol", "what is measured"), ((name, protocol.summary) for name, protocol in PROTOCOLS.items())
+    )
 
 
 @app.command()
@@ -357,21 +362,25 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
 
     found = list_plugins()
     if as_json:
-        _print_json([
+        print_json([
             {"name": c.name, "distribution": c.distribution, "version": c.version, "api": c.api,
              "kinds": [{"family": f, "kind": k} for f, k in c.kinds], "error": c.error}
             for c in found
         ])  # fmt: skip
         return
-    table = _table("plugin", "distribution", "version", "contract", "kinds")
+    rows: list[tuple[str, ...]] = []
     for c in found:
         kinds: dict[str, list[str]] = {}
         for family, kind in c.kinds:
             kinds.setdefault(family, []).append(kind)
-        text = "\n".join(f"{family}: {', '.join(names)}" for family, names in kinds.items())
-        shown = f"[red]left out: {escape(c.error)}[/red]" if c.error else escape(text)
-        table.add_row(c.name, c.distribution or "-", c.version or "-", str(c.api or "-"), shown)
-    out.print(table)
+        text = "; ".join(f"{family}: {', '.join(names)}" for family, names in kinds.items())
+        shown = f"left out: {c.error}" if c.error else text
+        rows.append((c.name, c.distribution or "-", c.version or "-", str(c.api or "-"), shown))
+    print_table(
+        ("plugin", "distribution", "version", "contract", "kinds"),
+        rows,
+        drop=("contract", "distribution", "version"),
+    )
 
 
 @app.command("new-plugin")
@@ -383,7 +392,7 @@ def new_plugin(
     from aezoo.plugins.scaffold import new_plugin
 
     folder = new_plugin(name, parent)
-    out.print(escape(f"{folder}: now `pip install -e {folder}`, `aezoo plugins`, and `pytest {folder}`"))
+    print_line(f"{folder}: now `pip install -e {folder}`, `aezoo plugins`, and `pytest {folder}`")
 
 
 @app.command("check-plugin")
@@ -396,10 +405,10 @@ def check_plugin(
 
     reports = reports_of(name)
     if as_json:
-        _print_json([asdict(report) for report in reports])
+        print_json([asdict(report) for report in reports])
     else:
         for report in reports:
-            out.print(escape(str(report)))
+            print_lines(str(report))
     if not all(report.passed for report in reports):
         raise typer.Exit(1)
 
@@ -415,16 +424,16 @@ def index(
     """Rewrite the model cards and the index of a folder of variants."""
     from aezoo.zoo.write_index import write_index
 
-    out.print(escape(str(write_index(root_, license=license_))))
+    print_line(write_index(root_, license=license_))
 
 
 @app.command()
-def card(name: Annotated[str, typer.Argument(help="A variant's name, or a folder such as ./mine.")]) -> None:
+def card(name: Variant) -> None:
     """Print the model card of a variant."""
     from aezoo.zoo.load import download_all
     from aezoo.zoo.model_card import card
 
-    print(card(download_all(name), address=name), end="")
+    print_lines(card(download_all(name), address=name))
 
 
 @app.command()
@@ -466,24 +475,19 @@ def push(
                 plan = plan_push(one, org=org, license=license_, allow_modified=allow_modified)
             except HubError as error:
                 # A dry run works without login and offline.
-                print(
-                    f"{error}; shown as it would be for a user called {PLACEHOLDER_USER!r}", file=sys.stderr
-                )
+                print_error(f"{error}; shown as it would be for a user called {PLACEHOLDER_USER!r}")
                 org = PLACEHOLDER_USER
                 plan = plan_push(one, org=org, license=license_, allow_modified=allow_modified)
             if as_json:
                 sizes = {file: len(raw) for file, raw in plan.contents.items()}
                 done.append({"repository": plan.repository, "files": sizes})
                 continue
-            out.print(f"[bold]{escape(plan.repository)}[/bold] would hold")
-            files = _table("file", "bytes")
-            for file, raw in plan.contents.items():
-                files.add_row(file, f"{len(raw):,}")
-            out.print(files)
+            print_line(f"{plan.repository} would hold")
+            print_table(("file", "bytes"), ((file, f"{len(raw):,}") for file, raw in plan.contents.items()))
             if name is not None:
-                print(plan.contents["README.md"].decode(), end="")
+                print_lines(plan.contents["README.md"].decode())
         if as_json:
-            _print_json(done)
+            print_json(done)
         return
     for one in names:
         published = push_(
@@ -492,9 +496,11 @@ def push(
         done.append(asdict(published))
         if not as_json:
             what = f"{len(published.changed)} files changed" if published.changed else "nothing changed"
-            print(f"{published.url} at {published.commit}: {what}; every file was downloaded and compared")
+            print_line(
+                f"{published.url} at {published.commit}: {what}; every file was downloaded and compared"
+            )
     if as_json:
-        _print_json(done)
+        print_json(done)
 
 
 @app.command()
@@ -526,7 +532,7 @@ def pull(
         root_ = pull_dataset(kind, to)
         done.append(str(root_))
         if not as_json:
-            print(f"{kind} is under {root_}; set AEZOO_DATA={root_} to use it")
+            print_line(f"{kind} is under {root_}; set AEZOO_DATA={root_} to use it")
     for pattern in names or []:
         by_name = not pattern.startswith(HUB) and any(sign in pattern for sign in "*?[")
         found = list_variants(pattern) if by_name else [pattern]
@@ -538,9 +544,9 @@ def pull(
             if not as_json:
                 how = f"load it with aezoo.load({_as_load_argument(folder)!r})"
                 how = how if one.startswith(HUB) else f"set AEZOO_ZOO={folder.parent} to load it by name"
-                print(f"{folder}: verified; {how}")
+                print_line(f"{folder}: verified; {how}")
     if as_json:
-        _print_json(done)
+        print_json(done)
 
 
 def _load_plugin_files(files: list[Path] | None) -> None:
@@ -576,28 +582,14 @@ def _as_load_argument(folder: Path) -> str:
     return text if folder.is_absolute() or text.startswith(".") else f"./{text}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    numeric = {"parameters", "bytes", "value", "samples", *Headline}
-    words = {"variant", "measured on", "input", "latents", "layer", "metric", "file", "plugin", "protocol"}
-    for column in columns:
-        # Headings of two words may take two lines, so that `list` fits into 80 columns.
-        whole = column in numeric | words and column != "dead_latents"
-        justify = "right" if column in numeric else "left"
-        heading = column.replace("_", " ")
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=whole)
-    return table
-
-
 def _shape(sizes: list[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-def _number(value: float | None, digits: int = 4) -> str:
-    if value is None:
-        return "null"
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.{digits}g}"
-
-
-def _print_json(data: object) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+def _number(value: object, digits: int = 4) -> str:
+    """A number of a file as text; anything else, which the file may hold as well, as it is."""
+    if not isinstance(value, int | float):
+        return "null" if value is None else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.{digits}g}"

@@ -6,6 +6,7 @@ line for each. The command line prints the message and exits with status 1, with
 
 import importlib
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -96,6 +97,25 @@ class LayerError(AezooError, ValueError):
         return printable(f"{self.field}: {self.message}")
 
 
+class SettingError(AezooError, ValueError):
+    """An environment variable such as `AEZOO_MAX_PARAMETERS` has an invalid value."""
+
+
+def env_int(name: str, default: int, least: int = 1) -> int:
+    """The whole number in an environment variable; `default` if it is not set.
+
+    Raises:
+        SettingError: it is something else, or less than `least`.
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+        found = printable(text, limit=60)
+        raise SettingError(f"{name}: expected a whole number of at least {least}, found {found!r}")
+    return int(text)
+
+
 class RegistryError(AezooError, ValueError):
     """An unknown kind, a kind that two plugins claim, or a class or name that cannot be registered."""
 
@@ -175,7 +195,7 @@ class UnknownVariantError(AezooError, LookupError):
 
 
 class NotSupportedError(AezooError, TypeError):
-    """The autoencoder does not support the operation, such as `sample` without a prior."""
+    """An operation that is not supported, such as `sample` without a prior or a device that is absent."""
 
 
 class CodedError(AezooError):

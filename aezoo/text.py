@@ -54,3 +54,12 @@ def markdown_block(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall("`+", lines)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{lines}\n{fence}"
+
+
+def type_name(value: object) -> str:
+    """What a value is, for an error: `numpy.ndarray`, `list`, `the class VariantSpec`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    cls = type(value)
+    package = cls.__module__.partition(".")[0]
+    return cls.__name__ if package in ("builtins", "aezoo") else f"{cls.__module__}.{cls.__name__}"

@@ -27,7 +27,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["aezoo", *arguments])
         monkeypatch.setenv("COLUMNS", "160")
-        monkeypatch.setattr(cli.out, "width", 160)  # the console has read COLUMNS already
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         printed = capsys.readouterr()

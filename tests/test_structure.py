@@ -23,7 +23,7 @@ PACKAGE = Path(aezoo.__file__).parent
 
 # Packages and top-level modules: each may import only from those before it.
 ORDER = [
-    "text", "errors", "files", "jsonio", "progress", "plugins", "specs", "data", "model", "losses", "evaluation",
+    "text", "errors", "files", "jsonio", "terminal", "progress", "plugins", "specs", "data", "model", "losses", "evaluation",
     "plots", "zoo", "training", "testing", "cli", "__main__", "__init__",
 ]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -14,7 +14,7 @@ from aezoo.data.inputs import as_samples
 from aezoo.data.samples import Batch, Samples
 from aezoo.errors import DataError, warn_diagnostic
 from aezoo.evaluation.metric import Metric, NotMeasured, recipe_of
-from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.model.autoencoder import Autoencoder, eval_mode, require_autoencoder
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec, Split
 
@@ -77,6 +77,7 @@ def evaluate(
         DataError: the samples do not fit the spec, have other columns, or were scaled by other statistics
             than the network's training data.
     """
+    require_autoencoder(ae)
     if isinstance(samples, DatasetSpec):
         samples = load_for(ae, samples, split)
     else:

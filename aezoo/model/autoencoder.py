@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from aezoo.data.transforms import Scaler, Transforms
-from aezoo.errors import DataError, NotSupportedError
+from aezoo.errors import AezooError, CheckpointError, DataError, NotSupportedError
 from aezoo.model.sequential import Aux, Exact, LayerSequence, LayerShape, Mean
 from aezoo.model.summary import LayerRow, as_html, as_text, describe_layer, format_shape
 from aezoo.specs.variant import AutoencoderSpec
+from aezoo.text import type_name
 
 DATA_STATISTICS = ("target_mean", "input_shift", "input_scale")
 """Buffers of an autoencoder that are computed from the training data."""
@@ -35,6 +36,12 @@ class Output(NamedTuple):
     x_hat: Tensor
     latents: Tensor
     aux: Aux
+
+    @override
+    def __repr__(self) -> str:
+        aux = ", ".join(f"{name!r}: {describe_tensor(value)}" for name, value in self.aux.items())
+        values = f"x_hat={describe_tensor(self.x_hat)}, latents={describe_tensor(self.latents)}"
+        return f"Output({values}, aux={{{aux}}})"
 
 
 class StepContext(NamedTuple):
@@ -95,7 +102,7 @@ class Autoencoder(nn.Module):
         columns: column names of a table, in the order of the input's values; empty for other data.
         metrics: measured numbers as in `metrics.json`; empty if nothing was measured. They belong to the
             weights at the time of the assignment: assign them again after the weights have changed.
-        history: one record per epoch of a training in this process.
+        history: one record per epoch of the training.
         training_record: circumstances of the training, as in `training.json`; belongs to the weights at the
             time of the assignment.
         source: where the weights come from.
@@ -136,10 +143,14 @@ class Autoencoder(nn.Module):
             The latents, (batch, *latent shape).
 
         Raises:
-            ValueError: another shape.
+            DataError: not a tensor, or another shape, dtype or device.
         """
         self._check_input(x)
-        return self.encoder(x)
+        try:
+            return self.encoder(x)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            self._explain(error, x, self.encoder)
+            raise
 
     def decode(
         self, latents: Float[Tensor, "batch *latents"], aux: Aux | None = None
@@ -154,19 +165,26 @@ class Autoencoder(nn.Module):
             The reconstruction, (batch, *target shape).
 
         Raises:
-            ValueError: another shape, or a name missing from `aux`.
+            DataError: not a tensor, another shape, dtype or device, or a name missing from `aux`.
         """
-        latents = require_tensor(latents, "latents")
+        _require_tensor(latents, "latents", "ae.encode(x) returns them")
         aux = dict(aux or {})
         if missing := ", ".join(repr(name) for name in self.decoder.needs if name not in aux):
-            raise ValueError(
+            raise DataError(
                 f"this decoder needs {missing} from the encoder; call decode(out.latents, out.aux) with "
                 "out = ae(x)"
             )
         if tuple(latents.shape[1:]) != self.latent_shape:
             expected = format_shape(self.latent_shape)
-            raise ValueError(f"expected latents of shape (batch, {expected}), found {tuple(latents.shape)}")
-        return self.decoder(latents, aux)
+            batch = "; add the batch axis: latents[None]" if tuple(latents.shape) == self.latent_shape else ""
+            raise DataError(
+                f"expected latents of shape (batch, {expected}), found {tuple(latents.shape)}{batch}"
+            )
+        try:
+            return self.decoder(latents, aux)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            self._explain(error, latents, self.decoder)
+            raise
 
     @override
     def forward(self, x: Float[Tensor, "batch *input"]) -> Output:
@@ -176,34 +194,68 @@ class Autoencoder(nn.Module):
             x: (batch, *input shape), as `transforms()` returns it.
 
         Raises:
-            ValueError: another shape.
+            DataError: not a tensor, or another shape, dtype or device.
         """
         self._check_input(x)
         aux: Aux = {}
-        latents = self.encoder(x, aux)
-        return Output(self.decoder(latents, aux), latents, aux)
+        try:
+            latents = self.encoder(x, aux)
+            return Output(self.decoder(latents, aux), latents, aux)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            self._explain(error, x, self.encoder)
+            raise
 
-    def _check_input(self, x: object) -> None:
-        x = require_tensor(x, "input")
+    def _check_input(self, x: Tensor) -> None:
+        _require_tensor(x, "input", "ae.transforms() converts images, arrays, tables and lists")
         if tuple(x.shape[1:]) != self.spec.input.shape:
             expected = format_shape(self.spec.input.shape)
-            raise ValueError(
-                f"expected input of shape (batch, {expected}), found {tuple(x.shape)}; "
-                "ae.transforms() converts images and arrays"
+            hint = "ae.transforms() converts images and arrays"
+            if tuple(x.shape) == self.spec.input.shape:
+                hint = "add the batch axis: x[None]"
+            raise DataError(f"expected input of shape (batch, {expected}), found {tuple(x.shape)}; {hint}")
+
+    @staticmethod
+    def _explain(error: Exception, x: Tensor, part: nn.Module) -> None:
+        """Raises a `DataError` if a part failed for the dtype, device, layout or size of its input."""
+        weight = next(part.parameters(), x)
+        if isinstance(error, AezooError | torch.OutOfMemoryError):
+            return
+        if x.layout != torch.strided:
+            reason = f"expected a dense tensor, found {x.layout}; pass x.to_dense()"
+        elif x.device != weight.device:
+            reason = f"the input is on {x.device}, the weights are on {weight.device}; move one with .to(...)"
+        elif not x.is_floating_point():
+            reason = f"expected a floating-point tensor, found {x.dtype}; ae.transforms() scales bytes"
+        elif x.dtype != weight.dtype:
+            reason = f"the input is {x.dtype}, the weights are {weight.dtype}; convert one with .to(...)"
+        elif len(x) == 0:
+            reason = "expected at least one sample, found an empty batch"
+        elif len(x) == 1 and "more than 1 value per channel" in str(error):
+            reason = (
+                "batch normalization needs at least two samples in training mode, found one; call ae.eval(), "
+                "or choose a batch size that leaves no batch of one"
             )
+        else:
+            return
+        raise DataError(reason) from error
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *target"]:
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, *, seed: int | None = None
+    ) -> Float[Tensor, "n *target"]:
         """Draws latents from the prior and decodes them.
 
         Args:
-            n: number of samples.
-            generator: on the autoencoder's device; PyTorch's global one by default.
+            n: number of samples, at least 1.
+            generator: source of the random numbers; PyTorch's global one by default.
+            seed: the same seed gives the same samples; instead of a generator.
 
         Returns:
             (n, *target shape).
 
         Raises:
+            ValueError: `n` or `seed` is not a whole number in its range, or both a generator and a seed are
+                given.
             NotSupportedError: the encoder's last layer has no `sample_prior(n, generator)`, as in every
                 autoencoder that is not variational.
         """
@@ -211,6 +263,12 @@ class Autoencoder(nn.Module):
         draw = getattr(self._last_layer, "sample_prior", None)
         if draw is None:
             raise NotSupportedError("this autoencoder has no prior to sample from; a variational one has")
+        _require_int(n, "n", 1)
+        if seed is not None:
+            _require_int(seed, "seed", 0)
+            if generator is not None:
+                raise ValueError("sample takes a generator or a seed, not both")
+            generator = torch.Generator().manual_seed(seed)
         latents = draw(n, generator)
         like = next(self.parameters(), latents)
         return self.decode(latents.to(like.device, like.dtype))
@@ -284,7 +342,13 @@ class Autoencoder(nn.Module):
         scaling = {name: getattr(self, name) for name in ("input_shift", "input_scale")}
         for name in scaling:
             setattr(self, name, None)
-        super()._apply(fn, recurse)
+        try:
+            super()._apply(fn, recurse)
+        except AssertionError as error:  # from .to("cuda") or .cuda() without CUDA
+            raise NotSupportedError(f"the device is not available: {error}") from error
+        finally:
+            for name, tensor in scaling.items():
+                setattr(self, name, tensor)
         for name, tensor in scaling.items():
             if tensor is not None and not tensor.is_meta:
                 device = fn(tensor.float()).device
@@ -292,6 +356,46 @@ class Autoencoder(nn.Module):
                 tensor = tensor if device.type == "mps" else tensor.to(device)
             setattr(self, name, fn(tensor) if tensor is not None and tensor.is_meta else tensor)
         return self
+
+    @override
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Copies parameters and buffers from a `state_dict()` of an autoencoder of the same spec.
+
+        The scaling and the mean target, which a freshly built autoencoder does not have, are taken over too.
+
+        Args:
+            state_dict: tensors by name.
+            strict: whether the names must be exactly those of this autoencoder.
+            assign: whether to use the tensors themselves instead of copies.
+
+        Returns:
+            PyTorch's named tuple of missing and unexpected names.
+
+        Raises:
+            CheckpointError: names or shapes differ, with the code `tensor-mismatch`.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            text = _state_mismatch(self.state_dict(), state_dict)
+            raise CheckpointError("tensor-mismatch", f"this state_dict does not fit: {text}") from error
+
+    @override
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: list[str],
+        unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        # Buffers that are None are not loaded; a freshly built autoencoder has no statistics of data.
+        for name in DATA_STATISTICS:
+            given: object = state_dict.get(f"{prefix}{name}")
+            if getattr(self, name) is None and isinstance(given, Tensor):
+                shape = (self.spec.output if name == "target_mean" else self.spec.input).shape
+                setattr(self, name, torch.zeros(shape, dtype=given.dtype, device=given.device))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     # -- records ----------------------------------------------------------------------------------
 
@@ -366,16 +470,52 @@ class Autoencoder(nn.Module):
         return as_html(self._title(), self.summary())
 
 
-def require_tensor(x: object, what: str) -> Tensor:
-    """Returns `x`.
+def _require_tensor(x: object, what: str, hint: str) -> None:
+    if not isinstance(x, Tensor):
+        raise DataError(f"expected a tensor as {what}, found {type_name(x)}; {hint}")
+
+
+def _require_int(value: object, name: str, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, found {value!r}")
+
+
+def _state_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
+    """What is wrong with the names and shapes of a state_dict that could not be loaded."""
+    for prefix in ("module.", "_orig_mod.", "model."):
+        if found and all(name.startswith(prefix) for name in found):
+            return f"every name begins with {prefix!r}; remove this prefix from the names"
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    shapes = [
+        f"{name} is {tuple(value.shape)}, expected {tuple(expected[name].shape)}"
+        for name, value in found.items()
+        if name in expected and isinstance(value, Tensor) and value.shape != expected[name].shape
+    ]
+    parts = [
+        f"{len(names)} {word}, such as {names[0]}"
+        for names, word in (
+            (missing, "tensors missing"), (unexpected, "not expected"), (shapes, "of another shape")
+        )
+        if names
+    ]  # fmt: skip
+    hint = "build the spec that it was saved from, or load a folder with aezoo.load"
+    return "; ".join([*parts, hint])
+
+
+def describe_tensor(x: object) -> str:
+    """Type and shape of a tensor in one word, such as `float32(2, 64)`."""
+    return f"{str(x.dtype).removeprefix('torch.')}{tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
+
+
+def require_autoencoder(ae: object) -> None:
+    """Checks the type of an argument.
 
     Raises:
-        DataError: it is not a tensor.
+        NotSupportedError: it is not an autoencoder.
     """
-    if not isinstance(x, Tensor):
-        found = f"{type(x).__name__}; ae.transforms() converts images, arrays and tables"
-        raise DataError(f"expected a tensor as {what}, found {found}")
-    return x
+    if not isinstance(ae, Autoencoder):
+        how = "aezoo.load gives one by name or folder, aezoo.build from a spec"
+        raise NotSupportedError(f"expected an Autoencoder, found {type_name(ae)}; {how}")
 
 
 @contextmanager

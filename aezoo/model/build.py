@@ -3,15 +3,14 @@
 Every error is found on the meta device, where tensors have shapes but no memory.
 """
 
-import os
 from collections.abc import Mapping
 
 import torch
 
-from aezoo.errors import Problem, SpecError
+from aezoo.errors import NotSupportedError, Problem, SpecError, env_int
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.sequential import LayerBuilder, LayerShape
-from aezoo.specs.variant import AutoencoderSpec
+from aezoo.specs.variant import AutoencoderSpec, require_spec
 
 MAX_PARAMETERS = 1_000_000_000
 """Largest number of parameters, unless `max_parameters` or `AEZOO_MAX_PARAMETERS` says otherwise."""
@@ -41,7 +40,8 @@ def build(
         The autoencoder, in training mode.
 
     Raises:
-        SpecError: layers that do not fit together, or too many parameters.
+        SpecError: layers that do not fit together, too many parameters, or not a spec.
+        NotSupportedError: the device is not available, or the dtype is not floating point.
     """
     ae = build_on_meta(spec, max_parameters=max_parameters)
     return materialize(ae, seed=seed, device=device, dtype=dtype)
@@ -62,9 +62,10 @@ def build_on_meta(
     Raises:
         SpecError: as for `build`, or shapes that do not follow from the spec.
     """
+    require_spec(spec)
     with torch.device("meta"):
         ae = _assemble(spec, shapes)
-    limit = _parameter_limit() if max_parameters is None else max_parameters
+    limit = env_int("AEZOO_MAX_PARAMETERS", MAX_PARAMETERS) if max_parameters is None else max_parameters
     if ae.num_parameters > limit:
         text = f"{ae.num_parameters:,} parameters are more than the {limit:,} allowed"
         raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
@@ -82,11 +83,43 @@ def materialize(
 
     `ae` is not changed. The other arguments and the result are those of `build`.
     """
+    device, dtype = require_device(device), require_float(dtype)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would seed every accelerator as well.
         torch.default_generator.manual_seed(seed)
         built = _assemble(ae.spec, ae.shapes)
     return built.to(device=device, dtype=dtype)
+
+
+def require_device(device: object) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        NotSupportedError: there is no such device, or it is not available.
+    """
+    if not isinstance(device, str | torch.device):
+        raise NotSupportedError(f"expected a device such as 'cpu' or 'cuda', found {device!r}")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    # PyTorch raises whatever a backend raises: an ImportError for some, an AssertionError for CUDA.
+    except (RuntimeError, AssertionError, ImportError, TypeError, NotImplementedError) as error:
+        # The message lists every backend after the first sentence.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise NotSupportedError(f"device {device!s} is not available: {reason}") from error
+    return found
+
+
+def require_float(dtype: object) -> torch.dtype:
+    """The dtype, if weights can have it.
+
+    Raises:
+        NotSupportedError: it is not a floating-point dtype of PyTorch.
+    """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        text = f"expected a floating-point dtype such as torch.float32 for the weights, found {dtype!r}"
+        raise NotSupportedError(text)
+    return dtype
 
 
 def _assemble(spec: AutoencoderSpec, known: Mapping[str, LayerShape] | None) -> Autoencoder:
@@ -101,12 +134,3 @@ def _assemble(spec: AutoencoderSpec, known: Mapping[str, LayerShape] | None) -> 
         text = f"gives {decoder.out_shape}, which is not the {what}'s shape {spec.output.shape}"
         raise SpecError([Problem(f"decoder.{len(spec.decoder) - 1}", text)])
     return Autoencoder(encoder, decoder, spec, builder.shapes)
-
-
-def _parameter_limit() -> int:
-    text = os.environ.get("AEZOO_MAX_PARAMETERS")
-    if text is None:
-        return MAX_PARAMETERS
-    if not text.isdecimal():
-        raise SpecError([Problem("", f"AEZOO_MAX_PARAMETERS: expected a whole number, found {text!r}")])
-    return int(text)

@@ -150,7 +150,8 @@ def _set(data: Any, path: str, value: object) -> None:
         last = depth == len(keys) - 1
         if isinstance(node, list):
             size = len(cast(list[object], node))
-            if not key.isdigit() or int(key) >= size:
+            # `isdigit` alone accepts "²", and `int` refuses thousands of digits.
+            if not (key.isascii() and key.isdigit() and len(key) < 10) or int(key) >= size:
                 raise SpecError([Problem(path, f"{here} has entries 0 to {size - 1}, found {key!r}")])
         elif not isinstance(node, dict):
             raise SpecError([Problem(path, f"{here} is a single value and has no {key!r}")])

@@ -1,15 +1,19 @@
 """`AutoencoderSpec`, an architecture, and `VariantSpec`, a named architecture with its recipe."""
 
+import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator
 
+from aezoo.errors import Problem, SpecError
 from aezoo.specs.base import Spec
 from aezoo.specs.components import Layers, expand
 from aezoo.specs.messages import validation_error
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.tensor import TensorSpec
+from aezoo.text import type_name
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)?")
 """Grammar of variant names, `<architecture>[.<dataset>][-v<N>]`."""
@@ -35,6 +39,30 @@ class AutoencoderSpec(Spec):
     def resolved(self) -> Self:
         """A copy with every `repeat` written out."""
         return self.model_copy(update={"encoder": expand(self.encoder), "decoder": expand(self.decoder)})
+
+
+def require_spec(value: object, cls: type[AutoencoderSpec] = AutoencoderSpec) -> None:
+    """Checks the type of an argument.
+
+    Raises:
+        SpecError: it is not a `cls`; the message says how to get one.
+    """
+    if isinstance(value, cls):
+        return
+    found = type_name(value)
+    if isinstance(value, type):
+        how = "pass an instance"
+    elif isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
+        how = "aezoo.read_spec(path) reads a file"
+    elif isinstance(value, str):
+        found, how = repr(value), "aezoo.get_spec(name) returns the spec of a variant"
+    elif isinstance(value, Mapping):
+        how = f"aezoo.{cls.__name__}.model_validate(data) makes one"
+    elif isinstance(value, AutoencoderSpec):
+        how = "a recipe is needed"
+    else:
+        how = "aezoo.read_spec and aezoo.get_spec return one"
+    raise SpecError([Problem("", f"expected an instance of {cls.__name__}, found {found}; {how}")])
 
 
 VariantName = Annotated[str, Field(max_length=96)]

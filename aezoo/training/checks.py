@@ -3,15 +3,21 @@
 import copy
 import os
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
 
 from aezoo.errors import Problem, SpecError, TrainingError
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
+from aezoo.model.sequential import LayerBuilder
+from aezoo.specs.base import check
+from aezoo.specs.components import LayerSpec
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.stages import FitStage, GreedyStage, PcaStage
-from aezoo.specs.variant import VariantSpec
+from aezoo.specs.tensor import TensorSpec
+from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 from aezoo.specs.yaml import Document
 from aezoo.training.diagnostics import lint_spec
 from aezoo.training.distributed import ProcessGroup
@@ -35,16 +41,71 @@ def validate(path: str | os.PathLike[str]) -> VariantSpec:
     Raises:
         SpecError: the spec is invalid; lists every mistake with file, line and path.
     """
+    spec, ae = read_and_check(path)
+    for diagnostic in lint_spec(spec, ae.shapes):
+        diagnostic.warn()
+    return spec
+
+
+def read_and_check(path: str | os.PathLike[str]) -> tuple[VariantSpec, Autoencoder]:
+    """Reads a `spec.yaml`, builds it on the meta device and checks its recipe; issues no warnings.
+
+    Returns:
+        The spec and the autoencoder on the meta device.
+
+    Raises:
+        SpecError: as for `validate`. If a part of the document is invalid, the layers are built as far as
+            they are valid, so that those that do not fit are reported too.
+    """
     document = Document.read(path)
-    spec = document.as_spec(VariantSpec)
+    try:
+        spec = document.as_spec(VariantSpec)
+    except SpecError as error:
+        if not isinstance(document.data, dict):
+            raise
+        found = _build_problems(cast(dict[str, Any], document.data), {p.path for p in error.problems})
+        # In the order of the document, as far as lines are known.
+        problems = [*error.problems, *SpecError(found).locate(document.source, document.lines).problems]
+        raise SpecError(sorted(problems, key=lambda p: p.line or 0), document.source) from error
     try:
         ae = build_on_meta(spec)
         check_recipe(ae, spec)
     except SpecError as error:
         raise error.locate(document.source, document.lines) from error
-    for diagnostic in lint_spec(spec, ae.shapes):
-        diagnostic.warn()
-    return spec
+    return spec, ae
+
+
+def _build_problems(data: dict[str, Any], invalid: set[str]) -> tuple[Problem, ...]:
+    """What does not fit in the architecture of a document of which some paths are invalid."""
+    parts = {key: data[key] for key in AutoencoderSpec.model_fields if key in data}
+    wrong = [path for path in invalid if path.partition(".")[0] in AutoencoderSpec.model_fields]
+    try:
+        if not wrong:
+            build_on_meta(check(AutoencoderSpec, parts))
+        elif all(path.startswith(("encoder.", "decoder.")) for path in wrong):
+            _build_valid_start(parts, wrong)
+    except SpecError as error:
+        return error.problems
+    return ()
+
+
+def _build_valid_start(parts: dict[str, Any], wrong: list[str]) -> None:
+    """Builds the layers before the first invalid one.
+
+    Raises:
+        SpecError: a layer does not fit its input.
+    """
+    builder, shape = LayerBuilder(), check(TensorSpec, parts["input"]).shape
+    for name in ("encoder", "decoder"):
+        indices = [int(path.split(".")[1]) for path in wrong if path.startswith(f"{name}.")]
+        valid = parts[name][: min(indices, default=None)]
+        layers = TypeAdapter(tuple[LayerSpec, ...]).validate_python(tuple(valid))
+        with torch.device("meta"):
+            built = builder.sequence(layers, shape, name)
+        if indices:
+            return
+        assert built.out_shape is not None
+        shape = built.out_shape
 
 
 def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:

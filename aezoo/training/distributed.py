@@ -5,7 +5,6 @@ outputs of all ranks. The objective is then computed on the whole batch, because
 several rows at once. `torchrun` and `accelerate launch` set the environment variables that are read here.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from aezoo.errors import TrainingError
+from aezoo.errors import TrainingError, env_int
 from aezoo.model.autoencoder import Autoencoder, Output
 
 TIMEOUT = 300
@@ -164,14 +163,14 @@ def init_distributed(device: torch.device) -> Generator[ProcessGroup]:
     Raises:
         TrainingError: another rank failed or timed out.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = env_int("WORLD_SIZE", 1)
     if size == 1 and not dist.is_initialized():
         yield ProcessGroup()
         return
     created = not dist.is_initialized()
     try:
         if created:
-            timeout = timedelta(seconds=int(os.environ.get("AEZOO_TIMEOUT", TIMEOUT)))
+            timeout = timedelta(seconds=env_int("AEZOO_TIMEOUT", TIMEOUT))
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     except (dist.DistError, RuntimeError) as error:
@@ -188,4 +187,4 @@ def init_distributed(device: torch.device) -> Generator[ProcessGroup]:
 
 def env_rank() -> int:
     """Returns this process's rank before the process group is joined; 0 if it was started alone."""
-    return int(os.environ.get("RANK", "0"))
+    return env_int("RANK", 0, least=0)

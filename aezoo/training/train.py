@@ -21,7 +21,7 @@ from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.recipe import RecipeSpec
-from aezoo.specs.variant import VariantSpec
+from aezoo.specs.variant import VariantSpec, require_spec
 from aezoo.training.callbacks import Callback
 from aezoo.training.checks import check_recipe
 from aezoo.training.diagnostics import lint_spec, warn_identical_targets
@@ -60,7 +60,7 @@ def train(
             of your own data, drawn with the recipe's seed, is held out for validation.
         device: `cpu`, `cuda`, `mps`, or `auto` for the fastest available.
         callbacks: called after the recipe's callbacks, in both rounds of a refit.
-        progress: whether to show a progress bar if standard error is a terminal.
+        progress: whether to show progress on standard error: a bar on a terminal, lines elsewhere.
         max_parameters: as for `build`.
         resume: a local file that holds the state after every epoch. If it exists, the training continues from
             it and gives the same weights as an uninterrupted training. It is deleted at the end.
@@ -129,6 +129,7 @@ def train_to_folder(
         TrainingError: as for `train`, or an interrupted training was found and `resume` is False.
         SpecError, DataError, TrainingInterrupted: as for `train`.
     """
+    require_spec(spec, VariantSpec)
     target = Path(spec.name if folder is None else folder)
     resume_path = target.parent / f".{target.name}.resume"
     if resume_path.exists() and not resume:
@@ -187,6 +188,7 @@ def _prepare(
     max_parameters: int | None,
 ) -> TrainingRun:
     """Checks the spec, reads the data and builds the network."""
+    require_spec(spec, VariantSpec)
     if isinstance(data, DatasetSpec):
         # The saved spec names the dataset, so that the variant can be evaluated again.
         recipe = spec.recipe.model_copy(update={"dataset": data})

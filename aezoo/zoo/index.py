@@ -5,6 +5,7 @@ sha256 of every file, so that a name means the same bytes everywhere.
 """
 
 import importlib.util
+import os
 import tomllib
 import warnings
 from fnmatch import fnmatchcase
@@ -16,8 +17,10 @@ from typing import Any, TypedDict
 from aezoo.errors import CheckpointError, PluginWarning, UnknownVariantError
 from aezoo.jsonio import strict_json
 from aezoo.plugins.registry import distribution_of, enabled_entry_points, suggestion
+from aezoo.text import type_name
 
 INDEX = "index.json"
+CONFIG = "config.json"
 VARIANTS = "aezoo.variants"
 """Entry-point group of packages with a `zoo` folder; the folder is read, the package is not imported."""
 
@@ -135,6 +138,22 @@ def _scan(core_root: Path) -> tuple[dict[str, tuple[Path, Entry]], list[str]]:
     return found, problems
 
 
+def own_variants() -> dict[str, Path]:
+    """Folders of variants under `AEZOO_ZOO` whose names no index lists, by name, sorted."""
+    place = os.environ.get("AEZOO_ZOO")
+    configs = sorted(Path(place).expanduser().glob(f"*/{CONFIG}")) if place else []
+    return {c.parent.name: c.parent for c in configs if c.parent.name not in all_variants()}
+
+
+def is_folder(text: str) -> bool:
+    """Whether text is written as a folder rather than a name."""
+    return (
+        text in (".", "..", "~")
+        or text.startswith(("./", "../", "/", "~", ".\\", "..\\"))
+        or Path(text).is_absolute()
+    )
+
+
 def forget_index() -> None:
     """Read every index again on the next look-up, as after one has changed."""
     _scan.cache_clear()
@@ -193,9 +212,24 @@ def find_variant(name: str) -> tuple[Path, Entry]:
     Raises:
         UnknownVariantError: as for `get_entry`.
     """
+    require_name(name)
     variants = all_variants()
     if name not in variants:
-        raise UnknownVariantError(
-            f"no variant {name!r}{suggestion(name, variants)}; `aezoo list` shows all {len(variants)}"
+        text = f"no variant {name!r}{suggestion(name, [*variants, *own_variants()])}"
+        hint = (
+            f"write ./{name} for the folder"
+            if Path(name).is_dir()
+            else f"`aezoo list` shows all {len(variants)}"
         )
+        raise UnknownVariantError(f"{text}; {hint}")
     return variants[name]
+
+
+def require_name(name: object) -> None:
+    """Checks the type of an argument.
+
+    Raises:
+        UnknownVariantError: it is not text.
+    """
+    if not isinstance(name, str):
+        raise UnknownVariantError(f"expected the name of a variant as text, found {type_name(name)}")

@@ -9,7 +9,7 @@ from aezoo.errors import CheckpointError, UnknownVariantError, warn_diagnostic
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.specs.variant import VariantSpec
 from aezoo.zoo import verify
-from aezoo.zoo.index import Entry, all_variants, find_variant
+from aezoo.zoo.index import Entry, all_variants, find_variant, is_folder, own_variants, require_name
 from aezoo.zoo.schema import FILES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles
 
@@ -19,14 +19,16 @@ HUB = "hub:"
 """Prefix of an address on the Hub."""
 
 
-def get_spec(name: str) -> VariantSpec:
+def get_spec(name: str | os.PathLike[str]) -> VariantSpec:
     """The resolved spec that a variant was trained from, to read, change and train again.
 
+    Args:
+        name: as for `load`.
+
     Raises:
-        UnknownVariantError: no variant has this name.
-        CheckpointError: the config is not the published one.
+        UnknownVariantError, CheckpointError, HubError: as for `load`.
     """
-    return verify.load_spec(files_of(name))
+    return verify.load_spec(find_files(name))
 
 
 def load(
@@ -39,8 +41,9 @@ def load(
     """Load a trained autoencoder, verified, in evaluation mode.
 
     Args:
-        name: a variant's name; or a folder, as a `Path` or as text that starts with `./`, `../`, `/`
-            or `~`; or `hub:OWNER/NAME@REVISION` for any repository on the Hub.
+        name: a variant's name, also that of a folder under `AEZOO_ZOO`; or a folder, as a `Path` or as text
+            that starts with `./`, `../`, `/` or `~`; or `hub:OWNER/NAME@REVISION` for any repository on the
+            Hub.
         device: where the weights go.
         dtype: of the weights, floating point; float32 by default.
         max_parameters: as for `build`.
@@ -73,13 +76,18 @@ def find_files(name: str | os.PathLike[str]) -> VariantFiles:
     Raises:
         UnknownVariantError, CheckpointError, HubError: as for `load`.
     """
-    if isinstance(name, os.PathLike) or is_folder(name):
+    if isinstance(name, os.PathLike):
+        return VariantFiles(Path(name).expanduser())
+    require_name(name)
+    if is_folder(name):
         return VariantFiles(Path(name).expanduser())
     return _files_at(name) if name.startswith(HUB) else files_of(name)
 
 
 def files_of(name: str) -> VariantFiles:
     """A variant's files: in this installation, else under `AEZOO_ZOO`, else on the Hub.
+
+    A folder under `AEZOO_ZOO` whose name no index lists is loaded as a folder is, without pinned hashes.
 
     Raises:
         UnknownVariantError: no variant has this name.
@@ -88,6 +96,8 @@ def files_of(name: str) -> VariantFiles:
     if "/" in name or os.sep in name:
         text = f"{name!r} is not the name of a variant; write '{HUB}{name}' for a repository on the Hub"
         raise UnknownVariantError(f"{text}, './{name}' for a folder")
+    if folder := own_variants().get(name):
+        return VariantFiles(folder)
     root, entry = find_variant(name)
     pulled = os.environ.get("AEZOO_ZOO")
     for place in (root, Path(pulled).expanduser() if pulled else None):
@@ -123,15 +133,6 @@ def _repository(entry: Entry, kind: str) -> VariantFiles:
 
 def _pinned_hashes(entry: Entry) -> dict[str, str]:
     return {file: record["sha256"] for file, record in entry["files"].items()}
-
-
-def is_folder(text: str) -> bool:
-    """Whether text is written as a folder rather than a name."""
-    return (
-        text in (".", "..", "~")
-        or text.startswith(("./", "../", "/", "~", ".\\", "..\\"))
-        or Path(text).is_absolute()
-    )
 
 
 def folder_of(name: str) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor
 from aezoo.errors import CheckpointError
 from aezoo.files import write_atomically, write_durably
 from aezoo.jsonio import pretty_json
-from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder
+from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, require_autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.schema import SCHEMA_VERSION, spec_sha256
 from aezoo.specs.yaml import to_yaml
@@ -76,6 +76,7 @@ def save(
         CheckpointError: a weight is NaN or infinite, the network does not match its spec, the folder holds
             weights or foreign files, or it cannot be written; its old content is still there.
     """
+    require_autoencoder(ae)
     target = Path(folder)
     present = check_target(target, overwrite=overwrite)
     for name in files or {}:

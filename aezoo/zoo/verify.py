@@ -19,7 +19,7 @@ from torch import Tensor
 from aezoo.errors import CheckpointError, SpecError, warn_diagnostic
 from aezoo.jsonio import canonical_json, strict_json
 from aezoo.model.autoencoder import Autoencoder, Source
-from aezoo.model.build import build_on_meta
+from aezoo.model.build import build_on_meta, require_device, require_float
 from aezoo.model.sequential import LayerShape
 from aezoo.plugins.hookspecs import HOOKS
 from aezoo.plugins.registry import registry
@@ -67,7 +67,9 @@ def load(
     Raises:
         CheckpointError: a file is missing or fails a check.
         HubError: a file could not be downloaded.
+        NotSupportedError: the device is not available, or the dtype is not floating point.
     """
+    device, dtype = require_device(device), require_float(dtype or torch.float32)
     files.check_regular()
     raw_config = check_config_bytes(files)
     config, spec_data = check_config(files, raw_config)
@@ -87,6 +89,8 @@ def load(
     ae.columns = config.columns
     ae.metrics = files.read_record(METRICS)
     ae.training_record = files.read_record(TRAINING)
+    history: object = ae.training_record.get("history")
+    ae.history = cast(list[dict[str, Any]], history) if isinstance(history, list) else []
     ae.source = Source(
         files.kind,
         str(files.folder),
@@ -97,7 +101,7 @@ def load(
         hashes=dict(files.hashes),
     )
     # Half precision is a storage format; computing in it is opt-in.
-    return ae.to(device=device, dtype=dtype or torch.float32).eval()
+    return ae.to(device=device, dtype=dtype).eval()
 
 
 def check_config_bytes(files: VariantFiles) -> bytes:

@@ -11,7 +11,7 @@ from aezoo.zoo.model_card import write_card
 from aezoo.zoo.save import write_file
 from aezoo.zoo.schema import FILES
 from aezoo.zoo.variant_files import VariantFiles
-from aezoo.zoo.verify import load, require_variant
+from aezoo.zoo.verify import load, load_spec, require_variant
 
 
 def write_index(root: Path, *, license: str | None = None) -> Path:
@@ -25,8 +25,11 @@ def write_index(root: Path, *, license: str | None = None) -> Path:
         The path of the index.
 
     Raises:
-        CheckpointError: a variant cannot be loaded.
+        CheckpointError: the folder has no variants, or one cannot be loaded.
     """
+    if not any(root.glob("*/config.json")):
+        what = "holds no variants" if root.is_dir() else "is not a folder"
+        raise CheckpointError("target", f"{root} {what}; expected a folder with one folder per variant")
     license = license or (read_index(root) if (root / INDEX).is_file() else {}).get("license")
     for config in sorted(root.glob("*/config.json")):
         write_card(config.parent, address=config.parent.name, license=license)
@@ -68,10 +71,24 @@ def _write(root: Path, index: dict[str, Any]) -> Path:
 
 
 def _entry(folder: Path, published: Entry | None) -> Entry:
+    name = load_spec(VariantFiles(folder)).name
+    if name != folder.name:
+        raise CheckpointError("not-a-variant", f"{folder} holds {name!r}, expected {folder.name!r}")
+    return folder_entry(folder, published)
+
+
+def folder_entry(folder: Path, published: Entry | None = None) -> Entry:
+    """The index entry of the variant in a folder, which is loaded for it.
+
+    Args:
+        folder: as `save` wrote it.
+        published: an older entry, whose repository and commit are kept.
+
+    Raises:
+        CheckpointError: the variant cannot be loaded.
+    """
     ae = load(VariantFiles(folder))
     spec = require_variant(ae.spec, folder)
-    if spec.name != folder.name:
-        raise CheckpointError("not-a-variant", f"{folder} holds {spec.name!r}, expected {folder.name!r}")
     dataset = spec.recipe.dataset
     files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
     return Entry(
@@ -85,7 +102,7 @@ def _entry(folder: Path, published: Entry | None) -> Entry:
             LayerEntry(path=r.path, kind=r.kind, output=list(r.output), parameters=r.parameters)
             for r in ae.summary()
         ],
-        metrics={name: metric["value"] for name, metric in ae.metrics.items()},
+        metrics={name: metric.get("value") for name, metric in ae.metrics.items()},
         files={
             name: FileEntry(sha256=hashlib.sha256(raw).hexdigest(), bytes=len(raw))
             for name, raw in files.items()

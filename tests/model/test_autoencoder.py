@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import aezoo
-from aezoo.errors import NotSupportedError
+from aezoo.data.transforms import Scaler
+from aezoo.errors import CheckpointError, DataError, NotSupportedError
 from aezoo.model.autoencoder import eval_mode, get_layer
 from tests.examples import small_spec
 
@@ -48,7 +49,7 @@ def test_input_of_another_shape_is_rejected(
         getattr(ae, method)(torch.zeros(shape))
     assert str(caught.value) == (
         f"expected input of shape (batch, 1 x 6 x 6), found {shape}; "
-        "ae.transforms() converts images and arrays"
+        + ("add the batch axis: x[None]" if shape == SHAPE else "ae.transforms() converts images and arrays")
     )
 
 
@@ -56,7 +57,67 @@ def test_input_of_another_shape_is_rejected(
 def test_latents_of_another_shape_are_rejected(ae: aezoo.Autoencoder, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as caught:
         ae.decode(torch.zeros(shape))
-    assert str(caught.value) == f"expected latents of shape (batch, 8), found {shape}"
+    hint = "; add the batch axis: latents[None]" if shape == (8,) else ""
+    assert str(caught.value) == f"expected latents of shape (batch, 8), found {shape}{hint}"
+
+
+def test_batch_norm_on_one_sample_in_training_mode_is_explained() -> None:
+    layer = {"kind": "linear", "out_features": 8, "norm": "batch_norm"}
+    ae = aezoo.build(small_spec(encoder=["flatten", layer]))
+    with pytest.raises(DataError, match="at least two samples in training mode, found one"):
+        ae(torch.zeros(1, *SHAPE))
+
+
+def test_absent_device_is_one_line(ae: aezoo.Autoencoder) -> None:
+    absent = "mps" if torch.cuda.is_available() else "cuda"
+    for use in (
+        lambda: aezoo.load("fc-64", device=absent),
+        lambda: aezoo.build(small_spec(), device=absent),
+    ):
+        with pytest.raises(NotSupportedError, match=r"^device (cuda|mps|banana) is not available: [^\n]+$"):
+            use()
+    if absent == "cuda":
+        with pytest.raises(NotSupportedError, match="not available"):
+            ae.to(absent)
+        with pytest.raises(NotSupportedError, match="not available"):
+            ae.cuda()
+
+
+# -- state_dict ---------------------------------------------------------------------------------------
+
+
+def test_state_dict_restores_the_statistics_of_the_data(x: Tensor) -> None:
+    trained, fresh = aezoo.build(small_spec(), seed=1), aezoo.build(small_spec())
+    trained.scaler = Scaler.fit(torch.rand(9, *SHAPE))
+    trained.target_mean = torch.rand(SHAPE)
+    state = trained.state_dict()
+    assert fresh.load_state_dict(state) == ([], [])
+    assert torch.equal(fresh.transforms()(x), trained.transforms()(x))
+    assert torch.equal(fresh(x).x_hat, trained(x).x_hat)
+    assert all(torch.equal(value, state[name]) for name, value in fresh.state_dict().items())
+    inside = nn.Sequential(aezoo.build(small_spec()))
+    inside.load_state_dict({f"0.{name}": value for name, value in state.items()})
+    assert inside[0].scaler is not None
+
+
+def test_statistics_of_another_shape_are_rejected() -> None:
+    ae = aezoo.build(small_spec())
+    with pytest.raises(CheckpointError, match=r"1 of another shape, such as target_mean is \(3,\), expected"):
+        ae.load_state_dict(ae.state_dict() | {"target_mean": torch.zeros(3)})
+
+
+def test_state_dict_of_another_network_is_one_line(ae: aezoo.Autoencoder) -> None:
+    state = ae.state_dict()
+    renamed = {name.replace("linear.", ""): value for name, value in state.items()}
+    prefixed = {f"module.{name}": value for name, value in state.items()}
+    for given, text in (
+        (renamed, "tensors missing, such as .*not expected, such as "),
+        (prefixed, "every name begins with 'module.'; remove this prefix"),
+        ({}, "tensors missing"),
+    ):
+        with pytest.raises(CheckpointError, match=text) as caught:
+            ae.load_state_dict(given)
+        assert (len(str(caught.value).splitlines()), caught.value.code) == (1, "tensor-mismatch")
 
 
 def test_empty_batch_gives_an_empty_batch(ae: aezoo.Autoencoder) -> None:
@@ -76,6 +137,19 @@ def test_score_requires_a_target_of_the_input_shape() -> None:
     )
     with pytest.raises(NotSupportedError, match="compares with the input"):
         aezoo.build(spec).score_samples(torch.zeros(2, 4))
+
+
+def test_sample_with_a_seed_repeats() -> None:
+    ae = aezoo.load("vae-16")
+    first = ae.sample(3, seed=1)
+    assert torch.equal(first, ae.sample(3, seed=1))
+    assert torch.equal(first, ae.sample(3, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, ae.sample(3, seed=2))
+    for n, options in ((0, {}), (-1, {}), (True, {}), (3, {"seed": -1}), (3, {"seed": True})):
+        with pytest.raises(ValueError, match="expected a whole number of at least"):
+            ae.sample(n, **options)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="not both"):
+        ae.sample(3, torch.Generator(), seed=1)
 
 
 def test_sampling_without_a_prior_is_rejected(ae: aezoo.Autoencoder) -> None:
@@ -122,6 +196,12 @@ def with_aux(fresh_registry: None) -> aezoo.Autoencoder:
     layer_of("needy", Needy)
     return aezoo.build(
         small_spec(encoder=["flatten", "prior"], decoder=["needy", {"kind": "unflatten", "shape": SHAPE}])
+    )
+
+
+def test_output_prints_shapes(with_aux: aezoo.Autoencoder, x: Tensor) -> None:
+    assert repr(with_aux(x)) == (
+        "Output(x_hat=float32(5, 1, 6, 6), latents=float32(5, 36), aux={'mean': float32(5, 36)})"
     )
 
 

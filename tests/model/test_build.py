@@ -97,9 +97,18 @@ def test_environment_variable_sets_the_limit(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AEZOO_MAX_PARAMETERS", "619")
     with pytest.raises(aezoo.SpecError, match="more than the 619 allowed"):
         aezoo.build(small_spec())
-    monkeypatch.setenv("AEZOO_MAX_PARAMETERS", "lots")
-    with pytest.raises(aezoo.SpecError, match="AEZOO_MAX_PARAMETERS: expected a whole number, found 'lots'"):
-        aezoo.build(small_spec())
+
+
+@pytest.mark.parametrize("value", ["lots", "", "-1", "0", "1e9", "\u0663", "9" * 5000])
+def test_invalid_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AEZOO_MAX_PARAMETERS", value)
+    for use in (lambda: aezoo.build(small_spec()), lambda: aezoo.load("fc-64")):
+        with pytest.raises(aezoo.SettingError) as caught:
+            use()
+        assert str(caught.value).startswith(
+            "AEZOO_MAX_PARAMETERS: expected a whole number of at least 1, found"
+        )
+        assert len(str(caught.value)) < 200
 
 
 # -- sizes that do not fit ----------------------------------------------------------------------------

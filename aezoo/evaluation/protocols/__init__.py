@@ -11,7 +11,7 @@ from aezoo.evaluation.protocols.protocol import Protocol
 from aezoo.evaluation.protocols.stability import Stability
 from aezoo.evaluation.protocols.subspace import Subspace
 from aezoo.evaluation.protocols.unrolling import Unrolling
-from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.autoencoder import Autoencoder, require_autoencoder
 from aezoo.plugins.registry import suggestion
 
 PROTOCOLS: dict[str, type[Protocol]] = {
@@ -34,6 +34,7 @@ def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:
         NotSupportedError: there is no such protocol, or it does not apply to the network.
         DataError: the dataset or one of its splits is not available.
     """
+    require_autoencoder(ae)
     if name not in PROTOCOLS:
         raise NotSupportedError(
             f"no protocol {name!r}{suggestion(name, PROTOCOLS)}; known are {', '.join(PROTOCOLS)}"
