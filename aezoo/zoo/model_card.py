@@ -1,26 +1,26 @@
 """The model card: a folder's content as text, a picture and tables, with metadata for the Hub."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
-from huggingface_hub import metadata_load as load_metadata  # pyright: ignore[reportUnknownVariableType]
 
-from aezoo.errors import CheckpointError
+from aezoo.errors import CheckpointError, SpecError
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.variant import VariantSpec
-from aezoo.specs.yaml import to_yaml
+from aezoo.specs.yaml import Document, to_yaml
 from aezoo.zoo.save import is_user_written, write_file
 from aezoo.zoo.schema import CARD, MARKER, METRICS, PREVIEW, SPEC, FolderConfig
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import check_config, check_config_bytes, load, require_variant
 
 METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
+FRONT_MATTER = re.compile(r"\s*---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
 SITES = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/", "isbn": "https://isbnsearch.org/isbn/"}
 
 
@@ -97,10 +97,12 @@ def write_card(
 def _license_of(path: Path) -> str | None:
     """The license in a card's metadata, if any."""
     try:
-        metadata = cast(dict[str, object], load_metadata(path) if path.is_file() else None) or {}
-    except (ValueError, yaml.YAMLError):
+        metadata = FRONT_MATTER.match(path.read_text("utf-8-sig")) if path.is_file() else None
+        # `Document` refuses aliases, which let a few lines take minutes in PyYAML's own loader.
+        data = Document(metadata[1], str(path)).data if metadata else None
+    except (UnicodeDecodeError, SpecError):
         return None
-    license = metadata.get("license")
+    license = cast(dict[str, object], data).get("license") if isinstance(data, dict) else None
     return license if isinstance(license, str) else None
 
 
