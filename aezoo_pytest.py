@@ -1,14 +1,14 @@
 """The contract checks as a pytest plugin: `pytest --aezoo-plugin aezoo-mine`.
 
 It is not part of the package `aezoo`, because pytest would then import `aezoo` before import hooks such as
-jaxtyping's are installed.
+jaxtyping's are installed. pytest imports this module in every environment that has aezoo, and stops if that
+fails. Therefore it needs nothing but pytest and the standard library until the option is used.
 """
 
 from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from typing_extensions import override
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,10 +25,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Adds a test for each component of the named plugins."""
+    """Adds a test for each component of the named plugins.
+
+    Raises:
+        pytest.UsageError: no such plugin, or one that `AEZOO_PLUGINS` excludes.
+    """
     for name in cast(list[str], config.getoption("--aezoo-plugin")):
+        from aezoo.errors import RegistryError
+
         collector = _Plugin.from_parent(session, name=f"aezoo-plugin-{name}", distribution=name)
-        items += collector.collect()
+        try:
+            items += collector.collect()
+        except RegistryError as error:
+            raise pytest.UsageError(f"--aezoo-plugin {name}: {error}") from error
 
 
 class _Plugin(pytest.Collector):
@@ -38,7 +47,6 @@ class _Plugin(pytest.Collector):
         super().__init__(**options)
         self.distribution = distribution
 
-    @override
     def collect(self) -> Iterator["_Component"]:
         from aezoo.testing import reports_of
 
@@ -53,14 +61,11 @@ class _Component(pytest.Item):
         super().__init__(**options)
         self.report = report
 
-    @override
     def runtest(self) -> None:
         self.report.raise_on_failure()
 
-    @override
     def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         return str(excinfo.value)
 
-    @override
     def reportinfo(self) -> tuple[Any, int | None, str]:
         return self.path, None, self.name

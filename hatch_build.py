@@ -17,12 +17,11 @@ class ZooHook(BuildHookInterface[Any]):
         if version == "editable":
             return  # A checkout has its zoo next to pyproject.toml.
         zoo = Path(self.root) / "zoo"
-        index = json.loads((zoo / "index.json").read_text("utf-8"))["variants"]
         include = build_data["force_include"]
         include[str(zoo / "index.json")] = "aezoo/_zoo/index.json"
-        for config in sorted(zoo.glob("*/config.json")):
-            files = [file for file in sorted(config.parent.iterdir()) if file.is_file()]
-            small = sum(file.stat().st_size for file in files) <= MAX_BYTES
-            if small or index[config.parent.name]["commit"] is None:
-                for file in files:
-                    include[str(file)] = f"aezoo/_zoo/{config.parent.name}/{file.name}"
+        # Folders that are not in the index, such as unfinished trainings, are left out.
+        for name, entry in json.loads((zoo / "index.json").read_text("utf-8"))["variants"].items():
+            small = sum(file["bytes"] for file in entry["files"].values()) <= MAX_BYTES
+            if small or entry["commit"] is None:
+                for file in entry["files"]:
+                    include[str(zoo / name / file)] = f"aezoo/_zoo/{name}/{file}"

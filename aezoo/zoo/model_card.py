@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
-from huggingface_hub import metadata_load as load_metadata  # pyright: ignore[reportUnknownVariableType]
 
-from aezoo.errors import AezooError, CheckpointError
+from aezoo.errors import AezooError, CheckpointError, SpecError
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.variant import VariantSpec
-from aezoo.specs.yaml import read_spec, to_yaml
+from aezoo.specs.yaml import Document, read_spec, to_yaml
 from aezoo.text import markdown, markdown_block, markdown_code
 from aezoo.zoo.save import is_user_written, write_file
 from aezoo.zoo.schema import CARD, MARKER, METRIC_KEYS, METRICS, PREVIEW, SPEC, FolderConfig
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import check_config, check_config_bytes, load, require_variant
 
+FRONT_MATTER = re.compile(r"\s*---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
 SITES = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/", "isbn": "https://isbnsearch.org/isbn/"}
 
 
@@ -113,10 +112,12 @@ def write_card(
 def _license_of(path: Path) -> str | None:
     """The license in a card's metadata, if any."""
     try:
-        metadata = cast(dict[str, object], load_metadata(path) if path.is_file() else None) or {}
-    except (ValueError, yaml.YAMLError):
+        metadata = FRONT_MATTER.match(path.read_text("utf-8-sig")) if path.is_file() else None
+        # `Document` refuses aliases, which let a few lines take minutes in PyYAML's own loader.
+        data = Document(metadata[1], str(path)).data if metadata else None
+    except (UnicodeDecodeError, SpecError):
         return None
-    license = metadata.get("license")
+    license = cast(dict[str, object], data).get("license") if isinstance(data, dict) else None
     return license if isinstance(license, str) else None
 
 

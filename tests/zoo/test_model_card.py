@@ -343,6 +343,8 @@ def test_the_license_of_the_present_card_is_kept(folder: Path) -> None:
     "text",
     [
         "", "Mine.", "---\n---\n", "---\nlicense: [\n---\n", "---\nlicense: 5\n---\n", "---\n- a list\n---\n",
+        # Aliases can make a few lines expand for minutes.
+        "---\nbase: &base {license: mit}\n<<: [*base, *base]\n---\n",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
