@@ -14,15 +14,12 @@ from aezoo.errors import AezooError, TrainingError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
 from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.model.autoencoder import Output, StepContext
-from aezoo.model.layers.sparsity import Lifetime
 from aezoo.training.callbacks import TrainingState
 from aezoo.training.diagnostics import warn_loss_rising
 from aezoo.training.objective import Objective
 from aezoo.training.optim import EarlyStopping, LRSchedule, build_optimizer, copy_state, restore_state
 from aezoo.training.run import Round
 from aezoo.training.stages import TrainUnit
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class StageRunner:
@@ -77,7 +74,6 @@ class StageRunner:
         self.state.context = None
         self.state.epoch += 1
         sums.raise_if_not_finite(self.unit, self.state.epoch)
-        self.group.sync_buffers(self.ae)
         return self.group.broadcast(sums.means())
 
     def step(self, context: StepContext) -> dict[str, Tensor]:
@@ -92,6 +88,7 @@ class StageRunner:
         loss.backward()
         self.group.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
+        self.group.sync_buffers(*self.trained)
         for restore_invariant in self.invariants:
             restore_invariant()
         self.state.step += 1
@@ -135,10 +132,7 @@ class StageRunner:
             self.ae, self.recipe, round_.samples, self.optimizer, self.unit.stage, self.unit.layer_pair,
             step=round_.step, history=round_.selected.history, is_main=self.group.is_main,
         )  # fmt: skip
-        # Layers whose rows depend on one another need the whole batch when several processes share it.
-        norms = BATCH_NORMS if self.recipe.global_batch_norm else ()
-        spanning = [module for module in self.unit.ae.modules() if isinstance(module, (Lifetime, *norms))]
-        self.forward = self.group.forward(self.unit.ae, spanning)
+        self.forward = self.group.forward(self.unit.ae, self.recipe.global_batch_norm)
         frozen = {module for layer in self.unit.frozen for module in layer.modules()}
         self.invariants = [
             cast(Callable[[], None], module.after_step)
