@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from aezoo.losses.penalties import batch_dependence
+from aezoo.losses.penalties import batch_dependence, keep_buffers
+from aezoo.losses.reconstruction import at_least_float32
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.layers.linear import plain_steps
 from aezoo.model.sequential import LayerSequence
 from aezoo.specs.base import Count, NonNegativeFloat
 from aezoo.specs.components import LossSpec
@@ -40,8 +42,9 @@ class AuxK(nn.Module):
             self.idle = torch.where(fired, 0.0, self.idle + len(output.latents))
         dead = self.idle >= self.spec.dead_after
         if not dead.any():
-            return output.x_hat.new_zeros(())
-        pre_acts = LayerSequence(list(ae.encoder)[:-1])(context.input).flatten(1)
+            return at_least_float32(output.x_hat.new_zeros(()))
+        with keep_buffers(ae.encoder):
+            pre_acts = without_relu(ae.encoder)(context.input).flatten(1)
         ranked = pre_acts.masked_fill(~dead, -math.inf)
         k = min(self.spec.k, int(dead.count_nonzero()))
         kept = ranked.topk(k, dim=1, sorted=False).indices
@@ -50,14 +53,24 @@ class AuxK(nn.Module):
         offset = ae.decode(torch.zeros_like(output.latents[:1]))
         added = ae.decode(latents.view_as(output.latents)) - offset
         residual = (context.target - output.x_hat).detach()
-        return (added - residual).square().mean()
+        return at_least_float32(added - residual).square().mean()
+
+
+def without_relu(encoder: LayerSequence) -> LayerSequence:
+    """The layers before the last one, without a ReLU at their end: dead latents have no gradient behind it."""
+    *others, before, _ = encoder
+    steps = plain_steps(before)
+    if not any(type(step) is nn.ReLU for step in steps.values()):
+        return LayerSequence([*others, before])
+    return LayerSequence([*others, *(step for step in steps.values() if type(step) is not nn.ReLU)])
 
 
 class AuxKSpec(LossSpec):
     """Auxiliary top-k loss: dead latents reconstruct the residual (arXiv:2406.04093, appendix A.2).
 
     The `k` largest dead latents of each sample are decoded; the term is the squared error of the result to
-    target - x_hat, averaged over elements. For encoders that end in `topk`.
+    target - x_hat, averaged over elements. For encoders that end in `topk`; a ReLU before it is left out here, since dead latents
+    have no gradient behind it.
     """
 
     kind: Literal["auxk"] = "auxk"
@@ -70,7 +83,7 @@ class AuxKSpec(LossSpec):
 
     @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
-        if ae.spec.encoder[-1].kind_name != "topk":
+        if ae.spec.encoder[-1].kind_name != "topk" or len(ae.encoder) < 2:
             return "auxk revives latents that topk leaves out; end the encoder in topk"
         if ae.decoder.needs:
             return "auxk decodes latents alone, but this decoder needs more"

@@ -4,17 +4,22 @@ L1: Olshausen and Field, Nature 381, 1996. KL sparsity: Ng, CS294A lecture notes
 and Welling, arXiv:1312.6114. Contractive: Rifai et al., ICML 2011.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from typing_extensions import override
 
 from aezoo.errors import DataError
+from aezoo.losses.reconstruction import at_least_float32
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext, get_layer
-from aezoo.model.layers.sparsity import Lifetime
+from aezoo.model.layers.activations import Sigmoid
+from aezoo.model.layers.linear import is_hooked, plain_steps
 from aezoo.model.sequential import LayerSequence
 from aezoo.specs.base import NonNegativeFloat
 from aezoo.specs.components import LossSpec, output_bounds
@@ -23,6 +28,10 @@ SMALLEST = 1e-7
 """Smallest distance of a mean activation from 0 and 1, where its logarithm is infinite."""
 LATENTS_AT_ONCE = 64
 """Rows of the Jacobian that the general contractive penalty computes together."""
+ELEMENTWISE = (
+    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, Sigmoid, nn.Tanh,
+)  # fmt: skip
+"""Activations that act on each value alone."""
 
 
 class L1LatentsSpec(LossSpec):
@@ -32,7 +41,7 @@ class L1LatentsSpec(LossSpec):
 
     @override
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        return output.latents.flatten(1).abs().sum(1).mean()
+        return at_least_float32(output.latents).flatten(1).abs().sum(1).mean()
 
 
 class KlSparsitySpec(LossSpec):
@@ -65,7 +74,7 @@ class KlSparsitySpec(LossSpec):
         Raises:
             DataError: a latent outside [0, 1].
         """
-        latents = output.latents.flatten(1)
+        latents = at_least_float32(output.latents).flatten(1)
         if self.outside == "refuse":
             low, high = (float(value) for value in latents.detach().aminmax())
             if low < 0 or high > 1:
@@ -97,7 +106,7 @@ class VaeKlSpec(LossSpec):
 
     @override
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        mean, log_var = output.aux["mean"].flatten(1), output.aux["log_var"].flatten(1)
+        mean, log_var = (at_least_float32(output.aux[name]).flatten(1) for name in ("mean", "log_var"))
         each = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
         return each.mean(0).clamp(min=self.free_bits).sum()
 
@@ -124,32 +133,62 @@ class ContractiveSpec(LossSpec):
 
 
 def one_layer_norm(ae: Autoencoder, x: Tensor) -> Tensor | None:
-    """The mean squared norm in closed form; None if the encoder is not a single linear layer."""
-    *others, last = ae.encoder
-    steps = dict(last.named_children())
-    linear = steps.get("linear")
-    flat = all(isinstance(layer, nn.Flatten) for layer in others)
-    if not flat or set(steps) - {"linear", "activation"} or type(linear) is not nn.Linear:
+    """The mean squared norm in closed form.
+
+    None unless the encoder is one `nn.Linear`, possibly followed by an activation that acts on each value
+    alone, and nothing but flattens precede it. This is decided by what the modules are, not by their names.
+    """
+    if type(ae.encoder) is not LayerSequence or is_hooked(ae.encoder):
         return None
-    if "activation" not in steps:
-        return linear.weight.square().sum()
+    *others, last = ae.encoder
+    linear, *activations = plain_steps(last).values() or (last,)
+    if type(linear) is not nn.Linear or is_hooked(linear) or linear.in_features != x[0].numel():
+        return None
+    if not all(map(_is_flatten, others)) or len(activations) > 1:
+        return None
+    weight = at_least_float32(linear.weight)
+    if not activations:
+        return weight.square().sum()
+    if type(activations[0]) not in ELEMENTWISE:
+        return None
     pre_acts = linear(x.flatten(1))
     pre_acts = pre_acts if pre_acts.requires_grad else pre_acts.requires_grad_()
-    slope = _gradient(steps["activation"](pre_acts).sum(), pre_acts)
-    return (slope.square() @ linear.weight.square().sum(1)).mean()
+    slope = at_least_float32(_gradient(activations[0](pre_acts).sum(), pre_acts))
+    return (slope.square() @ weight.square().sum(1)).mean()
+
+
+def _is_flatten(layer: nn.Module) -> bool:
+    if type(layer) is not nn.Flatten or is_hooked(layer):
+        return False
+    return (layer.start_dim, layer.end_dim) == (1, -1)
 
 
 def jacobian_norm(ae: Autoencoder, x: Tensor) -> Tensor:
     """The mean squared norm for any encoder whose rows do not depend on one another."""
     x = x.detach().requires_grad_()
-    latents = ae.encode(x).flatten(1)
-    total = latents.new_zeros(())
+    with keep_buffers(ae.encoder):
+        latents = ae.encode(x).flatten(1)
+    total = at_least_float32(latents.new_zeros(()))
     for start in range(0, latents.shape[1], LATENTS_AT_ONCE):
         chunk = latents[:, start : start + LATENTS_AT_ONCE]
         # Row i of the identity, repeated for every sample, selects the gradients of latent i.
         vectors = torch.eye(chunk.shape[1]).to(chunk)[:, None].expand(-1, len(x), -1)
-        total = total + _gradient(chunk, x, vectors).square().sum()
+        total = total + at_least_float32(_gradient(chunk, x, vectors)).square().sum()
     return total / len(x)
+
+
+@contextmanager
+def keep_buffers(module: nn.Module) -> Generator[None]:
+    """Context manager that restores the buffers that change inside it.
+
+    A loss that runs layers once more must not count a batch twice in a running statistic.
+    """
+    before = [(owner, name, buffer, buffer._version, buffer.clone())
+              for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)]  # fmt: skip
+    yield
+    for owner, name, buffer, version, values in before:
+        if getattr(owner, name) is not buffer or buffer._version != version:
+            setattr(owner, name, values)
 
 
 def _gradient(of: Tensor, at: Tensor, vectors: Tensor | None = None) -> Tensor:
@@ -163,7 +202,7 @@ def _gradient(of: Tensor, at: Tensor, vectors: Tensor | None = None) -> Tensor:
 def batch_dependence(layers: LayerSequence, kind: str) -> str | None:
     """Why a loss that needs independent rows does not fit some layers; None if it does."""
     for module in layers.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | Lifetime):
+        if isinstance(module, _BatchNorm) or getattr(module, "mixes_rows", False):
             what = type(module).__name__
             return f"{kind} needs rows that do not depend on one another, but {what} makes them dependent"
     return None
@@ -190,9 +229,9 @@ class WeightDecaySpec(LossSpec):
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
         # A weight counts once, even if several paths include it.
         weights = {weight: None for path in self.on for weight in _weights(ae, path)}
-        total = output.x_hat.new_zeros(())
+        total = at_least_float32(output.x_hat.new_zeros(()))
         for weight in weights:
-            total = total + weight.square().sum()
+            total = total + at_least_float32(weight).square().sum()
         return total
 
 

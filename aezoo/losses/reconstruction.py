@@ -14,15 +14,26 @@ from typing_extensions import override
 
 from aezoo.errors import DataError
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.layers.activations import is_half
 from aezoo.specs.base import PositiveFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
 Reduction = Literal["mean", "sum"]
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """A tensor in float16 or bfloat16 as float32, in which losses are computed; any other unchanged."""
+    return x.float() if is_half(x) else x
+
+
 def reduce_rows(elements: Float[Tensor, "batch *shape"], reduction: Reduction) -> Float[Tensor, ""]:
     """The mean over rows of each row's mean or sum."""
     return elements.mean() if reduction == "mean" else elements.flatten(1).sum(1).mean()
+
+
+def difference(output: Output, context: StepContext) -> Float[Tensor, "batch *shape"]:
+    """x_hat - target, in float32 or more."""
+    return at_least_float32(output.x_hat) - at_least_float32(context.target)
 
 
 class MseSpec(LossSpec):
@@ -35,14 +46,15 @@ class MseSpec(LossSpec):
 
     @override
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        return reduce_rows((output.x_hat - context.target).square(), self.reduction)
+        return reduce_rows(difference(output, context).square(), self.reduction)
 
 
 class BceSpec(LossSpec):
     """Binary cross-entropy, -target log(x_hat) - (1 - target) log(1 - x_hat), in nats; at least 0.
 
     Logarithms are limited to -100 or more, as in PyTorch. Reconstruction and target must be in [0, 1]: end
-    the decoder in a sigmoid.
+    the decoder in a sigmoid. The reconstruction must not be in float16 or bfloat16, where values close to 1
+    are rounded to 1; under autocast, aezoo's sigmoid gives float32.
     """
 
     kind: Literal["bce"] = "bce"
@@ -65,9 +77,15 @@ class BceSpec(LossSpec):
         """The term.
 
         Raises:
-            DataError: a reconstruction or a target outside [0, 1].
+            DataError: a reconstruction or a target outside [0, 1], or a reconstruction in half precision.
         """
-        for name, values in (("reconstruction", output.x_hat), ("target", context.target)):
+        if is_half(output.x_hat):
+            raise DataError(
+                f"bce needs a reconstruction in float32, found {str(output.x_hat.dtype)[6:]}, in which values "
+                "close to 1 are rounded to 1; keep the weights in float32 and use autocast"
+            )
+        target = at_least_float32(context.target)
+        for name, values in (("reconstruction", output.x_hat), ("target", target)):
             low, high = (float(value) for value in values.detach().aminmax())
             if math.isnan(low):
                 # PyTorch would raise, and on a GPU abort. The trainer reports a loss that is NaN.
@@ -77,7 +95,7 @@ class BceSpec(LossSpec):
                     f"bce needs values in [0, 1], the {name} has {low:g} to {high:g}; "
                     "end the decoder in a sigmoid and declare a range of [0, 1]"
                 )
-        elements = F.binary_cross_entropy(output.x_hat, context.target, reduction="none")
+        elements = F.binary_cross_entropy(output.x_hat, target, reduction="none")
         return reduce_rows(elements, self.reduction)
 
 
@@ -91,7 +109,7 @@ class L1Spec(LossSpec):
 
     @override
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        return reduce_rows((output.x_hat - context.target).abs(), self.reduction)
+        return reduce_rows(difference(output, context).abs(), self.reduction)
 
 
 class HuberSpec(LossSpec):
@@ -106,5 +124,6 @@ class HuberSpec(LossSpec):
 
     @override
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
-        elements = F.huber_loss(output.x_hat, context.target, reduction="none", delta=self.delta)
+        x_hat, target = at_least_float32(output.x_hat), at_least_float32(context.target)
+        elements = F.huber_loss(x_hat, target, reduction="none", delta=self.delta)
         return reduce_rows(elements, self.reduction)

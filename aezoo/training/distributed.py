@@ -2,24 +2,28 @@
 
 Every process draws the same batches and the same noise, runs the network on its shard, and gathers the
 outputs of all ranks. The objective is then computed on the whole batch, because its terms may depend on
-several rows at once. `torchrun` and `accelerate launch` set the environment variables that are read here.
+several rows at once. Layers that keep running statistics or mix rows are given the whole batch as well.
+`torchrun` and `accelerate launch` set the environment variables that are read here.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from aezoo.errors import TrainingError, env_int
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder, Output, eval_mode
+from aezoo.model.sequential import Aux, LayerSequence, declared
 
 TIMEOUT = 300
 """Seconds that a rank waits for the others, unless `AEZOO_TIMEOUT` is set."""
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -49,38 +53,32 @@ class ProcessGroup:
         low, high = self.bounds(len(x))
         return x[low:high] if high > low else x[:1]
 
-    def forward(self, ae: Autoencoder, modules: Iterable[nn.Module] = ()) -> Callable[[Tensor], Output]:
+    def forward(self, ae: Autoencoder, global_batch_norm: bool = False) -> Callable[[Tensor], Output]:
         """Returns a function that runs the network on a whole batch, each rank on its shard.
 
-        `modules` are layers whose rows depend on one another; they are given the whole batch.
+        Layers that `whole_batch_layers` finds are given the whole batch in every process.
         """
         if self.world_size == 1:
             return ae
+        per_row = per_row_aux(ae)
+        modules = whole_batch_layers(ae, per_row, global_batch_norm)
 
         def run(x: Tensor) -> Output:
-            with self._gather_inputs_of(modules, len(x)):
+            with ExitStack() as handles:
+                for module in modules:
+                    WholeBatch(self, per_row, len(x)).hook(module, handles)
                 out = ae(self.shard(x))
-            aux = {name: self._all_gather_rows(value, len(x)) for name, value in out.aux.items()}
-            x_hat, latents = (self._all_gather_rows(value, len(x)) for value in (out.x_hat, out.latents))
+            aux = {
+                name: self.all_gather_rows(value, len(x)) if name in per_row else value
+                for name, value in out.aux.items()
+            }
+            x_hat, latents = (self.all_gather_rows(value, len(x)) for value in (out.x_hat, out.latents))
             return Output(x_hat, latents, aux)
 
         return run
 
-    @contextmanager
-    def _gather_inputs_of(self, modules: Iterable[nn.Module], rows: int) -> Generator[None]:
-        def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (self._all_gather_rows(inputs[0], rows, inside=True), *inputs[1:])
-
-        def after(_: nn.Module, __: object, out: Tensor) -> Tensor:
-            return self.shard(out)
-
-        with ExitStack() as handles:
-            for module in modules:
-                handles.callback(module.register_forward_pre_hook(before).remove)
-                handles.callback(module.register_forward_hook(after).remove)
-            yield
-
-    def _all_gather_rows(self, local: Tensor, rows: int, inside: bool = False) -> Tensor:
+    def all_gather_rows(self, local: Tensor, rows: int, inside: bool = False) -> Tensor:
+        """Returns the `rows` rows of all ranks' shards; `inside` the network or at its output."""
         return cast(Tensor, cast(Any, _AllGatherRows).apply(local, self, rows, inside))
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -115,11 +113,115 @@ class ProcessGroup:
         return box
 
     @torch.no_grad()
-    def sync_buffers(self, module: nn.Module) -> None:
+    def sync_buffers(self, *modules: nn.Module) -> None:
         """Copies rank 0's buffers, such as running statistics, to every process."""
         if self.world_size > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+            for module in modules:
+                for buffer in module.buffers():
+                    dist.broadcast(buffer, src=0)
+
+    @torch.no_grad()
+    def sync_random_state(self, device: torch.device) -> None:
+        """Copies the state of rank 0's default generators to every process."""
+        state = torch.get_rng_state().to(device if dist.get_backend() == "nccl" else "cpu")
+        dist.broadcast(state, src=0)
+        torch.set_rng_state(state.cpu())
+        if device.type == "cuda":
+            state = torch.cuda.get_rng_state(device).to(state.device)
+            dist.broadcast(state, src=0)
+            torch.cuda.set_rng_state(state.cpu(), device)
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """Gives a layer the whole batch in every process, and passes on this rank's shard of what it returns.
+
+    What the layer draws is the same in every process: it follows rank 0's generator.
+
+    Attributes:
+        group: the process group.
+        per_row: names of the emitted tensors that have a row for each row of the batch.
+        rows: number of rows of the batch.
+    """
+
+    group: ProcessGroup
+    per_row: frozenset[str]
+    rows: int
+    callers: list[tuple[Aux, Tensor]] = field(default_factory=list[tuple[Aux, Tensor]])
+
+    def hook(self, module: nn.Module, handles: ExitStack) -> None:
+        """Registers hooks that are removed when `handles` closes."""
+        handles.callback(module.register_forward_pre_hook(self._before).remove)
+        handles.callback(module.register_forward_hook(self._after).remove)
+
+    def _before(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        h, *more = inputs
+        aux: Aux = more[0] if more else {}
+        self.callers.append((aux, torch.get_rng_state()))
+        self.group.sync_random_state(h.device)
+        whole = {
+            name: self.group.all_gather_rows(value, self.rows, inside=True) if name in self.per_row else value
+            for name, value in aux.items()
+        }
+        return (self.group.all_gather_rows(h, self.rows, inside=True), *([whole] if more else []))
+
+    def _after(self, _: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> Tensor:
+        aux, random_state = self.callers.pop()
+        if self.group.rank > 0:
+            # Ranks draw different numbers for their shards, such as dropout masks.
+            torch.set_rng_state(random_state)
+        for name, value in (inputs[1] if len(inputs) > 1 else {}).items():
+            if name not in aux:
+                aux[name] = self.group.shard(value) if name in self.per_row else value
+        return self.group.shard(out)
+
+
+@torch.no_grad()
+def per_row_aux(ae: Autoencoder) -> frozenset[str]:
+    """Names of the emitted tensors whose first axis has the rows of the batch, found by two batches."""
+    device = next((tensor.device for tensor in (*ae.parameters(), *ae.buffers())), torch.device("cpu"))
+    dtype = next((parameter.dtype for parameter in ae.parameters()), torch.float32)
+    with eval_mode(ae), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        first, second = (
+            ae(torch.zeros((rows, *ae.spec.input.shape), device=device, dtype=dtype)).aux for rows in (2, 3)
+        )
+    return frozenset(
+        name for name in first if first[name].shape[:1] == (2,) and second[name].shape[:1] == (3,)
+    )
+
+
+def whole_batch_layers(ae: Autoencoder, per_row: Collection[str], global_batch_norm: bool) -> list[nn.Module]:
+    """The modules that need the whole batch, because their results for its shards would be others.
+
+    Those are layers that keep buffers (other than batch normalization), that declare `mixes_rows`, or that
+    emit tensors without an axis for the rows; and batch normalizations if they span all processes.
+    """
+    found: list[nn.Module] = []
+
+    def visit(layer: nn.Module) -> None:
+        sequences = [child for child in layer.modules() if isinstance(child, LayerSequence)]
+        # Of a container, only its own buffers count; its layers are visited one by one.
+        parts = [layer] if sequences else list(layer.modules())
+        emitted = [] if sequences else [name for name in declared(layer)[0] if name not in per_row]
+        if any(map(_depends_on_batch, parts)) or emitted:
+            found.append(layer)
+            return
+        if sequences:
+            for child in sequences[0]:
+                visit(child)
+        elif global_batch_norm:
+            found.extend(part for part in parts if isinstance(part, BATCH_NORMS))
+
+    for sequence in (ae.encoder, ae.decoder):
+        for layer in sequence:
+            visit(layer)
+    return found
+
+
+def _depends_on_batch(module: nn.Module) -> bool:
+    if getattr(module, "mixes_rows", False):
+        return True
+    return not isinstance(module, _BatchNorm) and any(True for _ in module.buffers(recurse=False))
 
 
 class _AllGatherRows(torch.autograd.Function):

@@ -14,7 +14,6 @@ from aezoo.errors import TrainingError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
 from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.model.autoencoder import Output, StepContext
-from aezoo.model.layers.sparsity import Lifetime
 from aezoo.training.callbacks import TrainingState
 from aezoo.training.diagnostics import warn_loss_rising
 from aezoo.training.objective import Objective
@@ -28,8 +27,6 @@ from aezoo.training.optim import (
 )
 from aezoo.training.run import Round
 from aezoo.training.stages import TrainUnit
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class StageRunner:
@@ -87,7 +84,6 @@ class StageRunner:
         self.state.context = None
         self.state.epoch += 1
         sums.raise_if_not_finite(self.unit, self.state.epoch)
-        self.group.sync_buffers(self.ae)
         return self.group.broadcast(sums.means())
 
     def step(self, context: StepContext) -> dict[str, Tensor]:
@@ -102,6 +98,7 @@ class StageRunner:
         loss.backward()
         self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
+        self.group.sync_buffers(*self.trained)
         self.run.has_stepped = True
         for restore_invariant in self.invariants:
             restore_invariant()
@@ -150,10 +147,7 @@ class StageRunner:
             self.ae, self.recipe, round_.samples, optimizer, self.unit.stage, self.unit.layer_pair,
             step=round_.step, history=round_.selected.history, is_main=self.group.is_main,
         )  # fmt: skip
-        # Layers whose rows depend on one another need the whole batch when several processes share it.
-        norms = BATCH_NORMS if self.recipe.global_batch_norm else ()
-        spanning = [module for module in self.unit.ae.modules() if isinstance(module, (Lifetime, *norms))]
-        self.forward = self.group.forward(self.unit.ae, spanning)
+        self.forward = self.group.forward(self.unit.ae, self.recipe.global_batch_norm)
         frozen = {module for layer in self.unit.frozen for module in layer.modules()}
         self.invariants = [
             cast(Callable[[], None], module.after_step)

@@ -6,11 +6,17 @@ ELU: Clevert et al., arXiv:1511.07289. GELU and SiLU: Hendrycks and Gimpel, arXi
 import math
 from typing import ClassVar, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from typing_extensions import override
 
 from aezoo.specs.base import NonNegativeFloat, PositiveFloat
 from aezoo.specs.components import ActivationSpec, Bounds
+
+
+def is_half(x: Tensor) -> bool:
+    """Whether a tensor is in float16 or bfloat16."""
+    return x.dtype in (torch.float16, torch.bfloat16)
 
 
 class _ModuleSpec(ActivationSpec):
@@ -86,11 +92,24 @@ class SoftplusSpec(_ModuleSpec):
     bounds = (0.0, math.inf)
 
 
+class Sigmoid(nn.Sigmoid):
+    """PyTorch's `nn.Sigmoid`, which gives float32 under autocast.
+
+    In bfloat16 every value above 0.998 is rounded to 1, where the binary cross-entropy has no gradient.
+    """
+
+    @override
+    def forward(self, input: Tensor) -> Tensor:
+        # The meta device has no autocast.
+        in_autocast = not input.is_meta and torch.is_autocast_enabled(input.device.type)
+        return super().forward(input.float() if in_autocast and is_half(input) else input)
+
+
 class SigmoidSpec(_ModuleSpec):
     """1 / (1 + exp(-h)), in (0, 1)."""
 
     kind: Literal["sigmoid"] = "sigmoid"
-    module = nn.Sigmoid
+    module = Sigmoid
     bounds = (0.0, 1.0)
 
 

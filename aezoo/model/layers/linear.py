@@ -58,6 +58,24 @@ class WeightedSpec(LayerSpec):
         return sequence
 
 
+def plain_steps(layer: nn.Module) -> dict[str, nn.Module]:
+    """The steps of a layer that runs them in order and does nothing else, by name.
+
+    Returns:
+        Empty for any other module: one of another class, even a subclass of `nn.Sequential`, or one whose
+        output a hook, a parametrization or another `forward` may change.
+    """
+    if type(layer) is not nn.Sequential or any(map(is_hooked, layer.modules())):
+        return {}
+    return dict(layer.named_children())
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether hooks, or a `forward` of the instance, may change what a module computes."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(module) or any(getattr(module, name) for name in hooks)
+
+
 class LinearSpec(WeightedSpec):
     """PyTorch's `nn.Linear`: (batch, in_features) -> (batch, out_features)."""
 

@@ -74,6 +74,8 @@ class Lifetime(nn.Module):
     is the identity, so that rows do not depend on one another.
     """
 
+    mixes_rows = True
+
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate

@@ -23,6 +23,7 @@ class BatchTopK(nn.Module):
     threshold is a running mean of the smallest value that each training batch kept.
     """
 
+    mixes_rows = True
     threshold: Tensor
     batches: Tensor
 

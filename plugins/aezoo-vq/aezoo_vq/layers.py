@@ -1,6 +1,8 @@
 """Vector quantization and finite scalar quantization."""
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 import torch
@@ -12,6 +14,16 @@ from typing_extensions import override
 import aezoo
 
 MAX_CODES = 2**20
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """A tensor in float16 or bfloat16 as float32, in which codes are chosen; any other unchanged."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def in_autocast(x: Tensor) -> bool:
+    """Whether operations on a tensor run under autocast; the meta device has none."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 class Quantize(nn.Module):
@@ -44,8 +56,11 @@ class Quantize(nn.Module):
             aux: `vq.codes`, (batch, *sizes), and `vq.error`, the shape of `h`, are written to it.
 
         Returns:
-            The nearest codes, in the shape of `h`.
+            The nearest codes, in the shape of `h`. The codes are chosen in float32 or more; the result has the
+            dtype of `h`, or that of the codebook if it is wider, as under autocast.
         """
+        dtype = torch.promote_types(h.dtype, self.codebook.dtype)
+        h = at_least_float32(h)
         vectors = h.movedim(1, -1)
         flat = vectors.reshape(-1, vectors.shape[-1])
         if self.training and not flat.is_meta:
@@ -57,11 +72,13 @@ class Quantize(nn.Module):
         aux["vq.error"] = h - quantized.detach()
         if self.training and not flat.is_meta:
             self._update(flat.detach(), nearest)
-        return h + (quantized - h).detach()
+        return (h + (quantized - h).detach()).to(dtype)
 
     def _nearest(self, flat: Tensor) -> Tensor:
         codebook = self.codebook.to(flat.dtype)
-        distances = codebook.square().sum(1) - 2 * flat @ codebook.T
+        # Autocast would compute the product in bfloat16.
+        with torch.autocast(flat.device.type, enabled=False) if in_autocast(flat) else nullcontext():
+            distances = codebook.square().sum(1) - 2 * flat @ codebook.T
         return distances.argmin(1)
 
     @torch.no_grad()
@@ -134,8 +151,11 @@ class Fsq(nn.Module):
             aux: `vq.codes`, (batch, *sizes), is written to it.
 
         Returns:
-            Levels in [-1, 1], in the shape of `h`.
+            Levels in [-1, 1], in the shape of `h`. They are chosen in float32 or more; the result has the dtype
+            of `h`, or float32 under autocast.
         """
+        dtype = h.dtype
+        h = at_least_float32(h)
         levels = self.levels.to(h.dtype).view(-1, *[1] * (h.ndim - 2))
         # An even number of levels has none at 0: shift by half a step, and back.
         half = (levels - 1) / 2
@@ -147,7 +167,17 @@ class Fsq(nn.Module):
         sizes = self.levels.long()
         base = torch.cat([sizes.new_ones(1), sizes.cumprod(0)[:-1]])
         aux["vq.codes"] = (digits.movedim(1, -1) * base).sum(-1)
-        return rounded / torch.div(levels, 2, rounding_mode="floor")
+        quantized = rounded / torch.div(levels, 2, rounding_mode="floor")
+        return quantized if in_autocast(h) else quantized.to(dtype)
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fsq":
+        # The levels stay exact when weights are converted to half precision.
+        levels = self.levels
+        super()._apply(fn, recurse)
+        if not (levels.is_meta or self.levels.is_meta):
+            self.levels = levels.to(self.levels.device)
+        return self
 
 
 class FsqSpec(aezoo.LayerSpec):

@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 import aezoo
+from aezoo_vq.layers import at_least_float32
 
 
 class CommitmentSpec(aezoo.LossSpec):
@@ -26,4 +27,4 @@ class CommitmentSpec(aezoo.LossSpec):
     def __call__(
         self, output: aezoo.Output, context: aezoo.StepContext, ae: aezoo.Autoencoder
     ) -> Float[Tensor, ""]:
-        return output.aux["vq.error"].square().mean()
+        return at_least_float32(output.aux["vq.error"]).square().mean()

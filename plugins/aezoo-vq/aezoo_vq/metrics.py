@@ -5,6 +5,7 @@ from torch import Tensor
 from typing_extensions import override
 
 import aezoo
+from aezoo_vq.layers import Fsq, Quantize
 
 
 class _CodeMetric(aezoo.Metric):
@@ -14,13 +15,13 @@ class _CodeMetric(aezoo.Metric):
 
     def __init__(self, ae: aezoo.Autoencoder) -> None:
         super().__init__(ae)
-        sizes = [int(module.codes) for module in ae.encoder.modules() if hasattr(module, "codes")]
+        sizes = [int(module.codes) for module in ae.encoder.modules() if isinstance(module, Quantize | Fsq)]
         self.counts = torch.zeros(sizes[-1], dtype=torch.float64)
 
     @classmethod
     @override
     def applies(cls, ae: aezoo.Autoencoder) -> bool:
-        return "vq.codes" in ae.encoder.emits
+        return any(isinstance(module, Quantize | Fsq) for module in ae.encoder.modules())
 
     @override
     def update(self, output: aezoo.Output, batch: aezoo.Batch) -> None:
