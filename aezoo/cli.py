@@ -128,7 +128,7 @@ def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json
         return
     out.print(f"[bold]{name}[/bold]  {escape(entry['summary'])}")
     sizes = f"{_shape(entry['input'])} -> {_shape(entry['latents'])} latents"
-    data = entry["dataset"] or "data without a name"
+    data = escape(entry["dataset"] or "data without a name")
     out.print(f"{sizes}, {entry['parameters']:,} parameters, trained on {data}")
     if entry["references"]:
         out.print(", ".join(map(escape, entry["references"])))
@@ -137,16 +137,16 @@ def show(name: Annotated[str, typer.Argument(help="A variant's name.")], as_json
     layers = _table("layer", "kind", "output", "parameters")
     for layer in entry["layers"]:
         layers.add_row(
-            layer["path"], escape(layer["kind"]), _shape(layer["output"]), f"{layer['parameters']:,}"
+            escape(layer["path"]), escape(layer["kind"]), _shape(layer["output"]), f"{layer['parameters']:,}"
         )
     out.print(layers)
     metrics = _table("metric", "value")
     for metric, value in entry["metrics"].items():
-        metrics.add_row(metric, _number(value))
+        metrics.add_row(escape(metric), _number(value))
     out.print(metrics)
     files = _table("file", "bytes", "sha256")
     for file, record in entry["files"].items():
-        files.add_row(file, f"{record['bytes']:,}", record["sha256"])
+        files.add_row(escape(file), f"{record['bytes']:,}", escape(record["sha256"]))
     out.print(files)
 
 
@@ -221,9 +221,13 @@ def validate(
 def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of spec.yaml, for editors."""
     _load_plugin_files(plugin)
+    from aezoo.plugins.isolation import stdout_to_stderr
     from aezoo.specs.schema import json_schema
 
-    _print_json(json_schema())
+    # The classes of a plugin may print when they are asked for their schema.
+    with stdout_to_stderr():
+        found = json_schema()
+    _print_json(found)
 
 
 @app.command()
@@ -354,7 +358,8 @@ def plugins(plugin: Plugins = None, as_json: Json = False) -> None:
             kinds.setdefault(family, []).append(kind)
         text = "\n".join(f"{family}: {', '.join(names)}" for family, names in kinds.items())
         shown = f"[red]left out: {escape(c.error)}[/red]" if c.error else escape(text)
-        table.add_row(c.name, c.distribution or "-", c.version or "-", str(c.api or "-"), shown)
+        source = (c.name, c.distribution or "-", c.version or "-")
+        table.add_row(*map(escape, source), str(c.api or "-"), shown)
     out.print(table)
 
 
