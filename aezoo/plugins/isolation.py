@@ -137,8 +137,13 @@ def _set_cwd(path: str | None) -> None:
             os.chdir(path)
 
 
+def _environment() -> dict[str, str]:
+    # PyTorch sets these by itself, when a part of it is first used.
+    return {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+
+
 def _set_environment(variables: dict[str, str]) -> None:
-    for name in os.environ.keys() - variables.keys():
+    for name in _environment().keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)
     if hasattr(time, "tzset"):
@@ -169,13 +174,19 @@ def _set_python_random(state: Any) -> bool:
 def _set_filters(filters: list[Any]) -> bool:
     """Restores the warning filters; returns whether a new one applied to everybody's warnings.
 
-    Libraries that a plugin imports add filters for warnings of their own, with a message or a module.
+    Libraries that a plugin imports add filters for warnings of their own: a message, a module or a class.
     """
     added = [f for f in warnings.filters if f not in filters]
     lost = [f for f in filters if f not in warnings.filters]
     warnings.filters[:] = filters  # pyright: ignore[reportIndexIssue]
     getattr(warnings, "_filters_mutated", lambda: None)()
-    return bool(lost) or any(_matches_all(f[1]) and _matches_all(f[3]) for f in added) or not added
+    return bool(lost) or any(map(_is_general, added)) or not added
+
+
+def _is_general(warning_filter: Any) -> bool:
+    _, message, category, module, _ = warning_filter
+    ours = category.__module__ in ("builtins", "aezoo.errors")
+    return ours and _matches_all(message) and _matches_all(module)
 
 
 def _matches_all(pattern: Any) -> bool:
@@ -223,7 +234,7 @@ _PYTHON = (
     Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Setting("the thread switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Setting("the warning filters", lambda: list(warnings.filters), _set_filters),
-    Setting("the environment variables", lambda: dict(os.environ), _set_environment),
+    Setting("the environment variables", _environment, _set_environment),
     Setting("the current folder", _cwd, _set_cwd),
     Setting("the file mode mask", _umask, os.umask),
     Setting(

@@ -20,6 +20,7 @@ import aezoo
 from aezoo.errors import CheckpointError, PluginWarning, RegistryError
 from aezoo.plugins.isolation import preserved_settings, stdout_to_stderr
 from aezoo.plugins.registry import GROUP, Registry, installed_entry_points
+from aezoo.specs.base import CLOSED
 from aezoo.zoo.index import all_variants, forget_index, read_index
 from tests.plugins.installed import HEADER, Site, good, hook, kind_class, messages
 
@@ -66,7 +67,7 @@ def settings() -> Any:
         torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark, torch.is_autocast_enabled("cpu"),
         np.random.get_state()[1].tolist(), np.geterr(), sys.getrecursionlimit(), sys.excepthook,  # pyright: ignore
         sys.stderr, list(sys.argv), list(warnings.filters), Path.cwd(), dict(os.environ), open,
-        aezoo.ActivationSpec.kinds(),
+        {family: list(kinds) for family, kinds in CLOSED.items()},
     )  # fmt: skip
 
 
