@@ -19,11 +19,11 @@ from aezoo.testing.layers import LAYER_CHECKS, check_layer
 from aezoo.testing.losses import LOSS_CHECKS, check_loss
 from aezoo.testing.noises import NOISE_CHECKS, check_noise
 from aezoo.testing.plugins import EXAMPLE_CHECKS, METRIC_CHECKS, PLUGIN_CHECKS, check_plugin, reports_of
-from aezoo.testing.specs import SPEC_CHECKS
+from aezoo.testing.specs import EXEMPTION_CHECKS, SETTING_CHECKS, SPEC_CHECKS
 from aezoo.testing.variants import VARIANT_CHECKS, check_variant
 
 ALL_CHECKS: dict[str, list[ContractCheck[Any]]] = {
-    "every spec": [*SPEC_CHECKS],
+    "every spec": [*SPEC_CHECKS, *SETTING_CHECKS, *EXEMPTION_CHECKS],
     "layers": [*LAYER_CHECKS],
     "losses": [*LOSS_CHECKS],
     "noises": [*NOISE_CHECKS],
