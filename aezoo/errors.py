@@ -154,7 +154,7 @@ class TrainingError(AezooError, RuntimeError):
     """Training cannot start or cannot continue.
 
     Attributes:
-        ae: the last valid state of the autoencoder; None if training did not start.
+        ae: the last valid state of the autoencoder; None before the first step.
     """
 
     ae: Any = None
@@ -164,7 +164,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Raised on Ctrl-C during training.
 
     Attributes:
-        ae: the autoencoder as trained so far, in evaluation mode, not measured.
+        ae: the autoencoder as trained so far, in evaluation mode, not measured; None before the first step.
     """
 
     ae: Any = None

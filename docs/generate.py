@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from claims import CLAIMS, Claim
+from claims import CLAIMS, MARGIN, SIGNIFICANCE, verdict
 from comparisons import COMPARISONS, PCA_64, TUTORIAL, Comparison
 from kinds import specs_page
 
@@ -169,30 +169,35 @@ def claims_page() -> str:
         "do not edit. A test compares this page with them.",
         "Metrics are measured on MNIST's test set; the `metrics.json` in each folder defines them, and [the "
         "glossary](glossary.md) explains the terms. The commands below each table measure its numbers again.",
+        "Each claim is judged by a rule, which compares every number of its table. The claim holds if every "
+        f"comparison holds. Two measured numbers that differ by less than {100 * MARGIN:.0f} % decide a "
+        "comparison only if a sign test over trainings with other seeds, measured on the validation split, "
+        f"gives p ≤ {SIGNIFICANCE}; otherwise the comparison is undecided.",
     ]
     for claim in CLAIMS:
-        names, metrics = (list(dict.fromkeys(column)) for column in zip(*claim.cells, strict=True))
         rows = [
             [
                 f"`{name}`",
-                *(shown(name, metric) if (name, metric) in claim.cells else "" for metric in metrics),
+                *(shown(name, metric) if (name, metric) in claim.cells else "" for metric in claim.metrics),
             ]
-            for name in names
+            for name in claim.variants
         ]
         parts += [
             f"## {claim.text}",
-            f"**{verdict(claim)}** {claim.remark}".rstrip(),
-            table(["variant", *(f"`{metric}`" for metric in metrics)], rows),
+            f"Rule: {claim.rule[:1].lower()}{claim.rule[1:]}",
+            f"**{verdict(claim, number, seeds)}** {claim.remark}".rstrip(),
+            table(["variant", *(f"`{metric}`" for metric in claim.metrics)], rows),
             "```sh\n" + "\n".join(claim.commands) + "\n```",
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def verdict(claim: Claim) -> str:
-    """Whether a claim holds, as a sentence."""
-    if any(number(name, metric) is None for name, metric in claim.cells):
-        return "Not measured."
-    return "Holds." if claim.holds(lambda name, metric: number(name, metric) or 0.0) else "Does not hold."
+@cache
+def seeds(name: str, metric: str) -> dict[str, float]:
+    """Seed -> the value of a metric on the validation split; empty if no seeds were measured."""
+    path = EXPERIMENTS / name / "seeds.json"
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return {seed: metrics[metric] for seed, metrics in found.items() if metric in metrics}
 
 
 # -- the plugins' variants ----------------------------------------------------------------------------

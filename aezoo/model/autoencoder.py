@@ -42,7 +42,8 @@ class StepContext(NamedTuple):
         input: what the network received, noise included, (batch, *input shape).
         target: what the network should return, without noise, (batch, *target shape).
         labels: (batch,) or None. No built-in loss reads them.
-        epoch: epochs of this stage completed so far, fractional within an epoch.
+        epoch: epochs completed so far, fractional within an epoch; of all stages, or of this layer pair in a
+            greedy stage.
         step: optimizer steps of this training completed so far.
         generator: source of all random numbers that a loss draws.
     """

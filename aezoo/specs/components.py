@@ -230,6 +230,13 @@ class CallbackSpec(RegisteredSpec):
     def build(self) -> Any:
         """Returns a new `aezoo.Callback` for one training."""
 
+    def incompatibility(self, ae: "Autoencoder") -> str | None:
+        """Returns why the callback cannot be used with a network (on the meta device), or None if it can.
+
+        Checked before training starts.
+        """
+        return None
+
 
 def _limit_layers(value: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
     if (found := layer_count(value)) > MAX_LAYERS:

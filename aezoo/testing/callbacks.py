@@ -78,6 +78,10 @@ class _Recorder(Callback):
         self._call("on_fit_start", state)
 
     @override
+    def on_epoch_start(self, state: TrainingState) -> None:
+        self._call("on_epoch_start", state)
+
+    @override
     def before_step(self, state: TrainingState) -> None:
         self._call("before_step", state)
 

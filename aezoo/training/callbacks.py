@@ -19,6 +19,8 @@ from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
 from aezoo.specs.components import CallbackSpec
 from aezoo.specs.recipe import RecipeSpec
+from aezoo.specs.stages import GreedyStage, StageSpec
+from aezoo.specs.variant import VariantSpec
 from aezoo.training.optim import Stateful
 from aezoo.training.weight_tying import untied_copy
 from aezoo.zoo.save import save
@@ -35,7 +37,9 @@ class TrainingState:
         ae: the whole autoencoder, in training mode.
         recipe: the recipe.
         samples: the training data, unscaled.
-        optimizer: the optimizer of this stage.
+        optimizer: the optimizer of this stage. `on_fit_start` may add parameter groups, whose learning rates
+            follow the schedule in proportion, or replace the optimizer. `before_step` may change learning
+            rates for one step.
         stage: number of the stage in the recipe, from 0.
         layer_pair: number of the pair in a greedy stage, from 1; 0 in other stages.
         epoch: finished epochs of this stage.
@@ -66,6 +70,9 @@ class Callback:
     def on_fit_start(self, state: TrainingState) -> None:
         """Called before the first step of each stage."""
 
+    def on_epoch_start(self, state: TrainingState) -> None:
+        """Called before the first step of each epoch; changes of the weights between epochs belong here."""
+
     def before_step(self, state: TrainingState) -> None:
         """Called before each forward pass; `state.context` holds the batch."""
 
@@ -73,7 +80,11 @@ class Callback:
         """Called after each step of the optimizer and the layers' `after_step`."""
 
     def on_epoch_end(self, state: TrainingState) -> None:
-        """Called after each epoch, once it is validated; its record is `state.history[-1]`."""
+        """Called after each epoch, once it is validated; its record is `state.history[-1]`.
+
+        The weights must not be changed here: the record, and the epoch that early stopping keeps, would not
+        be those of the weights that were validated.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the callback's own state, as tensors and plain values, for the `resume` file."""
@@ -180,22 +191,17 @@ class CheckpointSpec(CallbackSpec):
 
 
 class _ResampleDead(Stateful, Callback):
-    STATE = ("epochs", "fired")
+    STATE = ("fired",)
 
     def __init__(self, every: int, until: int) -> None:
         self.every, self.until = every, until
-        self.epochs = 0
         self.fired: Tensor | None = None
 
     @override
     def on_fit_start(self, state: TrainingState) -> None:
-        if state.layer_pair:
-            text = "resample_dead applies to the whole network, not to the pairs of a greedy stage"
-            raise TrainingError(text)
-        _linear_layers_around_latents(state.ae)
         if state.step == 0:
             # A refit repeats the first round, so it counts from the start.
-            self.epochs, self.fired = 0, None
+            self.fired = None
 
     @override
     def after_step(self, state: TrainingState) -> None:
@@ -206,16 +212,20 @@ class _ResampleDead(Stateful, Callback):
         self.fired = fired if self.fired is None else self.fired.to(fired.device) | fired
 
     @override
-    def on_epoch_end(self, state: TrainingState) -> None:
-        self.epochs += 1
-        if self.epochs % self.every or self.epochs > self.until or self.fired is None:
+    def on_epoch_start(self, state: TrainingState) -> None:
+        # The first epoch of a stage starts from the weights that the stage before has selected.
+        epochs = len(state.history)
+        if state.epoch == 0 or epochs % self.every or epochs > self.until or self.fired is None:
+            return
+        layers = _linear_layers_around_latents(state.ae)
+        if layers is None or not all(layer.weight.requires_grad for layer in layers):
             return
         dead = (~self.fired).nonzero().flatten()
         self.fired = None
         if len(dead):
-            generator = Generator().manual_seed(state.recipe.seed + self.epochs)
+            generator = Generator().manual_seed(state.recipe.seed + epochs)
             with eval_mode(state.ae):
-                resample(state, dead, generator)
+                resample(state, *layers, dead, generator)
 
 
 class ResampleDeadSpec(CallbackSpec):
@@ -223,6 +233,9 @@ class ResampleDeadSpec(CallbackSpec):
 
     Bricken et al., Towards Monosemanticity (2023), appendix on neuron resampling. Needs a linear layer at
     the end of the encoder and one at the start of the decoder, with one row or column for each latent.
+
+    Latents are resampled at the start of an epoch, never after the last one of a stage, and not in a stage
+    that freezes one of the two layers.
     """
 
     kind: Literal["resample_dead"] = "resample_dead"
@@ -234,6 +247,14 @@ class ResampleDeadSpec(CallbackSpec):
     @override
     def build(self) -> Callback:
         return _ResampleDead(self.every, self.until)
+
+    @override
+    def incompatibility(self, ae: Autoencoder) -> str | None:
+        if any(isinstance(stage, GreedyStage) for stage in _stages_of(ae)):
+            return "applies to the whole network, not to the pairs of a greedy stage"
+        if _linear_layers_around_latents(ae) is None:
+            return "needs linear layers on both sides of the latents, one row and one column for each"
+        return None
 
 
 class _TensorBoard(Callback):
@@ -268,14 +289,14 @@ class TensorBoardSpec(CallbackSpec):
 
 
 @torch.no_grad()
-def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
+def resample(
+    state: TrainingState, encoder: nn.Linear, decoder: nn.Linear, dead: Tensor, generator: Generator
+) -> None:
     """Re-initializes `dead` latents from samples that are drawn in proportion to their squared loss.
 
-    Raises:
-        TrainingError: there are no linear layers on both sides of the latents.
+    `encoder` and `decoder` are the linear layers before and after the latents.
     """
     ae = state.ae
-    encoder, decoder = _linear_layers_around_latents(ae)
     batch = state.samples.batch(slice(0, RESAMPLE_FROM), ae.spec)
     x = batch.input.to(encoder.weight)
     loss = (ae(x).x_hat - batch.target.to(encoder.weight)).flatten(1).square().sum(1)
@@ -301,13 +322,16 @@ def resample(state: TrainingState, dead: Tensor, generator: Generator) -> None:
                 value[index] = 0.0
 
 
-def _linear_layers_around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear]:
+def _stages_of(ae: Autoencoder) -> tuple[StageSpec, ...]:
+    return ae.spec.recipe.stages if isinstance(ae.spec, VariantSpec) else ()
+
+
+def _linear_layers_around_latents(ae: Autoencoder) -> tuple[nn.Linear, nn.Linear] | None:
     before = [m for m in ae.encoder.modules() if isinstance(m, nn.Linear)]
     after = [m for m in ae.decoder.modules() if isinstance(m, nn.Linear)]
     if before and after and before[-1].out_features == ae.num_latents == after[0].in_features:
         return before[-1], after[0]
-    text = "resample_dead needs linear layers on both sides of the latents, one row and one column for each"
-    raise TrainingError(text)
+    return None
 
 
 def _inputs_of(ae: Autoencoder, linear: nn.Linear, x: Tensor) -> Tensor:

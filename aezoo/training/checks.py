@@ -1,9 +1,12 @@
 """Checks of a recipe against the network, on the meta device, before anything is trained."""
 
+import copy
 import os
 from collections.abc import Iterator
 
-from aezoo.errors import Problem, SpecError
+import torch
+
+from aezoo.errors import Problem, SpecError, TrainingError
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.recipe import RecipeSpec
@@ -11,6 +14,7 @@ from aezoo.specs.stages import FitStage, GreedyStage, PcaStage
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import Document
 from aezoo.training.diagnostics import lint_spec
+from aezoo.training.distributed import ProcessGroup
 from aezoo.training.greedy import layer_pairs
 from aezoo.training.pca import linear_layers
 from aezoo.training.stages import layers_at
@@ -51,6 +55,9 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
     """
     recipe = spec.recipe
     problems = list(_check_noises_and_losses(recipe, ae))
+    for index, callback in enumerate(recipe.callbacks):
+        if text := callback.incompatibility(ae):
+            problems.append(Problem(f"recipe.callbacks.{index}", f"{callback.kind_name} {text}"))
     if ae.num_parameters == 0:
         problems.append(Problem("recipe.stages", "there are no weights to train"))
     for index, stage in enumerate(recipe.stages):
@@ -58,6 +65,8 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
         try:
             if isinstance(stage, PcaStage):
                 linear_layers(ae, where)
+                if recipe.init_from is not None:
+                    problems.append(Problem(where, "pca would replace the weights of recipe.init_from"))
             elif isinstance(stage, GreedyStage):
                 _check_greedy(ae, recipe, stage, where)
             elif isinstance(stage, FitStage):
@@ -66,6 +75,37 @@ def check_recipe(ae: Autoencoder, spec: VariantSpec) -> None:
             problems += error.problems
     if problems:
         raise SpecError(problems)
+
+
+def check_batches(ae: Autoencoder, recipe: RecipeSpec, rows: int, group: ProcessGroup) -> None:
+    """Checks that the network can train on every batch of an epoch; batch norm needs more than one row.
+
+    Args:
+        ae: on the meta device.
+        recipe: batch size and stages.
+        rows: number of training samples.
+        group: the processes that share a batch.
+
+    Raises:
+        TrainingError: it cannot train on the last batch of `rows` samples, or on a whole one.
+    """
+    whole = min(recipe.batch_size, rows)
+    for batch in sorted({whole, rows % whole or whole}):
+        size = batch if recipe.global_batch_norm else group.smallest_shard(batch)
+        x = torch.empty((size, *ae.spec.input.shape), device="meta")
+        for stage in recipe.stages:
+            trained = copy.deepcopy(ae).train()
+            for layer in layers_at(trained, getattr(stage, "freeze", ()), ""):
+                layer.eval()
+            try:
+                trained(x)
+            except ValueError as error:
+                shared = "" if group.world_size == 1 else f" on {group.world_size} processes"
+                found = f"{rows} rows in batches of {recipe.batch_size}{shared} leave a batch of {size}"
+                text = f"{found} row{'s' * (size > 1)}, which the network cannot be trained on ({error})"
+                raise TrainingError(f"recipe.batch_size: {text}; choose another batch size") from error
+            except Exception:  # noqa: S112 - layers that read values cannot run on the meta device
+                continue
 
 
 def _check_noises_and_losses(recipe: RecipeSpec, ae: Autoencoder) -> Iterator[Problem]:

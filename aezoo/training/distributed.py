@@ -40,6 +40,11 @@ class ProcessGroup:
         share = -(-rows // self.world_size)
         return min(self.rank * share, rows), min((self.rank + 1) * share, rows)
 
+    def smallest_shard(self, rows: int) -> int:
+        """Returns the number of rows of the smallest shard of a batch, at least 1."""
+        last = self.world_size - 1
+        return max(1, rows - last * -(-rows // self.world_size))
+
     def shard(self, x: Tensor) -> Tensor:
         """Returns this rank's shard of a batch; the first row if the shard is empty."""
         low, high = self.bounds(len(x))

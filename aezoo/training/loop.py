@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.data.samples import Batch
-from aezoo.errors import AezooError, TrainingError
+from aezoo.errors import TrainingError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
 from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.model.autoencoder import Output, StepContext
@@ -18,7 +18,14 @@ from aezoo.model.layers.sparsity import Lifetime
 from aezoo.training.callbacks import TrainingState
 from aezoo.training.diagnostics import warn_loss_rising
 from aezoo.training.objective import Objective
-from aezoo.training.optim import EarlyStopping, LRSchedule, build_optimizer, copy_state, restore_state
+from aezoo.training.optim import (
+    EarlyStopping,
+    LRSchedule,
+    build_optimizer,
+    copy_state,
+    has_state,
+    restore_state,
+)
 from aezoo.training.run import Round
 from aezoo.training.stages import TrainUnit
 
@@ -34,7 +41,6 @@ class StageRunner:
     """
 
     epochs: int
-    optimizer: torch.optim.Optimizer
     schedule: LRSchedule
     early_stopping: EarlyStopping
     state: TrainingState
@@ -60,13 +66,17 @@ class StageRunner:
                     train = self.train_epoch()
                     validation = self.validate()
                 self._end_epoch(train, validation, time.perf_counter() - start)
+            kept = self.early_stopping.restore_best() or len(self.lrs)
             self.round.step = self.state.step
+            self.round.epoch += 0 if self.unit.layer_pair else kept
             self.round.selected.lrs.append(self.lrs)
-            self.round.selected.epochs.append(self.early_stopping.restore_best() or len(self.lrs))
+            self.round.selected.epochs.append(kept)
 
     def train_epoch(self) -> dict[str, float]:
         """Trains one epoch and returns the mean of the objective and of each term over all rows."""
         self._set_mode(training=True)
+        for callback in self.run.callbacks:
+            callback.on_epoch_start(self.state)
         if self.round.replay is not None:
             # A refit has no validation loss, by which a plateau schedule reduces the rate.
             self.schedule.lr = self.round.replay.lrs[self.unit.index][self.state.epoch]
@@ -82,16 +92,17 @@ class StageRunner:
 
     def step(self, context: StepContext) -> dict[str, Tensor]:
         """Takes one optimizer step and returns the objective and its terms, detached."""
+        optimizer = self.state.optimizer
         self.state.context = context
+        self.schedule.step_groups(optimizer)
         for callback in self.run.callbacks:
             callback.before_step(self.state)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.next()
-        loss, terms = self._loss(context)
-        self.optimizer.zero_grad()
+        loss, terms = self.objective(self.unit.ae, context, self.forward)
+        optimizer.zero_grad()
         loss.backward()
-        self.group.average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
-        self.optimizer.step()
+        self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        optimizer.step()
+        self.run.has_stepped = True
         for restore_invariant in self.invariants:
             restore_invariant()
         self.state.step += 1
@@ -101,7 +112,11 @@ class StageRunner:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float] | None:
-        """Returns the mean of the objective and of each term over the validation split; None in a refit."""
+        """Returns the mean of the objective and of each term over the validation split; None in a refit.
+
+        Every term has its full weight in the objective, because early stopping and a plateau schedule compare
+        epochs, and a weight that is still growing would make each look worse than the one before.
+        """
         samples = self.round.validation
         if samples is None:
             # Without a validation loss, nothing else shows that the epoch's last step broke the weights.
@@ -112,8 +127,8 @@ class StageRunner:
         generator = torch.Generator().manual_seed(EVAL_SEED)
         sums = TermSums()
         for batch in samples.batches(self.ae.spec, EVAL_BATCH_SIZE):
-            context = self._context(batch, generator, float(self.state.epoch))
-            loss, terms = self.objective(self.unit.ae, context, self.forward)
+            context = self._context(batch, generator, float(self._epochs()))
+            loss, terms = self.objective(self.unit.ae, context, self.forward, warmup=False)
             sums.add({"loss": loss, **terms}, len(batch.input))
         self._set_mode(training=True)
         means = self.group.broadcast(sums.means())
@@ -128,11 +143,11 @@ class StageRunner:
         round_, stage = self.round, self.unit.spec
         self.epochs = stage.epochs if round_.replay is None else round_.replay.epochs[self.unit.index]
         parameters = (*self.unit.ae.parameters(), *self.objective.parameters())
-        self.optimizer = build_optimizer(stage, [p for p in parameters if p.requires_grad])
+        optimizer = build_optimizer(stage, [p for p in parameters if p.requires_grad])
         self.schedule = LRSchedule(stage, math.ceil(len(round_.samples) / self.recipe.batch_size))
         self.early_stopping = EarlyStopping(self.trained, stage)
         self.state = TrainingState(
-            self.ae, self.recipe, round_.samples, self.optimizer, self.unit.stage, self.unit.layer_pair,
+            self.ae, self.recipe, round_.samples, optimizer, self.unit.stage, self.unit.layer_pair,
             step=round_.step, history=round_.selected.history, is_main=self.group.is_main,
         )  # fmt: skip
         # Layers whose rows depend on one another need the whole batch when several processes share it.
@@ -146,8 +161,9 @@ class StageRunner:
             if callable(getattr(module, "after_step", None)) and module not in frozen
         ]
         self._set_mode(training=True)
-        for callback in self.run.callbacks:
-            callback.on_fit_start(self.state)
+        for number, callback in enumerate(self.run.callbacks):
+            with self.run.keep_loaded_weights(number, self.state.step):
+                callback.on_fit_start(self.state)
         if round_.resume_state is not None:
             self.load_state_dict(round_.resume_state)
             round_.resume_state = None
@@ -163,21 +179,35 @@ class StageRunner:
             **({"pair": self.unit.layer_pair} if self.unit.layer_pair else {}),
             "epoch": state.epoch,
             "train": train,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.state.optimizer.param_groups[0]["lr"],
             **({} if validation is None else {"validation": validation}),
             "seconds": round(seconds, 3),
         }
         state.history.append(record)
         warn_loss_rising(state.history, self.objective.data_term)
         round_.bar.show(record, self.epochs, len(round_.samples))
-        for callback in self.run.callbacks:
-            callback.on_epoch_end(state)
+        self._call_on_epoch_end()
         if validation is not None:
             self.schedule.on_epoch_end(validation["loss"])
             self.ended = self.early_stopping.should_stop(state.epoch, validation["loss"])
         self.ended = self.ended or state.stop
         if self.run.resume_file is not None:
             self.run.write_resume_file(round_, self.state_dict())
+
+    def _call_on_epoch_end(self) -> None:
+        """Calls the callbacks' `on_epoch_end`.
+
+        Raises:
+            TrainingError: one of them changed the weights, which would then not be those that were validated.
+        """
+        weights = copy_state(self.trained) if self.run.callbacks else []
+        for callback in self.run.callbacks:
+            callback.on_epoch_end(self.state)
+            if not has_state(self.trained, weights):
+                raise TrainingError(
+                    f"{type(callback).__name__} changed the weights in on_epoch_end, after the epoch was "
+                    "validated; change them in on_epoch_start or after_step"
+                )
 
     @contextmanager
     def _restore_if_not_finite(self) -> Generator[None]:
@@ -211,12 +241,20 @@ class StageRunner:
                 module.eval()
 
     def _shuffled_batches(self) -> Iterator[tuple[Batch, float]]:
-        """Yields the batches of an epoch in random order, each with the fractional epoch at its start."""
+        """Yields the batches of an epoch in random order, each with the fractional epoch at its start.
+
+        Epochs are counted over all stages; each layer pair of a greedy stage, whose losses start anew, counts
+        its own.
+        """
         samples, size = self.round.samples, self.recipe.batch_size
         n = len(samples)
         order = torch.randperm(n, generator=self.round.generator).to(samples.inputs.device)
         for start in range(0, n, size):
-            yield samples.batch(order[start : start + size], self.ae.spec), self.state.epoch + start / n
+            epoch = self._epochs() + start / n
+            yield samples.batch(order[start : start + size], self.ae.spec), epoch
+
+    def _epochs(self) -> int:
+        return self.state.epoch + (0 if self.unit.layer_pair else self.round.epoch)
 
     def _context(self, batch: Batch, generator: torch.Generator, epoch: float) -> StepContext:
         batch = batch.to(self.run.device)
@@ -229,18 +267,6 @@ class StageRunner:
             x = noise(x, generator)
         return StepContext(x, batch.target, batch.labels, epoch, self.state.step, generator)
 
-    def _loss(self, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
-        try:
-            return self.objective(self.unit.ae, context, self.forward)
-        except ValueError as error:
-            if len(context.input) > 1 or isinstance(error, AezooError):
-                raise
-            n, size = len(self.round.samples), self.recipe.batch_size
-            raise TrainingError(
-                f"a batch of 1 row cannot be trained on ({error}); {n} rows in batches of {size} leave one "
-                "over, choose another recipe.batch_size"
-            ) from error
-
     # -- resuming ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -252,8 +278,9 @@ class StageRunner:
             "epoch": self.state.epoch,
             "ended": self.ended,
             "step": self.state.step,
+            "epochs_before": self.round.epoch,
             "tensors": copy_state(self.trained),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.state.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "lrs": self.lrs,
@@ -266,11 +293,12 @@ class StageRunner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         restore_state(self.trained, state["tensors"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.state.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.early_stopping.load_state_dict(state["early_stopping"])
         self.lrs[:] = state["lrs"]
         self.state.epoch, self.state.step = state["epoch"], state["step"]
+        self.round.epoch = state["epochs_before"]
         self.round.selected.lrs[:] = state["selected"]["lrs"]
         self.round.selected.epochs[:] = state["selected"]["epochs"]
         self.state.history[:] = state["history"]

@@ -36,7 +36,12 @@ class Objective(nn.Module):
         return _term_name(self.recipe.reconstruction.kind_name, {})
 
     def forward(
-        self, ae: Autoencoder, context: StepContext, forward: Callable[[Tensor], Output] | None = None
+        self,
+        ae: Autoencoder,
+        context: StepContext,
+        forward: Callable[[Tensor], Output] | None = None,
+        *,
+        warmup: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Runs the autoencoder on `context.input` and computes every term.
 
@@ -44,6 +49,8 @@ class Objective(nn.Module):
             ae: in training or evaluation mode.
             context: on the autoencoder's device.
             forward: runs the network on a batch; by default `ae`.
+            warmup: whether the weights follow their warm-up. Without it every term has its full weight, so
+                that the losses of different epochs can be compared.
 
         Returns:
             The weighted sum (), to be differentiated, and each term () by its kind, unweighted and detached.
@@ -58,7 +65,7 @@ class Objective(nn.Module):
         for loss, term in zip(self.losses, self.terms, strict=True):
             value = term(output, context, ae)
             values[_term_name(loss.kind_name, values)] = value.detach()
-            weighted = value * loss.weight_at(context.epoch)
+            weighted = value * (loss.weight_at(context.epoch) if warmup else loss.weight)
             total = weighted if total is None else total + weighted
         assert total is not None
         return total, values

@@ -46,12 +46,21 @@ class LRSchedule(Stateful):
 
     def __init__(self, stage: DescentStage, steps_per_epoch: int) -> None:
         assert isinstance(stage.optimizer, AdamSpec | AdamWSpec | SgdSpec)
-        self.lr = stage.optimizer.lr
+        self.lr = self.initial_lr = stage.optimizer.lr
         self.spec = stage.schedule
         self.total_steps = stage.epochs * steps_per_epoch
         self.step = 0
         self.best = math.inf
         self.bad_epochs = 0
+
+    def step_groups(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sets the learning rate of the next step, and advances.
+
+        Parameter groups that a callback added keep the ratio of their rate to that of the stage.
+        """
+        lr = self.next()
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (group.setdefault("initial_lr", group["lr"]) / self.initial_lr)
 
     def next(self) -> float:
         """Returns the learning rate of the next step and advances."""
@@ -121,6 +130,16 @@ def copy_state(modules: Sequence[nn.Module]) -> list[Tensor]:
     Names cannot be used: while weights are tied, the decoder has no weights of its own.
     """
     return [tensor.detach().clone() for tensor in _tensors(modules)]
+
+
+def has_state(modules: Sequence[nn.Module], state: list[Tensor]) -> bool:
+    """Returns whether the parameters and buffers are bit for bit those that `copy_state` returned."""
+    tensors = list(_tensors(modules))
+    return len(tensors) == len(state) and all(map(_same, tensors, state))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool((a == b).logical_or((a != a) & (b != b)).all())
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from aezoo.errors import TrainingError
 from aezoo.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 """Bump on incompatible changes."""
 
 

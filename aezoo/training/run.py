@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aezoo.data.inputs import Splits
 from aezoo.data.samples import Samples
-from aezoo.errors import TrainingError, TrainingInterrupted
+from aezoo.errors import TrainingError, TrainingInterrupted, warn_diagnostic
 from aezoo.evaluation.evaluate import Measurement, applicable_metrics, evaluate
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
 from aezoo.model.build import materialize
@@ -25,10 +25,13 @@ from aezoo.progress import EpochBar
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
 from aezoo.specs.variant import VariantSpec
+from aezoo.text import printable
 from aezoo.training.callbacks import Callback
+from aezoo.training.checks import check_batches
 from aezoo.training.diagnostics import many_dead_latents, warn_dead_latents
 from aezoo.training.distributed import ProcessGroup
 from aezoo.training.objective import Objective
+from aezoo.training.optim import copy_state, has_state, restore_state
 from aezoo.training.resume import ResumeFile
 from aezoo.training.stages import TrainUnit, train_units
 
@@ -66,6 +69,7 @@ class Round:
         self.bar = EpochBar(run.progress and run.group.is_main, title)
         self.selected = Selected()
         self.step = 0
+        self.epoch = 0
         self.generator = torch.Generator().manual_seed(run.recipe.seed)
         self.objective = Objective(run.recipe).to(run.device)
         resumed = run.resumed
@@ -93,7 +97,9 @@ class TrainingRun:
         samples: training data of the round in progress.
         selected: what the first round selected.
         history: records by round.
+        first: the network of the first round while a refit is in progress.
         validation_metrics: metrics of the validation split after the first round.
+        has_stepped: whether an optimizer step was taken in this process.
         seconds: wall time of the training; 0 until it has ended.
         resume_file: the file that holds the state after every epoch, if any.
         resumed: its contents at the start; None if training starts from the beginning.
@@ -115,6 +121,8 @@ class TrainingRun:
     selected: Selected = field(default_factory=Selected)
     history: list[list[dict[str, Any]]] = field(default_factory=list[list[dict[str, Any]]])
     validation_metrics: dict[str, Measurement] = field(default_factory=dict[str, Measurement])
+    first: Autoencoder | None = None
+    has_stepped: bool = False
     seconds: float = 0.0
     resume_file: ResumeFile | None = None
     resumed: dict[str, Any] | None = None
@@ -133,6 +141,16 @@ class TrainingRun:
         ae.scaler, ae.columns = self.splits.train.scaler, self.splits.train.columns
         return ae.to(self.device)
 
+    def check_batches(self) -> None:
+        """Checks that every batch of every round can be trained on.
+
+        Raises:
+            TrainingError: one cannot.
+        """
+        n = len(self.splits.train)
+        for rows in (n, n + len(self.splits.validation)) if self.recipe.refit else (n,):
+            check_batches(self.on_meta, self.recipe, rows, self.group)
+
     # -- rounds -----------------------------------------------------------------------------------
 
     def rounds(self) -> Iterator[Round]:
@@ -142,11 +160,13 @@ class TrainingRun:
             self.selected = Selected(**resumed["selected"])
             self.history = [self.selected.history]
             self.validation_metrics = json.loads(resumed["validation_metrics"])
+            self._finish_network(splits.train)
+            restore_state([self.ae], resumed["first"])
         else:
             yield self._round(splits.train, splits.validation)
         if self.recipe.refit:
             seed_global(self.recipe.seed + self.group.rank, self.device)
-            self.ae = self.build()
+            self.first, self.ae = self.ae, self.build()
             yield self._round(splits.train.concat(splits.validation), None, self.selected)
 
     def _round(self, samples: Samples, validation: Samples | None, replay: Selected | None = None) -> Round:
@@ -158,11 +178,29 @@ class TrainingRun:
         self.history = [*self.history, round_.selected.history]
         return round_
 
+    @contextmanager
+    def keep_loaded_weights(self, number: int, step: int) -> Generator[None]:
+        """Context manager that keeps callback `number` from initializing weights that were loaded.
+
+        Callbacks that the caller passes to `train` may change them.
+        """
+        if self.start is None or step > 0 or number >= len(self.recipe.callbacks):
+            yield
+            return
+        state = copy_state([self.ae])
+        yield
+        if not has_state([self.ae], state):
+            restore_state([self.ae], state)
+            kind = self.recipe.callbacks[number].kind_name
+            text = f"recipe.callbacks.{number}: {kind} initializes weights that recipe.init_from has loaded"
+            warn_diagnostic("init-from", f"{text}; the loaded weights are kept")
+
     def finish(self, round_: Round) -> None:
         """Casts the weights to the precision in which they are stored, and measures the first round."""
         self._cast_weights()
         self._finish_network(self.samples)
         if round_.replay is not None:
+            self.first = None
             return
         name, splits = self.splits.name, self.splits
         self.validation_metrics = evaluate(self.ae, splits.validation, dataset=name, split="validation")
@@ -220,10 +258,12 @@ class TrainingRun:
         if self.resume_file is None or not self.group.is_main:
             return
         seconds = time.perf_counter() - self.clock
-        state = {"round": round_.name, "seconds": seconds, "run": runner_state}
+        state: dict[str, Any] = {"round": round_.name, "seconds": seconds, "run": runner_state}
         if round_.replay is not None:
             state["selected"] = asdict(self.selected)
             state["validation_metrics"] = json.dumps(self.validation_metrics)
+            assert self.first is not None
+            state["first"] = copy_state([self.first])
         self.resume_file.write(state)
 
     def remove_resume_file(self) -> None:
@@ -254,21 +294,34 @@ class TrainingRun:
 
     @contextmanager
     def attach_to_errors(self) -> Generator[None]:
-        """Context manager that attaches the unfinished autoencoder to `TrainingError` and Ctrl-C."""
+        """Context manager that attaches the unfinished autoencoder to errors, and to Ctrl-C.
+
+        Errors raised by callbacks, losses and metrics of others get it as well, so that a long training is
+        not lost. Before the first step there is nothing to attach.
+        """
         try:
             yield
         except KeyboardInterrupt as error:
             interrupted = TrainingInterrupted("interrupted")
-            interrupted.ae = self._unfinished("the training was interrupted")
+            if self.has_stepped:
+                interrupted.ae = self._unfinished("the training was interrupted")
             raise interrupted from error
-        except TrainingError as error:
-            error.ae = self._unfinished(str(error))
+        except Exception as error:
+            if self.has_stepped:
+                cast(Any, error).ae = self._unfinished(printable(str(error) or type(error).__name__))
             raise
 
     def _unfinished(self, reason: str) -> Autoencoder:
-        """Returns the autoencoder of a training that did not finish; its metrics are null."""
+        """Returns the autoencoder of a training that did not finish; what was not measured is null.
+
+        A refit that did not finish has not reached the network of the first round, which is returned instead.
+        """
         self.seconds = time.perf_counter() - self.clock
-        self._finish_network(self.splits.train)
+        if self.first is not None:
+            self.ae = self.first
+        else:
+            self.selected = Selected()
+            self._finish_network(self.splits.train)
         metrics = {
             metric.kind: Measurement(
                 value=None, reason=reason, source="computed", dataset=self.splits.name, split="test", n=None,
@@ -276,7 +329,9 @@ class TrainingRun:
             )
             for metric in applicable_metrics(self.ae)
         }  # fmt: skip
-        self.selected = Selected()
+        if self.first is not None:
+            metrics |= {f"{name}.validation": metric for name, metric in self.validation_metrics.items()}
+            reason = f"{reason}; the weights are those of the first round, before the refit"
         self._complete(metrics)
         self.ae.training_record["unfinished"] = reason
         return self.ae
@@ -306,7 +361,7 @@ class TrainingRun:
             "platform": f"{platform.system()} {platform.machine()}",
             "data": {"name": splits.name, **data, "held_out": splits.validation_note},
             "epochs": self.selected.epochs,
-            "refit": recipe.refit,
+            "refit": recipe.refit and self.first is None,
             "history": self.ae.history,
         }
         if self.start is not None:

@@ -79,6 +79,7 @@ def train(
     """
     run = _prepare(spec, data, device, callbacks, progress, max_parameters)
     with init_distributed(run.device) as run.group:
+        run.check_batches()
         run.open_resume_file(resume)
         with run.attach_to_errors(), _reproducible(run.recipe, run.device, run.group.rank):
             for round_ in run.rounds():

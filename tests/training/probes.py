@@ -113,7 +113,7 @@ class Tiny(aezoo.DatasetSpec):
 
 # -- callbacks ----------------------------------------------------------------------------------------
 
-HOOKS = ("on_fit_start", "before_step", "after_step", "on_epoch_end")
+HOOKS = ("on_fit_start", "on_epoch_start", "before_step", "after_step", "on_epoch_end")
 
 
 class Calls(aezoo.Callback):

@@ -196,34 +196,35 @@ def kill(state: aezoo.TrainingState) -> None:
 
 def train_with_dead_latents(
     epochs: int, callbacks: list[dict[str, Any]]
-) -> tuple[aezoo.Autoencoder, dict[str, Tensor], dict[str, list[Tensor]]]:
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, list[Tensor]]]:
     """A training in which three latents die after two epochs.
 
-    Returns the autoencoder, its state before the end of the last epoch, and the optimizer's moments of each
-    parameter after it.
+    Returns the states after so many epochs and at the start of the next one, and the optimizer's moments of each
+    parameter there.
     """
     before: dict[str, Tensor] = {}
+    after: dict[str, Tensor] = {}
     moments: dict[str, list[Tensor]] = {}
 
     def look(name: str, state: aezoo.TrainingState) -> None:
         if name == "on_fit_start":
             wake(state)
-        if name == "after_step":
+        if name == "on_epoch_end" and state.epoch == epochs:
             before.update(state_of(state.ae))
-        if name == "on_epoch_end":
-            if state.epoch == 2:
-                kill(state)
+        if name == "on_epoch_start" and state.epoch == 2 < epochs:
+            kill(state)
+        if name == "on_epoch_start" and state.epoch == epochs:
+            after.update(state_of(state.ae))
             for parameter_name, parameter in state.ae.named_parameters():
                 kept = state.optimizer.state[parameter]
                 moments[parameter_name] = [kept[key].clone() for key in ("exp_avg", "exp_avg_sq")]
 
-    ae = train(spec_of(encoder=RELU, callbacks=callbacks, stages=[stage(epochs)]), Calls(look))
-    return ae, before, moments
+    train(spec_of(encoder=RELU, callbacks=callbacks, stages=[stage(epochs + 1)]), Calls(look))
+    return before, after, moments
 
 
 def test_dead_latents_alone_get_new_weights() -> None:
-    ae, before, _ = train_with_dead_latents(4, resampling())
-    after = state_of(ae)
+    before, after, _ = train_with_dead_latents(4, resampling())
     assert changed(before, after) == {ENCODER, BIAS, DECODER}
     for name in (ENCODER, BIAS):
         assert torch.equal(after[name][ALIVE], before[name][ALIVE])
@@ -232,7 +233,9 @@ def test_dead_latents_alone_get_new_weights() -> None:
     # Each new row points at a training sample; its length is a fifth of the mean length of the others.
     lengths = before[ENCODER].norm(dim=1)
     torch.testing.assert_close(after[ENCODER][DEAD].norm(dim=1), (0.2 * lengths[ALIVE].mean()).expand(3))
-    rows = nn.functional.normalize(prepare_splits(IMAGES, ae.spec, 0).train.inputs.flatten(1), dim=1)
+    rows = nn.functional.normalize(
+        prepare_splits(IMAGES, spec_of(encoder=RELU), 0).train.inputs.flatten(1), dim=1
+    )
     for directions in (nn.functional.normalize(after[ENCODER][DEAD], dim=1), after[DECODER][:, DEAD].T):
         assert ((directions @ rows.T).max(1).values > 1 - 1e-5).all()
 
@@ -251,6 +254,7 @@ def test_moments_of_dead_latents_alone_are_reset() -> None:
 
 def test_resampling_changes_no_running_statistics_and_no_random_state() -> None:
     random_states: list[Tensor] = []
+    after: dict[str, Tensor] = {}
     buffers: dict[str, Tensor] = {}
     linear = RELU[1] | {"activation": None, "norm": "batch_norm", "dropout": 0.2}
 
@@ -259,16 +263,19 @@ def test_resampling_changes_no_running_statistics_and_no_random_state() -> None:
             # After the norm, which removes any bias of the linear layer.
             norm = next(m for m in state.ae.encoder.modules() if isinstance(m, nn.BatchNorm1d))
             norm.bias.data[DEAD] = -1e3
-        if name == "after_step":
+        if name == "on_epoch_end" and state.epoch == 1:
             buffers.update({name: buffer.clone() for name, buffer in state.ae.named_buffers()})
-        if name in ("after_step", "on_epoch_end"):
+        if name == "on_epoch_start":
+            after.update(state_of(state.ae))
+        if name in ("on_epoch_end", "on_epoch_start"):
             random_states.append(torch.get_rng_state())
 
     encoder = ["flatten", linear, {"kind": "topk", "k": 3}]
-    spec = spec_of(encoder=encoder, callbacks=resampling(1), stages=[stage(1)])
-    before, after = state_of(aezoo.build(spec)), state_of(train(spec, Calls(look)))
+    spec = spec_of(encoder=encoder, callbacks=resampling(1), stages=[stage(2)])
+    before = state_of(aezoo.build(spec))
+    train(spec, Calls(look))
     assert not torch.equal(before[ENCODER][DEAD], after[ENCODER][DEAD])
-    assert torch.equal(random_states[-1], random_states[-2])
+    assert torch.equal(random_states[1], random_states[2])
     for name, buffer in buffers.items():
         assert torch.equal(buffer, after[name]), name
 
@@ -281,18 +288,60 @@ def test_resampling_changes_no_running_statistics_and_no_random_state() -> None:
 def test_latents_are_resampled_every_few_epochs_until_the_last(
     options: dict[str, int], epochs: int, resampled: bool
 ) -> None:
-    ae, _, _ = train_with_dead_latents(epochs, resampling(**options))
-    assert bool((ae.get_parameter(BIAS)[DEAD] == 0).all()) is resampled
+    _, after, _ = train_with_dead_latents(epochs, resampling(**options))
+    assert bool((after[BIAS][DEAD] == 0).all()) is resampled
 
 
 def test_tied_weights_are_resampled_on_both_sides() -> None:
     weights: list[Tensor] = []
-    spec = spec_of(encoder=RELU, callbacks=resampling(1), stages=[stage(1, tie=True)])
-    look = on("after_step", lambda state: weights.append(state.ae.get_parameter(ENCODER).detach().clone()))
-    after = state_of(train(spec, on("on_fit_start", wake), on("on_fit_start", kill), look))
-    assert torch.equal(after[DECODER], after[ENCODER].T)
-    assert torch.equal(after[ENCODER][ALIVE], weights[-1][ALIVE])
-    assert (after[ENCODER][DEAD] != weights[-1][DEAD]).any(1).all()
+
+    def look(name: str, state: aezoo.TrainingState) -> None:
+        if name in ("on_epoch_end", "on_epoch_start"):
+            weights.append(state.ae.get_parameter(ENCODER).detach().clone())
+
+    spec = spec_of(encoder=RELU, callbacks=resampling(1), stages=[stage(2, tie=True)])
+    trained = state_of(train(spec, on("on_fit_start", wake), on("on_fit_start", kill), Calls(look)))
+    assert torch.equal(trained[DECODER], trained[ENCODER].T)
+    before, after = weights[1:3]
+    assert torch.equal(after[ALIVE], before[ALIVE])
+    assert (after[DEAD] != before[DEAD]).any(1).all()
+
+
+def test_resampling_neither_follows_the_last_epoch_of_a_stage_nor_enters_the_best_epoch() -> None:
+    """The recorded losses are those of the network that comes back."""
+    for options in ({}, {"early_stop": {"patience": 2}}):
+        stages = [stage(4, optimizer=adam(0.1), **options), stage(4, optimizer=adam(0.1), **options)]
+        ae = train(spec_of(encoder=RELU, callbacks=resampling(2), stages=stages))
+        kept = ae.training_record["epochs"][1]
+        records = [record for record in ae.history if record["stage"] == 1]
+        assert ae.metrics["mse.validation"]["value"] == pytest.approx(records[kept - 1]["validation"]["mse"])
+
+
+def test_a_stage_that_a_callback_ends_is_not_followed_by_resampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(
+        "aezoo.training.callbacks.resample", lambda state, *_: calls.append(len(state.history))
+    )
+
+    def stop(state: aezoo.TrainingState) -> None:
+        state.stop = state.epoch == 4
+
+    spec = spec_of(encoder=RELU, callbacks=resampling(2), stages=[stage(9), stage(3)])
+    train(spec, on("on_fit_start", kill), on("on_epoch_end", stop))
+    assert calls == [2, 6], (
+        "not after epoch 4, the last of the first stage, nor after epoch 7, the last of all"
+    )
+
+
+def test_layers_that_a_stage_freezes_are_not_resampled() -> None:
+    before: list[dict[str, Tensor]] = []
+    callback = on("on_fit_start", lambda state: before.append(state_of(state.ae)))
+    stages = [stage(3, optimizer=adam(0.1)), stage(4, freeze=["encoder"])]
+    ae = train(
+        spec_of(encoder=RELU, callbacks=resampling(1), stages=stages), on("on_fit_start", kill), callback
+    )
+    after = state_of(ae)
+    assert all(torch.equal(after[name], before[1][name]) for name in (ENCODER, BIAS))
 
 
 DYING: dict[str, Any] = {
@@ -304,7 +353,7 @@ DYING: dict[str, Any] = {
 
 def test_resampling_leaves_fewer_dead_latents() -> None:
     dead: list[int] = []
-    for callbacks in ([], resampling(3, until=9)):
+    for callbacks in ([], resampling(2)):
         ae = train(spec_of(callbacks=callbacks, **DYING))
         dead.append(int((ae.encode(IMAGES) == 0).all(0).sum()))
     assert dead[0] >= 16
@@ -324,7 +373,7 @@ def test_networks_that_cannot_be_resampled_are_rejected_before_the_first_step(
 ) -> None:
     steps: list[int] = []
     spec = spec_of(callbacks=resampling(), **options)
-    with pytest.raises(aezoo.TrainingError, match=f"^resample_dead {words}"):
+    with pytest.raises(aezoo.SpecError, match=f"^recipe.callbacks.0: resample_dead {words}"):
         train(spec, on("before_step", lambda state: steps.append(state.step)))
     assert steps == []
 
@@ -340,7 +389,8 @@ def test_a_resumed_training_resamples_the_same_latents(hook: str, n: int, tmp_pa
 def test_a_refit_resamples_in_the_same_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
 
-    def look(state: aezoo.TrainingState, dead: Tensor, generator: torch.Generator) -> None:
+    def look(state: aezoo.TrainingState, *args: Any) -> None:
+        generator: torch.Generator = args[-1]
         calls.append((state.epoch, generator.initial_seed()))
 
     monkeypatch.setattr("aezoo.training.callbacks.resample", look)

@@ -1,5 +1,6 @@
 """The training loop: batches, noise, validation, the objective's warm-up, and the order of hooks."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -8,7 +9,19 @@ import torch
 from torch import Tensor, nn
 
 import aezoo
-from tests.training.networks import DENSE, IMAGES, adam, images, spec_of, stage, train, which
+from tests.training.networks import (
+    DEEP,
+    DENSE,
+    IMAGES,
+    adam,
+    greedy,
+    images,
+    same_weights,
+    spec_of,
+    stage,
+    train,
+    which,
+)
 from tests.training.probes import (
     Calls,
     CallsSpec,
@@ -38,13 +51,13 @@ def test_every_row_is_seen_once_an_epoch_in_a_new_order() -> None:
     assert orders[0] != orders[1]
 
 
-def test_context_counts_epochs_of_the_stage_and_steps_of_the_round() -> None:
+def test_context_counts_epochs_and_steps_of_the_round() -> None:
     seen = Recorder()
     train(spec_of(reconstruction=seen.term, stages=[stage(2), stage(1)]))
     within = [0.0, 16 / 54, 32 / 54, 48 / 54]
-    assert [c.epoch for c in seen.training] == pytest.approx([*within, *(1 + e for e in within), *within])
+    assert [c.epoch for c in seen.training] == pytest.approx([n + e for n in range(3) for e in within])
     assert [c.step for c in seen.training] == list(range(12))
-    assert [c.epoch for c in seen.validation] == [1.0, 2.0, 1.0]
+    assert [c.epoch for c in seen.validation] == [1.0, 2.0, 3.0]
     assert [c.step for c in seen.validation] == [4, 8, 12]
 
 
@@ -79,11 +92,68 @@ def test_fewer_rows_than_the_batch_size_are_one_batch(rows: int) -> None:
     assert [len(context.input) for context in seen.validation] == [1] * 2
 
 
-def test_a_batch_of_one_row_that_batch_norm_rejects_is_explained() -> None:
-    # 54 rows leave a second batch of one.
-    spec = spec_of(encoder=["flatten", DENSE | {"norm": "batch_norm"}], batch_size=53)
-    with pytest.raises(aezoo.TrainingError, match=r"a batch of 1 row.*batch_size"):
-        train(spec)
+@pytest.mark.parametrize(
+    ("batch_size", "refit", "rows"),
+    [(53, False, 54), (1, False, 54), (59, True, 60)],
+    ids=["last", "every", "refit"],
+)
+def test_a_batch_of_one_row_is_rejected_by_batch_norm_before_the_first_step(
+    batch_size: int, refit: bool, rows: int
+) -> None:
+    steps: list[int] = []
+    layer = DENSE | {"norm": "batch_norm"}
+    text = f"^recipe.batch_size: {rows} rows in batches of {batch_size} leave a batch of 1 row, "
+    for stages in ([stage(2)], [greedy(1), stage(1)]):
+        spec = spec_of(encoder=["flatten", layer], batch_size=batch_size, refit=refit, stages=stages)
+        with pytest.raises(aezoo.TrainingError, match=text) as caught:
+            train(spec, on("before_step", lambda state: steps.append(state.step)))
+        assert caught.value.ae is None
+    assert steps == []
+
+
+def test_a_batch_of_one_row_trains_networks_that_accept_it() -> None:
+    layer = DENSE | {"norm": "batch_norm"}
+    train(spec_of(batch_size=53))
+    train(spec_of(encoder=["flatten", layer], batch_size=53, stages=[stage(1, freeze=["encoder"])]))
+
+
+# -- callbacks ----------------------------------------------------------------------------------------
+
+
+def add(state: aezoo.TrainingState) -> None:
+    next(state.ae.parameters()).data.add_(1.0)
+
+
+@pytest.mark.parametrize(
+    "stages", [[stage(2)], [greedy(2)], [stage(2, tie=True)]], ids=["fit", "greedy", "tied"]
+)
+@pytest.mark.parametrize("refit", [False, True])
+def test_weights_changed_after_validation_end_the_training(stages: list[Any], refit: bool) -> None:
+    def change(state: aezoo.TrainingState) -> None:
+        if not refit or state.history[-1]["round"] == "refit":
+            add(state)
+
+    text = "^Calls changed the weights in on_epoch_end, after the epoch was validated; change them in on_epoch_start"
+    with pytest.raises(aezoo.TrainingError, match=text):
+        train(spec_of(**DEEP, stages=stages, refit=refit), on("on_epoch_end", change))
+
+
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_epoch_start", "before_step", "after_step"])
+def test_weights_changed_before_validation_are_those_that_are_recorded(hook: str) -> None:
+    ae = train(spec_of(), on(hook, add))
+    assert not same_weights(ae, train(spec_of()))
+    recorded = ae.history[-1]["validation"]["mse"]
+    assert ae.metrics["mse.validation"]["value"] == pytest.approx(recorded, rel=1e-5)
+
+
+def test_an_epoch_that_diverges_restores_the_weights_before_on_epoch_start() -> None:
+    def change(state: aezoo.TrainingState) -> None:
+        if state.epoch == 1:
+            next(state.ae.parameters()).data.fill_(math.nan)
+
+    with pytest.raises(aezoo.TrainingError) as caught:
+        train(spec_of(stages=[stage(3)]), on("on_epoch_start", change))
+    assert same_weights(caught.value.ae, train(spec_of(stages=[stage(1)])))
 
 
 # -- noise --------------------------------------------------------------------------------------------
@@ -140,7 +210,48 @@ def test_warmup_grows_within_an_epoch_and_terms_are_recorded_unweighted() -> Non
         expected = sum(3.0 * min(1.0, (epoch + start / 54) / 1.5) * rows for start, rows in batches) / 54
         assert record["train"]["loss"] == pytest.approx(expected, rel=1e-6)
         assert record["train"]["extra"] == record["validation"]["extra"] == 1.0
-        assert record["validation"]["loss"] == pytest.approx(3.0 * min(1.0, (epoch + 1) / 1.5), rel=1e-6)
+        assert record["validation"]["loss"] == pytest.approx(3.0, rel=1e-6), "the full weight"
+
+
+def test_warmup_goes_on_in_the_next_stage_and_starts_anew_for_each_pair() -> None:
+    def weights(*stages: dict[str, Any], refit: bool = False) -> list[float]:
+        penalty = Penalty(of=constant(1.0), warmup_epochs=4.0)
+        spec = spec_of(
+            **DEEP, reconstruction=DataTerm(of=constant(0.0)), penalties=[penalty], batch_size=1000,
+            stages=stages, refit=refit,
+        )  # fmt: skip
+        return [record["train"]["loss"] for record in train(spec).history]
+
+    assert weights(stage(2), stage(3)) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert weights(stage(2), stage(3), refit=True) == [0.0, 0.25, 0.5, 0.75, 1.0] * 2
+    assert weights(greedy(2), stage(2)) == [0.0, 0.25] * 3
+
+
+def test_warmup_goes_on_from_the_epoch_that_early_stopping_kept() -> None:
+    data = on_validation(DataTerm, 3.0, 1.0, 2.0, 2.0, *[1.0] * 9)
+    penalty = Penalty(of=constant(1.0), warmup_epochs=100.0)
+    stages = [stage(9, early_stop={"patience": 2}), stage(1)]
+    history = train(spec_of(reconstruction=data, penalties=[penalty], stages=stages, batch_size=1000)).history
+    assert len(history) == 5, "the second epoch was the best"
+    weight = history[-1]["train"]["loss"] - history[-1]["train"]["data_term"]
+    assert weight == pytest.approx(0.02, rel=1e-4)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 30.0])
+def test_early_stopping_and_plateau_schedules_judge_epochs_by_full_weights(warmup: float) -> None:
+    """Under a growing weight, a falling penalty looks like a rising loss."""
+
+    def falling(output: aezoo.Output, context: aezoo.StepContext, ae: aezoo.Autoencoder) -> Tensor:
+        return output.x_hat.sum() * 0 + 1.0 - context.epoch / 1000
+
+    penalty = Penalty(of=falling, warmup_epochs=warmup)
+    options = {"early_stop": {"patience": 2}, "schedule": {"kind": "plateau", "patience": 0}}
+    spec = spec_of(
+        reconstruction=DataTerm(of=constant(0.0)), penalties=[penalty], stages=[stage(9, **options)]
+    )
+    ae = train(spec)
+    assert ae.training_record["epochs"] == [9]
+    assert {record["lr"] for record in ae.history} == {1e-3}
 
 
 def test_a_term_called_loss_does_not_replace_the_sum() -> None:
@@ -201,7 +312,7 @@ def test_hooks_are_called_in_order_for_the_recipes_callbacks_first() -> None:
     )
     train(spec, Calls(lambda name, state: calls.append((name, "given"))), data=images(20))
     step = ["before_step", "after_step"]
-    names = ["on_fit_start", *step, *step, "on_epoch_end"] * 2
+    names = ["on_fit_start", "on_epoch_start", *step, *step, "on_epoch_end"] * 2
     assert calls == [(name, whose) for name in names for whose in ("recipe", "given")]
 
 
@@ -219,13 +330,16 @@ def test_state_at_every_hook() -> None:
     train(spec, Calls(look), data=images(20))
     assert seen == [
         ("on_fit_start", 0, 0, 0, None, 0),
+        ("on_epoch_start", 0, 0, 0, None, 0),
         ("before_step", 0, 0, 0, 16, 0), ("after_step", 0, 0, 1, 16, 0),
         ("before_step", 0, 0, 1, 2, 0), ("after_step", 0, 0, 2, 2, 0),
         ("on_epoch_end", 0, 1, 2, None, 1),
+        ("on_epoch_start", 0, 1, 2, None, 1),
         ("before_step", 0, 1, 2, 16, 1), ("after_step", 0, 1, 3, 16, 1),
         ("before_step", 0, 1, 3, 2, 1), ("after_step", 0, 1, 4, 2, 1),
         ("on_epoch_end", 0, 2, 4, None, 2),
         ("on_fit_start", 1, 0, 4, None, 2),
+        ("on_epoch_start", 1, 0, 4, None, 2),
         ("before_step", 1, 0, 4, 16, 2), ("after_step", 1, 0, 5, 16, 2),
         ("before_step", 1, 0, 5, 2, 2), ("after_step", 1, 0, 6, 2, 2),
         ("on_epoch_end", 1, 1, 6, None, 3),

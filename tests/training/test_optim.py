@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,18 @@ from torch import Generator, Tensor, nn
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from tests.training.networks import DENSE, IMAGES, adam, changed, spec_of, stage, state_of, train
-from tests.training.probes import DataTerm, on, on_validation
+from tests.training.networks import (
+    DENSE,
+    IMAGES,
+    adam,
+    changed,
+    same_weights,
+    spec_of,
+    stage,
+    state_of,
+    train,
+)
+from tests.training.probes import Cut, CutOff, DataTerm, on, on_validation
 
 # -- optimizers ---------------------------------------------------------------------------------------
 
@@ -93,6 +104,54 @@ def test_cosine_warms_up_and_decays_step_by_step_in_each_stage() -> None:
     decay = [0.02 * (0.1 + 0.9 * (1 + math.cos(math.pi * step / 5)) / 2) for step in range(5)]
     assert lrs == pytest.approx((warmup + decay) * 2, rel=1e-12)
     assert [record["lr"] for record in ae.history] == [lrs[i] for i in (3, 7, 11, 15)]
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "plateau"])
+def test_every_parameter_group_follows_the_schedule_at_its_own_ratio(kind: str) -> None:
+    groups: list[list[float]] = []
+
+    def split(state: aezoo.TrainingState) -> None:
+        group = state.optimizer.param_groups[0]
+        decoder = [p for p in group["params"] if any(p is q for q in state.ae.decoder.parameters())]
+        group["params"] = [p for p in group["params"] if not any(p is q for q in decoder)]
+        state.optimizer.add_param_group({"params": decoder[:1], "lr": 0.002})
+        state.optimizer.add_param_group({"params": decoder[1:]})
+
+    def look(state: aezoo.TrainingState) -> None:
+        groups.append([group["lr"] for group in state.optimizer.param_groups])
+
+    losses = on_validation(DataTerm, 2.0, 1.0, 1.0, 1.0, 1.0)
+    options: dict[str, Any] = {"kind": kind, **({"patience": 0} if kind == "plateau" else {})}
+    spec = spec_of(reconstruction=losses, stages=[stage(5, schedule=options, optimizer=adam(0.02))])
+    train(spec, on("on_fit_start", split), on("after_step", look))
+    expected, _ = lrs_of(spec)
+    assert [first for first, _, _ in groups] == [third for _, _, third in groups] == expected
+    assert [second for _, second, _ in groups] == pytest.approx([lr / 10 for lr in expected])
+
+
+def test_before_step_may_change_the_rate_of_a_step() -> None:
+    def change(state: aezoo.TrainingState) -> None:
+        for group in state.optimizer.param_groups:
+            group["lr"] *= 2.0 if state.step % 2 else 1.0
+
+    lrs: list[float] = []
+    spec = spec_of(stages=[stage(2, optimizer={"kind": "sgd", "lr": 0.25})])
+    look = on("after_step", lambda state: lrs.append(state.optimizer.param_groups[0]["lr"]))
+    ae = train(spec, on("before_step", change), look)
+    assert lrs == [0.25, 0.5] * 4
+    assert not same_weights(ae, train(spec))
+
+
+def test_on_fit_start_may_replace_the_optimizer(tmp_path: Path) -> None:
+    def replace(state: aezoo.TrainingState) -> None:
+        state.optimizer = torch.optim.Adagrad(state.ae.parameters(), lr=0.1)
+
+    spec = spec_of(stages=[stage(3, schedule="cosine", optimizer={"kind": "sgd", "lr": 1e-9})])
+    whole = train(spec, on("on_fit_start", replace))
+    assert not same_weights(whole, train(spec))
+    with pytest.raises(CutOff):
+        train(spec, on("on_fit_start", replace), Cut("on_epoch_end", 2), resume=tmp_path / "resume")
+    assert same_weights(whole, train(spec, on("on_fit_start", replace), Cut(), resume=tmp_path / "resume"))
 
 
 # -- early stopping -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
+from aezoo.training.resume import FORMAT
 from tests.training.networks import (
     DENSE,
     FLAT,
@@ -226,7 +227,7 @@ def test_resume_file_of_another_pytorch_is_rejected(cut: Path, monkeypatch: pyte
 def test_resume_file_of_another_format_is_rejected(cut: Path) -> None:
     state = torch.load(cut, weights_only=True)
     torch.save(state | {"identity": state["identity"] | {"format": "0"}}, cut)
-    assert_rejected(cut, "format is 0 there, 2 here")
+    assert_rejected(cut, f"format is 0 there, {FORMAT} here")
 
 
 def test_resume_file_of_other_callbacks_is_rejected(cut: Path) -> None:

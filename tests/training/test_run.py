@@ -14,7 +14,7 @@ import aezoo
 from aezoo.data.inputs import prepare_splits
 from aezoo.evaluation.evaluate import applicable_metrics, evaluate_variant
 from tests.training.networks import DENSE, IMAGES, LINEAR, adam, same_weights, spec_of, stage, train
-from tests.training.probes import Cut, DataTerm, Penalty, Tiny, constant, on, on_validation
+from tests.training.probes import Cut, CutOff, DataTerm, Penalty, Tiny, constant, on, on_validation
 
 # -- metrics ------------------------------------------------------------------------------------------
 
@@ -230,6 +230,86 @@ def test_interrupted_refit_keeps_the_history_of_both_rounds() -> None:
     assert rounds == [("choose", 1), ("choose", 2), ("refit", 1)]
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, aezoo.TrainingError])
+def test_a_refit_cut_short_leaves_the_measured_network_of_the_first_round(
+    error: type[BaseException], resumed: bool, tmp_path: Path
+) -> None:
+    spec, file = spec_of(refit=True), tmp_path / "resume"
+    if resumed:
+        with pytest.raises(CutOff):
+            train(spec, Cut("on_epoch_end", 4), resume=file)
+    with pytest.raises((aezoo.TrainingInterrupted, aezoo.TrainingError)) as caught:
+        train(spec, Cut("on_epoch_end", 1 if resumed else 4, error), resume=file)
+    ae, first = caught.value.ae, train(spec_of())
+    assert same_weights(ae, first)
+    assert not ae.training
+    assert torch.equal(ae.target_mean, first.target_mean)
+    for name, entry in ae.metrics.items():
+        if name.endswith(".validation"):
+            assert entry == first.metrics[name]
+            assert entry["source"] == "computed"
+        else:
+            assert entry["value"] is None
+    assert ae.training_record["refit"] is False
+    assert ae.training_record["epochs"] == [2]
+    assert ae.training_record["unfinished"].endswith(
+        "the weights are those of the first round, before the refit"
+    )
+
+
+@pytest.mark.parametrize("n", range(1, 15))
+def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoch(
+    n: int, tmp_path: Path
+) -> None:
+    early = {"early_stop": {"patience": 2, "min_delta": 1e9}}
+    spec = spec_of(
+        encoder=["flatten", {"kind": "linear", "out_features": 8, "activation": "relu"}],
+        penalties=[{"kind": "l1_latents", "weight": 0.1, "warmup_epochs": 5.0}],
+        callbacks=[{"kind": "resample_dead", "every": 2}],
+        stages=[stage(5, optimizer=adam(0.1), **early), stage(3, tie=True), stage(2, freeze=["encoder"])],
+        refit=True,
+    )
+    whole = train(spec)
+    assert len(whole.history) == 14
+    with pytest.raises(CutOff):
+        train(spec, Cut("on_epoch_end", n), resume=tmp_path / "resume")
+    resumed = train(spec, Cut(), resume=tmp_path / "resume")
+    assert same_weights(whole, resumed)
+    for a, b in zip(whole.history, resumed.history, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
+
+
+class Fault(Exception):
+    """An error of code that uses aezoo."""
+
+
+@pytest.mark.parametrize("hook", ["before_step", "after_step", "on_epoch_start", "on_epoch_end"])
+def test_errors_of_other_code_carry_the_autoencoder_so_far(hook: str) -> None:
+    def fail(state: aezoo.TrainingState) -> None:
+        if state.epoch == 2:
+            raise Fault("a\nb")
+
+    with pytest.raises(Fault) as caught:
+        train(spec_of(stages=[stage(4)]), on(hook, fail))
+    ae: aezoo.Autoencoder = getattr(caught.value, "ae")  # noqa: B009
+    assert len(ae.history) == 2
+    assert ae.training_record["unfinished"] == r"a\nb"
+    assert {entry["value"] for entry in ae.metrics.values()} == {None}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, aezoo.TrainingError, Fault])
+def test_nothing_is_attached_before_the_first_step(error: type[BaseException]) -> None:
+    def fail(state: aezoo.TrainingState) -> None:
+        raise error
+
+    with pytest.raises((aezoo.TrainingInterrupted, aezoo.TrainingError, Fault)) as caught:
+        train(spec_of(), on("before_step", fail))
+    assert getattr(caught.value, "ae", None) is None
+
+
 # -- divergence ---------------------------------------------------------------------------------------
 
 
@@ -274,7 +354,7 @@ def test_divergence_names_the_batch_and_attaches_the_weights_of_the_epoch_before
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_divergence_on_validation_names_the_term(value: float) -> None:
     spec = spec_of(penalties=[on_validation(Penalty, 1.0, value)], stages=[stage(1), stage(3)])
-    text = "^stage 1, epoch 2, validation: the term 'extra' is no longer finite; a lower learning"
+    text = "^stage 1, epoch 1, validation: the term 'extra' is no longer finite; a lower learning"
     with pytest.raises(aezoo.TrainingError, match=text) as caught:
         train(spec)
     assert "\n" not in str(caught.value)

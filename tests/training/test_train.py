@@ -13,7 +13,7 @@ from torch import Tensor
 import aezoo
 from aezoo.data.inputs import prepare_splits
 from aezoo.training.train import pick_device
-from tests.training.networks import DENSE, IMAGES, adam, images, same_weights, spec_of, stage, train
+from tests.training.networks import DENSE, IMAGES, LINEAR, adam, images, same_weights, spec_of, stage, train
 from tests.training.probes import Tiny, on
 
 # -- the result ---------------------------------------------------------------------------------------
@@ -164,6 +164,49 @@ def test_init_from_sets_the_initial_weights_of_both_rounds(
     assert not torch.equal(first_weight(ae), starts[0])
     sha256 = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
     assert ae.training_record["init_from"] == {"name": folder, "sha256": sha256}
+
+
+class ZeroStart(aezoo.Callback):
+    def on_fit_start(self, state: aezoo.TrainingState) -> None:
+        if state.step == 0:
+            for parameter in state.ae.parameters():
+                parameter.data.zero_()
+
+
+class ZeroStartSpec(aezoo.CallbackSpec):
+    kind: Literal["zero_start"] = "zero_start"
+
+    def build(self) -> ZeroStart:
+        return ZeroStart()
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_callbacks_of_the_recipe_do_not_replace_loaded_weights(
+    saved: tuple[aezoo.Autoencoder, str], refit: bool
+) -> None:
+    first, folder = saved
+    starts: list[Tensor] = []
+    look = on("before_step", lambda state: starts.append(first_weight(state.ae)) if state.step == 0 else None)
+    callbacks = [{"kind": "history", "path": str(Path(folder).parent / "log")}, ZeroStartSpec()]
+    text = "init-from: recipe.callbacks.1: zero_start initializes weights that recipe.init_from has loaded; "
+    with pytest.warns(aezoo.DiagnosticWarning, match=text):
+        train(spec_of(init_from=folder, refit=refit, callbacks=callbacks), look, data=images(40))
+    assert len(starts) == 1 + refit
+    assert all(torch.equal(weight, first_weight(first)) for weight in starts)
+
+
+def test_callbacks_of_the_caller_may_replace_loaded_weights(saved: tuple[aezoo.Autoencoder, str]) -> None:
+    starts: list[Tensor] = []
+    look = on("before_step", lambda state: starts.append(first_weight(state.ae)) if state.step == 0 else None)
+    train(spec_of(init_from=saved[1]), ZeroStart(), look, data=images(40))
+    assert (starts[0] == 0).all()
+
+
+def test_pca_is_refused_after_init_from(saved: tuple[aezoo.Autoencoder, str]) -> None:
+    spec = spec_of(**LINEAR, init_from=saved[1], stages=[stage(1), {"kind": "pca"}])
+    text = "^recipe.stages.1: pca would replace the weights of recipe.init_from$"
+    with pytest.raises(aezoo.SpecError, match=text):
+        train(spec)
 
 
 def test_init_from_another_architecture_is_rejected(saved: tuple[aezoo.Autoencoder, str]) -> None:

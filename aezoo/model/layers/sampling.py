@@ -34,6 +34,20 @@ class GaussianSample(nn.Module):
         aux["mean"], aux["log_var"] = mean, log_var
         return mean + torch.exp(0.5 * log_var) * torch.randn_like(mean) if self.training else mean
 
+    def sample_posterior(self, aux: Aux, generator: Generator) -> Float[Tensor, "batch *latents"]:
+        """Draws latents for the samples that `aux` was emitted for: (batch, c, *sizes)."""
+        mean, log_var = aux["mean"], aux["log_var"]
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device)
+        return mean + (0.5 * log_var).exp() * noise.to(mean)
+
+    def kl_divergence(self, aux: Aux) -> Float[Tensor, "batch"]:
+        """KL divergence of each sample's latents from the prior, in nats.
+
+        Kingma and Welling, arXiv:1312.6114, appendix B.
+        """
+        mean, log_var = aux["mean"].flatten(1), aux["log_var"].flatten(1)
+        return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
+
     def sample_prior(self, n: int, generator: Generator | None) -> Float[Tensor, "n *latents"]:
         """Draws `n` samples from the prior, a standard normal, on the generator's device: (n, c, *sizes)."""
         device = None if generator is None else generator.device

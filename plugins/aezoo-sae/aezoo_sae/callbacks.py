@@ -77,14 +77,10 @@ class _TransposedStart(aezoo.Callback):
     def on_fit_start(self, state: aezoo.TrainingState) -> None:
         if state.step > 0:
             return
-        before = [m for m in state.ae.encoder.modules() if isinstance(m, nn.Linear)][-1:]
-        behind = [m for m in state.ae.decoder.modules() if isinstance(m, nn.Linear)][:1]
-        if not before or not behind or before[0].weight.shape != behind[0].weight.T.shape:
-            raise aezoo.TrainingError(
-                "sae.transposed_start needs linear layers of transposed shapes before and after the latents"
-            )
-        with torch.no_grad():
-            before[0].weight.copy_(F.normalize(behind[0].weight, dim=0).T)
+        if (layers := _transposed_layers(state.ae)) is not None:
+            before, after = layers
+            with torch.no_grad():
+                before.weight.copy_(F.normalize(after.weight, dim=0).T)
 
 
 class TransposedStartSpec(aezoo.CallbackSpec):
@@ -98,3 +94,17 @@ class TransposedStartSpec(aezoo.CallbackSpec):
     @override
     def build(self) -> aezoo.Callback:
         return _TransposedStart()
+
+    @override
+    def incompatibility(self, ae: aezoo.Autoencoder) -> str | None:
+        if _transposed_layers(ae) is None:
+            return "needs linear layers of transposed shapes before and after the latents"
+        return None
+
+
+def _transposed_layers(ae: aezoo.Autoencoder) -> tuple[nn.Linear, nn.Linear] | None:
+    before = [m for m in ae.encoder.modules() if isinstance(m, nn.Linear)][-1:]
+    after = [m for m in ae.decoder.modules() if isinstance(m, nn.Linear)][:1]
+    if before and after and before[0].weight.shape == after[0].weight.T.shape:
+        return before[0], after[0]
+    return None

@@ -229,7 +229,10 @@ def test_transposed_start_rejects_layers_of_other_shapes() -> None:
         {"kind": "linear", "out_features": 9}, {"kind": "linear", "out_features": 12},
         recipe={"callbacks": ["sae.transposed_start"], "stages": STAGES},
     )  # fmt: skip
-    with pytest.raises(aezoo.TrainingError, match="linear layers of transposed shapes"):
+    with pytest.raises(
+        aezoo.SpecError,
+        match=r"recipe.callbacks.0: sae.transposed_start needs linear layers of transposed shapes",
+    ):
         aezoo.train(deep, torch.randn(64, 6), progress=False, device="cpu")
 
 

@@ -1,16 +1,19 @@
 """KL divergence, log likelihood and evidence lower bound."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+import aezoo
+from aezoo.losses.reconstruction import MseSpec
 from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.layers.sampling import GaussianSample
 from tests.evaluation.networks import (
     keep,
     linear,
@@ -205,6 +208,97 @@ def test_an_undefined_likelihood_is_null(
 def test_a_likelihood_needs_a_loss_that_implies_one(loss: Any, expected: set[str]) -> None:
     ae = net((4,), [linear(4), "gaussian_sample"], [linear(4, activation="sigmoid")], loss=loss or "mse")
     assert ALL & set(measure(ae if loss else without_recipe(ae), uniform(3, 4))) == expected
+
+
+class LearnedPrior(aezoo.LayerSpec):
+    """Normal distributions with a prior of their own; `declared` is whether the module declares it."""
+
+    kind: Literal["learned_prior"] = "learned_prior"
+    declared: bool = True
+    inherits: bool = False
+
+    def build(self, in_shape: tuple[int, ...]) -> nn.Module:
+        cls: type[nn.Module] = Undeclared
+        if self.inherits:
+            cls = Inherited
+        elif self.declared:
+            cls = Declared
+        return cls((in_shape[0] // 2,))
+
+
+class Undeclared(nn.Module):
+    emits = ("mean", "log_var")
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.prior_mean = nn.Parameter(torch.full(shape, 3.0))
+
+    def forward(self, h: Tensor, aux: dict[str, Tensor]) -> Tensor:
+        aux["mean"], aux["log_var"] = h.chunk(2, 1)
+        return aux["mean"]
+
+    def sample_prior(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return self.prior_mean + torch.randn((n, *self.prior_mean.shape), generator=generator)
+
+
+class Declared(Undeclared):
+    def sample_posterior(self, aux: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        return aux["mean"] + (0.5 * aux["log_var"]).exp() * torch.randn(
+            aux["mean"].shape, generator=generator
+        )
+
+    def kl_divergence(self, aux: dict[str, Tensor]) -> Tensor:
+        posterior = Normal(aux["mean"], (0.5 * aux["log_var"]).exp())
+        return kl_divergence(posterior, Normal(self.prior_mean.double(), torch.tensor(1.0).double())).sum(1)
+
+
+class Inherited(GaussianSample):
+    """Another prior, with the KL divergence from the old one."""
+
+    def sample_prior(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return 3.0 + super().sample_prior(n, generator)
+
+
+def test_the_prior_that_a_layer_declares_is_measured() -> None:
+    ae = net((4,), [linear(4), LearnedPrior()], [linear(4)], loss=MSE_SUM)
+    x = normal(9, 4)
+    with torch.no_grad():
+        aux = ae(x).aux
+    posterior = Normal(aux["mean"].double(), (0.5 * aux["log_var"].double()).exp())
+    expected = float(kl_divergence(posterior, Normal(torch.tensor(3.0).double(), 1.0)).sum(1).mean())
+    found = values(measure(ae, x))
+    assert found["kl"] == pytest.approx(expected, rel=1e-6)
+    assert found["elbo"] == pytest.approx(found["log_likelihood"] - expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason", "measured"),
+    [
+        (LearnedPrior(declared=False), "Undeclared declares no kl_divergence", set()),
+        (
+            LearnedPrior(inherits=True),
+            "Inherited has a sample_prior of its own, but inherits kl_divergence",
+            set(),
+        ),
+    ],
+    ids=["undeclared", "inherited"],
+)
+def test_a_prior_that_is_not_declared_has_no_numbers(
+    layer: LearnedPrior, reason: str, measured: set[str]
+) -> None:
+    ae = net((4,), [linear(4), layer], [linear(4)], loss=MSE_SUM)
+    found = measure(ae, normal(5, 4))
+    assert {name for name in ALL if found[name]["value"] is not None} == measured
+    assert found["kl"]["reason"] == reason
+    assert all(found[name]["reason"] for name in ALL)
+
+
+def test_a_subclass_of_mse_implies_no_likelihood() -> None:
+    class Scaled(MseSpec):
+        kind: Literal["scaled_mse"] = "scaled_mse"  # type: ignore[assignment]
+
+    ae = net((4,), [linear(4), "gaussian_sample"], [linear(4)], loss=Scaled())
+    assert ALL & set(measure(ae, normal(5, 4))) == {"kl"}
 
 
 def test_a_deterministic_autoencoder_has_none_of_them() -> None:
