@@ -280,7 +280,7 @@ def row_draws(layer: LayerFixture) -> str | None:
     Fix: draw with the shape of the input, batch axis included.
     """
     x = layer.x(1).expand(16, *layer.in_shape).clone()
-    outputs = [forward(layer.build(), x, training=True, seed=seed) for seed in (4, 5, 6)]
+    outputs = [forward(layer.trained(), x, training=True, seed=seed) for seed in (4, 5, 6)]
     random = any(not equal(outputs[0], other) for other in outputs[1:])
     same = all(rows_differ({"rows": out}, {"rows": out[:1].expand_as(out)}) is None for out in outputs)
     return "the same random numbers for every row" if random and same else None
