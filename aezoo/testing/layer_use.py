@@ -295,12 +295,13 @@ def training_resumes(layer: LayerFixture) -> str | None:
     """
 
     def go_on(layers: LayerSequence) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs: list[Tensor] = []
         with seeded(7):
             for step in range(2):
                 with torch.no_grad():
-                    out: Tensor = layers.train()(layer.x(seed=40 + step), {})
+                    outputs.append(layers.train()(layer.x(seed=40 + step), {}))
                 call_after_step(layers)
-        return out, copy_state(layers)
+        return outputs[-1], copy_state(layers)
 
     fresh, evaluated = layer.build(seed=3), layer.trained()
     fresh.load_state_dict(copy_state(layer.trained()))

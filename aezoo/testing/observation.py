@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -37,7 +37,10 @@ class ModuleSnapshot:
 
     def _hooks(self) -> dict[str, list[Any]]:
         parts = dict(self.module.named_modules())
-        return {n: [k for hooks in HOOKS for k in getattr(part, hooks)] for n, part in parts.items()}
+        return {
+            n: [k for hooks in HOOKS for k in cast(dict[int, Any], getattr(part, hooks))]
+            for n, part in parts.items()
+        }
 
     def _settings(self) -> dict[str, Any]:
         return {n: (p.requires_grad, p.dtype, p.shape) for n, p in self.module.named_parameters()}
@@ -95,13 +98,11 @@ def another_day(component: type[Any]) -> Generator[None]:
     # aezoo itself records when a training ran.
     modules: list[Any] = [time, datetime]
     if package != "aezoo":
-        modules += [
-            m for n, m in list(sys.modules.items()) if m is not None and n.partition(".")[0] == package
-        ]
+        modules += [m for n, m in list(sys.modules.items()) if n.partition(".")[0] == package]
     undo: list[tuple[Any, str, Any]] = []
     try:
         for module in modules:
-            for name, value in list(vars(module).items()):
+            for name, value in list(cast(dict[str, Any], vars(module)).items()):
                 for original, replacement in moved:
                     if value is original:
                         undo.append((module, name, value))
@@ -149,14 +150,20 @@ def _moved_clocks(seconds: float) -> list[tuple[Any, Any]]:
             return (real.now() + DAYS_AWAY).date()
 
     def at(clock: Any) -> Any:
-        return lambda value=None: clock(now() + seconds if value is None else value)
+        def moved(value: float | None = None) -> Any:
+            return clock(now() + seconds if value is None else value)
+
+        return moved
+
+    def as_text(form: str, value: Any = None) -> str:
+        return text(form, local(now() + seconds) if value is None else value)
 
     return [
         (now, lambda: now() + seconds),
         (now_ns, lambda: now_ns() + int(seconds * 1e9)),
         (local, at(local)),
         (utc, at(utc)),
-        (text, lambda form, value=None: text(form, utc(now() + seconds) if value is None else value)),
+        (text, as_text),
         (real, Moved),
         (day, MovedDay),
     ]

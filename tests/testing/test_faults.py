@@ -10,10 +10,11 @@ import yaml
 from aezoo.specs.base import RegisteredSpec
 from aezoo.testing import ContractError, Failure
 from aezoo.testing.layer_use import USE_CHECKS
+from aezoo.testing.loss_use import USE_CHECKS as LOSS_USE_CHECKS
 from tests.testing.faulty import plugins
 from tests.testing.planting import GOOD, PLANTED, check
 
-BROAD = {check.name for check in USE_CHECKS}
+BROAD = {check.name for check in (*USE_CHECKS, *LOSS_USE_CHECKS)}
 """Checks that run a layer in many ways, so that they may find the faults of other checks as well."""
 LISTED: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("faults.yaml").read_text("utf-8"))
 

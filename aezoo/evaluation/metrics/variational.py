@@ -160,7 +160,6 @@ def _is_variational(layer: nn.Module) -> bool:
 
 def _undeclared(layer: nn.Module, name: str) -> str | None:
     """Why a method does not describe the distributions of a layer; None if it does."""
-
     classes = type(layer).__mro__
 
     def depth(attribute: str) -> int:
