@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from typing_extensions import override
+
 from aezoo.errors import AezooError
+from aezoo.text import printable
 
 GUIDE = "docs/plugins.md"
 T = TypeVar("T")
@@ -22,6 +25,10 @@ class ContractError(AezooError, AssertionError):
     def __init__(self, report: "Report") -> None:
         super().__init__(str(report))
         self.report = report
+
+    @override
+    def __str__(self) -> str:
+        return "\n".join(map(printable, str(self.report).splitlines()))
 
 
 @dataclass(frozen=True)

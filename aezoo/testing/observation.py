@@ -3,7 +3,7 @@
 import datetime
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -27,16 +27,16 @@ class ModuleSnapshot:
 
     def __init__(self, module: nn.Module, *, values: bool) -> None:
         self.module = module
-        self.modules = dict(module.named_modules())
+        self.modules = _modules_of(module)
         self.modes = {name: part.training for name, part in self.modules.items()}
-        self.hooks = self._hooks()
+        self.hooks: dict[str, list[Any]] = self._hooks()
         self.parameters = dict(module.named_parameters())
         self.settings = self._settings()
         self.values = {n: t.detach().clone() for n, t in module.state_dict().items()} if values else {}
         self.gradients = {name: p.grad for name, p in self.parameters.items()}
 
     def _hooks(self) -> dict[str, list[Any]]:
-        parts = dict(self.module.named_modules())
+        parts = _modules_of(self.module)
         return {
             n: [k for hooks in HOOKS for k in cast(dict[int, Any], getattr(part, hooks))]
             for n, part in parts.items()
@@ -47,7 +47,7 @@ class ModuleSnapshot:
 
     def change(self) -> str | None:
         """The first difference between now and then, in words; None if there is none."""
-        modules = dict(self.module.named_modules())
+        modules = _modules_of(self.module)
         if modules.keys() != self.modules.keys() or any(modules[n] is not m for n, m in self.modules.items()):
             return "other modules"
         parameters = dict(self.module.named_parameters())
@@ -71,6 +71,10 @@ class ModuleSnapshot:
         if self.values and any(p.grad is not self.gradients[n] for n, p in parameters.items()):
             return "gradients at parameters"
         return None
+
+
+def _modules_of(module: nn.Module) -> dict[str, nn.Module]:
+    return dict(cast(Iterator[tuple[str, nn.Module]], module.named_modules()))
 
 
 def rows_differ(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: float = 1e-4) -> str | None:

@@ -14,8 +14,8 @@ from aezoo.testing.loss_use import USE_CHECKS as LOSS_USE_CHECKS
 from tests.testing.faulty import plugins
 from tests.testing.planting import GOOD, PLANTED, check
 
-BROAD = {check.name for check in (*USE_CHECKS, *LOSS_USE_CHECKS)}
-"""Checks that run a layer in many ways, so that they may find the faults of other checks as well."""
+BROAD = {check.name for check in (*USE_CHECKS, *LOSS_USE_CHECKS)} | {"refit"}
+"""Checks that run a component in many ways, so that they may find the faults of other checks as well."""
 LISTED: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("faults.yaml").read_text("utf-8"))
 
 
