@@ -43,6 +43,8 @@ class Metric(ABC):
         kind: name of the metric; only base classes of several metrics have none.
         definition: the formula in one line of words, published with every value.
         better: whether a lower or a higher value is better, or neither.
+        example_encoder: encoder layers for a vector on which contract checks try the metric. Needed if it
+            applies to neither plain, variational nor sparse encoders.
     """
 
     family: ClassVar[str] = "metric"
@@ -50,6 +52,7 @@ class Metric(ABC):
     kind_name: ClassVar[str | None] = None
     definition: ClassVar[str]
     better: ClassVar[Literal["lower", "higher", "neither"]] = "neither"
+    example_encoder: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     def __init__(self, ae: Autoencoder) -> None:
         self.ae = ae

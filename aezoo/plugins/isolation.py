@@ -138,8 +138,8 @@ def _set_cwd(path: str | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    # PyTorch sets these by itself, when a part of it is first used.
-    return {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+    # PyTorch and scikit-learn set these when a part of them is first used.
+    return {n: value for n, value in os.environ.items() if not n.startswith(("TORCHINDUCTOR_", "KMP_"))}
 
 
 def _set_environment(variables: dict[str, str]) -> None:

@@ -27,7 +27,7 @@ INTERRUPTED_AFTER = (3, 5)
 """Epochs after which a training is interrupted. Two numbers, because a counter that restarts at 0 after a
 multiple of its period goes unnoticed."""
 REFIT_EPOCHS = 7
-"""Epochs before a refit: no multiple of a small period, so that a counter that goes on differs from a new one."""
+"""Epochs before a refit: no multiple of a small period, so that a counter that goes on is noticed."""
 SAMPLES = 116
 """Of these, 105 are for training: 7 steps an epoch, so that the same holds for counters of steps."""
 CALLBACK_CHECKS: CheckList[CallbackSpec] = CheckList()
@@ -149,7 +149,8 @@ def _train(
         ],
         "recipe": {
             "reconstruction": {"kind": "mse"}, "batch_size": 16, "threads": torch.get_num_threads(),
-            "callbacks": callbacks, "refit": refit, "stages": [{"kind": "fit", "epochs": REFIT_EPOCHS if refit else EPOCHS}],
+            "callbacks": callbacks, "refit": refit,
+            "stages": [{"kind": "fit", "epochs": REFIT_EPOCHS if refit else EPOCHS}],
         },
     })  # fmt: skip
     data = torch.rand((SAMPLES, 1, 6, 6), generator=Generator().manual_seed(1))

@@ -237,8 +237,8 @@ def order(spec: DatasetSpec) -> str | None:
     Failure: `different samples in test when it is loaded first`
     Fix: compute each split from the data alone, and share nothing that a load changes.
     """
-    forwards = {split: samples.sha256() for split, samples in _loaded_splits(spec)}
-    for split in reversed(forwards):
+    forwards: dict[Split, str] = {split: samples.sha256() for split, samples in _loaded_splits(spec)}
+    for split in reversed(list(forwards)):
         if spec.model_copy().load(split).sha256() != forwards[split]:
             return f"different samples in {split} when it is loaded first"
     return None
@@ -268,16 +268,19 @@ def label_values(spec: DatasetSpec) -> str | None:
     Failure: `labels in test that train does not have: 7`
     Fix: number the classes alike in every split, from the training split.
     """
-    known: set[Any] | None = None
+    known: set[float] | None = None
     for split, samples in _loaded_splits(spec):
         labels: Tensor | None = samples.labels
         if labels is None:
             continue
         if labels.ndim != 1 or len(labels) < len(samples):
             return f"labels of shape {tuple(labels.shape)} for {len(samples)} samples in {split}"
-        values = set(labels[slice(None) if samples.index is None else samples.index].tolist())
+        rows = labels if samples.index is None else labels[samples.index]
+        values = {float(label) for label in rows}
         if known is None:
             known = values
         elif not labels.is_floating_point() and (new := sorted(values - known)):
-            return f"labels in {split} that train does not have: {', '.join(map(str, new[:5]))}"
+            return (
+                f"labels in {split} that train does not have: {', '.join(f'{label:g}' for label in new[:5])}"
+            )
     return None

@@ -34,7 +34,8 @@ class LossContext(StepContext):
         return self.rows(torch.arange(len(self.input)).repeat(times))
 
 
-def _network(*encoder: dict[str, Any]) -> AutoencoderSpec:
+def example_network(*encoder: dict[str, Any]) -> AutoencoderSpec:
+    """A network with these layers after `flatten`, for images of shape 1 x 6 x 6."""
     return AutoencoderSpec.model_validate({
         "input": {"shape": [1, 6, 6], "range": [0, 1]},
         "encoder": [{"kind": "flatten"}, *encoder],
@@ -43,6 +44,15 @@ def _network(*encoder: dict[str, Any]) -> AutoencoderSpec:
             {"kind": "unflatten", "shape": [1, 6, 6]},
         ],
     })  # fmt: skip
+
+
+def example_networks() -> list[AutoencoderSpec]:
+    """A plain, a variational and a sparse network."""
+    return [
+        example_network({"kind": "linear", "out_features": 8, "activation": "sigmoid"}),
+        example_network({"kind": "linear", "out_features": 16}, {"kind": "gaussian_sample"}),
+        example_network({"kind": "linear", "out_features": 12}, {"kind": "topk", "k": 3}),
+    ]
 
 
 class LossFixture:
@@ -59,13 +69,9 @@ class LossFixture:
         if network is not None:
             self.candidates = [network]
         elif example := type(spec).example_encoder:
-            self.candidates = [_network(*example)]
+            self.candidates = [example_network(*example)]
         else:
-            self.candidates = [
-                _network({"kind": "linear", "out_features": 8, "activation": "sigmoid"}),
-                _network({"kind": "linear", "out_features": 16}, {"kind": "gaussian_sample"}),
-                _network({"kind": "linear", "out_features": 12}, {"kind": "topk", "k": 3}),
-            ]
+            self.candidates = example_networks()
         self.network = self.candidates[0]
 
     def ae(self, seed: int = 0) -> Autoencoder:

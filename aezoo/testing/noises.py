@@ -208,7 +208,7 @@ def every_row(noise: NoiseFixture) -> str | None:
     x = noise.x(rows=MANY)
     if not noise.is_random():
         whole = noise.apply(x)
-        parts = torch.cat([noise.apply(part) for part in x.split(1)])
+        parts = torch.cat([noise.apply(x[row : row + 1]) for row in range(MANY)])
         same = rows_differ({"rows": whole}, {"rows": parts}) is None
         return None if same else f"another result for rows alone than among {MANY}"
     x = noise.equal_rows(MANY)
@@ -237,7 +237,11 @@ def odd_rows(noise: NoiseFixture) -> str | None:
             return f"NaN or infinity with a row of {name}"
     broken = noise.x()
     broken[1] = float("nan")
-    others = noise.apply(broken)[[0, 2, 3, 4, 5]]
+    try:
+        others = noise.apply(broken)[[0, 2, 3, 4, 5]]
+    except Exception:
+        # Refusing NaN with an error is fine.
+        return None
     return None if torch.isfinite(others).all() else "NaN or infinity in other rows than one that is NaN"
 
 
