@@ -1,14 +1,14 @@
 """Contract checks of an installed plugin: the plugin itself, each of its kinds and each of its variants."""
 
 import contextlib
-import os
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import entry_points
 from typing import Any
 
 from aezoo.errors import AezooError, RegistryError
 from aezoo.evaluation.metric import Metric
-from aezoo.plugins.registry import PluginInfo, registry, same_name
+from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
 from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
 from aezoo.specs.variant import AutoencoderSpec
 from aezoo.testing.callbacks import check_callback
@@ -71,12 +71,13 @@ def _networks_of(plugin: str) -> list[AutoencoderSpec]:
 
 
 def _not_loaded(distribution: str, plugins: list[PluginInfo]) -> RegistryError:
-    if (enabled := os.environ.get("AEZOO_PLUGINS")) is not None:
-        known = [distribution, distribution.removeprefix("aezoo-").replace("-", "_")]
-        if not any(name.strip() in known for name in enabled.split(",")):
-            return RegistryError(
-                f"AEZOO_PLUGINS excludes the plugin {distribution!r}, so it cannot be checked"
-            )
+    # One malformed distribution makes this raise for all.
+    with contextlib.suppress(Exception):
+        for point in entry_points(group=GROUP):
+            owner = point.dist.metadata["Name"] if point.dist else ""
+            if point.name == distribution or same_name(owner, distribution):
+                text = f"AEZOO_PLUGINS excludes the plugin {point.name!r}, so it cannot be checked"
+                return RegistryError(text)
     installed = ", ".join(sorted(map(str, plugins))) or "none"
     return RegistryError(f"no installed plugin is called {distribution!r}; installed are: {installed}")
 
