@@ -147,8 +147,8 @@ def layout(layer: LayerFixture) -> str | None:
     Fix: use `reshape` or `flatten` instead of `view`.
     """
     layers, x = layer.trained(), layer.x()
-    wide = torch.stack([x, x + 1], dim=-1)[..., 0]
-    if name := rows_differ(_outputs(layers, x), _outputs(layers, wide)):
+    turned = x.movedim(0, -1).contiguous().movedim(-1, 0)
+    if name := rows_differ(_outputs(layers, x), _outputs(layers, turned)):
         return f"another value of {name}"
     return None
 

@@ -11,7 +11,7 @@ from aezoo.model.autoencoder import Autoencoder, Output, StepContext
 from aezoo.model.build import build
 from aezoo.specs.components import LossSpec
 from aezoo.specs.variant import AutoencoderSpec
-from aezoo.testing.determinism import seeded
+from aezoo.testing.determinism import equal, seeded
 
 BATCH_SIZE = 6
 DRAWS = 300
@@ -103,6 +103,11 @@ class LossFixture:
         """The term's value on one batch."""
         context, ae = context or self.context(), self.ae()
         return term(ae(context.input), context, ae)
+
+    def is_random(self) -> bool:
+        """Whether the value depends on the generator of the context."""
+        first, *others = (self.value(self.term(), self.context(draws=draws)).detach() for draws in range(4))
+        return any(not equal(first, other) for other in others)
 
     def mean_value(self, context: StepContext) -> float:
         """A fresh term's value on one batch; the mean over many draws if it draws random numbers."""

@@ -97,14 +97,13 @@ def rows_reordered(loss: LossFixture) -> str | None:
     Failure: `0.0851 and, in another order, 0.0846`
     Fix: use all rows, however many there are, and give each the same weight.
     """
+    tolerance = 0.1 if loss.is_random() else TOLERANCE
     for rows in (2, 65, MANY):
         context = loss.context(rows=rows)
         order = (
             torch.randperm(rows, generator=Generator().manual_seed(5)) if rows > 2 else torch.tensor([1, 0])
         )
         first, second = loss.mean_value(context), loss.mean_value(context.rows(order))
-        drawn = loss.mean_value(context._replace(generator=Generator().manual_seed(9)))
-        tolerance = TOLERANCE if drawn == first else 20 * TOLERANCE
         if abs(first - second) > tolerance * max(abs(first), 1e-3):
             return f"{first:.6g} and, in another order, {second:.6g} for {rows} rows"
     return None
@@ -212,7 +211,8 @@ def precision(loss: LossFixture) -> str | None:
     term = loss.term()
     term = term.double() if isinstance(term, nn.Module) else term
     found = float(term(double(given.input), given, double).detach())
-    if abs(found - expected) > 1e-2 * max(abs(expected), 1e-3):
+    random = loss.is_random()
+    if abs(found - expected) > (0.3 if random else 1e-2) * max(abs(expected), 1e-3):
         return f"{found:.6g} in double precision, {expected:.6g} in single precision"
     with torch.autocast("cpu", torch.bfloat16):
         output = loss.ae()(context.input)
@@ -220,7 +220,7 @@ def precision(loss: LossFixture) -> str | None:
     aux = {n: t.float() if t.is_floating_point() else t for n, t in output.aux.items()}
     output = output._replace(x_hat=output.x_hat.float(), latents=output.latents.float(), aux=aux)
     found = float(loss.term()(output, context, single).detach())
-    close = abs(found - expected) <= 0.2 * max(abs(expected), 0.1)
+    close = abs(found - expected) <= (0.5 if random else 0.2) * max(abs(expected), 0.1)
     return None if close else f"{found:.6g} under bfloat16 autocast, {expected:.6g} in single precision"
 
 
