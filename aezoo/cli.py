@@ -223,9 +223,13 @@ def validate(
 def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of spec.yaml, for editors."""
     _load_plugin_files(plugin)
+    from aezoo.plugins.isolation import stdout_to_stderr
     from aezoo.specs.schema import json_schema
 
-    print_json(json_schema())
+    # The classes of a plugin may print when they are asked for their schema.
+    with stdout_to_stderr():
+        found = json_schema()
+    print_json(found)
 
 
 @app.command()

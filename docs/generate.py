@@ -342,11 +342,13 @@ def plugins_page() -> str:
     parts += [
         "# Plugins: the checks",
         "`aezoo.testing` provides `check_layer(spec, in_shape)`, `check_loss(spec)`, "
-        "`check_noise(spec)`, `check_dataset(spec)`, `check_callback(spec)`, `check_variant(name)` "
+        "`check_noise(spec)`, `check_dataset(spec)`, `check_callback(spec)`, `check_metric(metric)`, "
+        "`check_variant(name)` "
         "and `check_plugin(distribution)`. `aezoo check-plugin NAME` and `pytest --aezoo-plugin NAME` "
         "run the last one.",
         "A plugin is checked by the `examples` of its classes, each a dict of fields. A class whose "
-        "fields all have defaults needs none. Layers are built on an input of shape `example_shape`. "
+        "fields all have defaults needs none. Layers are built on an input of shape `example_shape`, "
+        "after the layers of `example_before`. "
         "Losses are computed on a network whose encoder has the layers of `example_encoder` or, by "
         "default, on the first supported one of a plain, a variational and a sparse network.",
         "A class that cannot pass a check says so in `exempt`, for example `exempt = "

@@ -5,6 +5,7 @@ cannot be measured is null, with a reason.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypedDict, cast
 
@@ -12,8 +13,8 @@ import torch
 
 from aezoo.data.inputs import as_samples
 from aezoo.data.samples import Batch, Samples
-from aezoo.errors import DataError, warn_diagnostic
-from aezoo.evaluation.metric import Metric, NotMeasured, recipe_of
+from aezoo.errors import DataError, PluginWarning, warn_diagnostic
+from aezoo.evaluation.metric import Metric, MetricRun, recipe_of
 from aezoo.model.autoencoder import Autoencoder, eval_mode, require_autoencoder
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec, Split
@@ -50,15 +51,24 @@ class Measurement(TypedDict):
 
 
 def applicable_metrics(ae: Autoencoder) -> list[type[Metric]]:
-    """Every registered metric that applies to a network, sorted by kind."""
-    metrics: list[type[Metric]] = [registry.get("metric", kind) for kind in registry.names("metric")]
-    return [metric for metric in metrics if metric.applies(ae)]
+    """Every registered metric that applies to a network, sorted by kind.
+
+    A metric whose `applies` raises is included: it has no value, and the exception is the reason.
+    """
+    return [run.metric for run in _applicable_runs(ae)]
+
+
+def _applicable_runs(ae: Autoencoder) -> list[MetricRun]:
+    runs = [MetricRun(registry.get("metric", kind), ae) for kind in registry.names("metric")]
+    return [run for run in runs if run.applies()]
 
 
 def evaluate(
     ae: Autoencoder, samples: object, *, dataset: str, split: str, batch_size: int = EVAL_BATCH_SIZE
 ) -> dict[str, Measurement]:
     """Measures every metric that applies to a network, in one pass and in evaluation mode.
+
+    A metric that raises is null, with the exception as the reason, and a `PluginWarning` is raised.
 
     Args:
         ae: its mode is restored afterwards.
@@ -82,19 +92,23 @@ def evaluate(
         samples = load_for(ae, samples, split)
     else:
         samples = as_samples(samples).scaled_for(ae.scaler, ae.columns)
-    metrics = [metric(ae) for metric in applicable_metrics(ae)]
+    runs = _applicable_runs(ae)
+    for run in runs:
+        run.start()
     samples = samples.validated_for(ae.spec)
-    run_metrics(metrics, ae, samples, batch_size)
+    run_metrics(runs, ae, samples, batch_size)
     found: dict[str, Measurement] = {}
-    for metric in metrics:
-        try:
-            value, reason = finite_or_reason(metric.compute())
-        except NotMeasured as error:
-            value, reason = None, str(error)
-        found[metric.kind] = Measurement(
+    for run in runs:
+        value, reason = run.compute(), run.reason
+        if value is not None:
+            value, reason = finite_or_reason(value)
+        found[run.metric.kind] = Measurement(
             value=value, reason=reason, source="computed", dataset=dataset, split=split, n=len(samples),
-            definition=metric.definition,
+            definition=run.metric.definition,
         )  # fmt: skip
+    # Last, because a filter may turn the first warning into an exception.
+    for problem in (problem for run in runs for problem in run.problems):
+        warnings.warn(problem, PluginWarning, stacklevel=2)
     return found
 
 
@@ -117,7 +131,10 @@ def evaluate_variant(ae: Autoencoder, split: str = "test") -> dict[str, Measurem
 
 
 def run_metrics(
-    metrics: Sequence[Metric], ae: Autoencoder, samples: Samples, batch_size: int = EVAL_BATCH_SIZE
+    metrics: Sequence[Metric | MetricRun],
+    ae: Autoencoder,
+    samples: Samples,
+    batch_size: int = EVAL_BATCH_SIZE,
 ) -> None:
     """Passes all samples to each metric, in evaluation mode."""
     with eval_mode(ae), torch.no_grad():

@@ -1,17 +1,27 @@
-"""The base class of all metrics."""
+"""The base class of all metrics, and how a metric is run in isolation."""
 
+import contextlib
+import copy
 import inspect
+import sys
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
+import numpy as np
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from aezoo.data.samples import Batch
 from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.plugins.isolation import preserved_settings
+from aezoo.plugins.registry import registry
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.variant import VariantSpec
+from aezoo.text import printable
 
+T = TypeVar("T")
 EVAL_SEED = 0x5EED
 """Seed of everything drawn during an evaluation, so that each evaluation gives the same values."""
 
@@ -33,6 +43,8 @@ class Metric(ABC):
         kind: name of the metric; only base classes of several metrics have none.
         definition: the formula in one line of words, published with every value.
         better: whether a lower or a higher value is better, or neither.
+        example_encoder: encoder layers for a vector on which contract checks try the metric. Needed if it
+            applies to neither plain, variational nor sparse encoders.
     """
 
     family: ClassVar[str] = "metric"
@@ -40,6 +52,7 @@ class Metric(ABC):
     kind_name: ClassVar[str | None] = None
     definition: ClassVar[str]
     better: ClassVar[Literal["lower", "higher", "neither"]] = "neither"
+    example_encoder: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     def __init__(self, ae: Autoencoder) -> None:
         self.ae = ae
@@ -51,7 +64,8 @@ class Metric(ABC):
         kind: object = vars(cls)["kind"]
         if not isinstance(kind, str) or not kind:
             raise TypeError(f'{cls.__qualname__}: write kind as `kind = "name"`')
-        if not getattr(cls, "definition", None):
+        definition: object = getattr(cls, "definition", None)
+        if not isinstance(definition, str) or not definition.strip():
             raise TypeError(f"{cls.__qualname__}: a metric needs a `definition`")
         # Every evaluation creates every metric, so one that cannot be created would break them all.
         try:
@@ -81,6 +95,107 @@ class Metric(ABC):
         Raises:
             NotMeasured: there is no value.
         """
+
+
+class MetricRun:
+    """A metric in one evaluation. Whatever it does, the other metrics and the network are not affected.
+
+    If the metric raises, it has no value, and the exception is the reason. A metric that is not built in
+    works on its own copy of the network and of every batch, and changes to the settings of the process, such
+    as the global random states, are undone.
+
+    Args:
+        metric: class of the metric.
+        ae: the network to measure, in evaluation mode while batches are added.
+
+    Attributes:
+        metric: class of the metric.
+        reason: why there is no value; None while there may be one.
+        problems: a message for each thing that the metric's author has to correct.
+    """
+
+    def __init__(self, metric: type[Metric], ae: Autoencoder) -> None:
+        self.metric = metric
+        self.reason: str | None = None
+        self.problems: list[str] = []
+        self._ae = ae
+        self._isolated = registry.plugin_of("metric", metric.kind).name != "aezoo"
+        if self._isolated:
+            self._ae = self._run(lambda: copy.deepcopy(ae).eval()) or ae
+        self._instance: Metric | None = None
+
+    def applies(self) -> bool:
+        """Whether the metric is meaningful for the network. True also if that cannot be found out."""
+        found = self._run(lambda: bool(self.metric.applies(self._ae)))
+        return found is not False
+
+    def start(self) -> None:
+        """Creates the metric, which starts without batches."""
+        self._instance = self._run(lambda: self.metric(self._ae))
+
+    def update(self, output: Output, batch: Batch) -> None:
+        """Adds a batch; see `Metric.update`."""
+        if self._instance is None or self.reason is not None:
+            return
+        metric = self._instance
+        if self._isolated:
+            aux = {name: value.clone() for name, value in output.aux.items()}
+            output = Output(output.x_hat.clone(), output.latents.clone(), aux)
+            batch = Batch(*(None if part is None else part.clone() for part in batch))  # pyright: ignore[reportArgumentType]
+        self._run(lambda: metric.update(output, batch))
+
+    def compute(self) -> float | None:
+        """Returns the value over all batches, which may be infinite or NaN; None if there is none."""
+        if self._instance is None or self.reason is not None:
+            return None
+        metric = self._instance
+        return self._run(lambda: _as_number(metric.compute()))
+
+    def _run(self, function: Callable[[], T]) -> T | None:
+        """The result of a function of the metric; None if it raised, with `reason`, or has before."""
+        if self.reason is not None:
+            return None
+        try:
+            with self._isolation():
+                return function()
+        except NotMeasured as error:
+            self.reason = str(error) or "the metric gives no reason"
+        except (Exception, SystemExit) as error:
+            self.reason = printable(f"the metric raised {type(error).__name__}: {_message(error)}", 300)
+            self.problems.append(f"metric {self.metric.kind} was not measured: {self.reason}")
+        return None
+
+    @contextlib.contextmanager
+    def _isolation(self) -> Generator[None]:
+        if not self._isolated:
+            yield
+            return
+        # Standard output may be the JSON of `aezoo evaluate --json`.
+        with preserved_settings() as changed, contextlib.redirect_stdout(sys.stderr), torch.no_grad():
+            yield
+        if changed:
+            text = f"metric {self.metric.kind} changed {', '.join(changed)}; restored"
+            self.problems += [text] if text not in self.problems else []
+
+
+def _as_number(value: Any) -> float:
+    """What `compute` returned, as a number.
+
+    Raises:
+        TypeError: it is no real number.
+    """
+    complex_ = torch.is_complex(value) if isinstance(value, Tensor) else np.iscomplexobj(value)
+    # `float` reads numbers from text.
+    if complex_ or isinstance(value, str | bytes | bytearray | None):
+        raise TypeError(f"compute() returned {printable(repr(value), 60)}, expected a real number")
+    return float(cast(Any, value))
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return "the exception has no message"
 
 
 class MeanMetric(Metric):

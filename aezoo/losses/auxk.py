@@ -57,7 +57,7 @@ class AuxK(nn.Module):
 
 
 def without_relu(encoder: LayerSequence) -> LayerSequence:
-    """The layers before the last one, without a ReLU at their end: dead latents have no gradient behind it."""
+    """The layers before the last, without a ReLU at their end: dead latents have no gradient behind it."""
     *others, before, _ = encoder
     steps = plain_steps(before)
     if not any(type(step) is nn.ReLU for step in steps.values()):
@@ -69,8 +69,8 @@ class AuxKSpec(LossSpec):
     """Auxiliary top-k loss: dead latents reconstruct the residual (arXiv:2406.04093, appendix A.2).
 
     The `k` largest dead latents of each sample are decoded; the term is the squared error of the result to
-    target - x_hat, averaged over elements. For encoders that end in `topk`; a ReLU before it is left out here, since dead latents
-    have no gradient behind it.
+    target - x_hat, averaged over elements. For encoders that end in `topk`; a ReLU before it is left out
+    here, since dead latents have no gradient behind it.
     """
 
     kind: Literal["auxk"] = "auxk"

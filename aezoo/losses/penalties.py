@@ -183,8 +183,11 @@ def keep_buffers(module: nn.Module) -> Generator[None]:
 
     A loss that runs layers once more must not count a batch twice in a running statistic.
     """
-    before = [(owner, name, buffer, buffer._version, buffer.clone())
-              for owner in module.modules() for name, buffer in owner.named_buffers(recurse=False)]  # fmt: skip
+    before = [
+        (owner, name, buffer, buffer._version, buffer.clone())
+        for owner in module.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
     yield
     for owner, name, buffer, version, values in before:
         if getattr(owner, name) is not buffer or buffer._version != version:

@@ -81,8 +81,8 @@ class BceSpec(LossSpec):
         """
         if is_half(output.x_hat):
             raise DataError(
-                f"bce needs a reconstruction in float32, found {str(output.x_hat.dtype)[6:]}, in which values "
-                "close to 1 are rounded to 1; keep the weights in float32 and use autocast"
+                f"bce needs a reconstruction in float32, found {str(output.x_hat.dtype)[6:]}, in which "
+                "values close to 1 are rounded to 1; keep the weights in float32 and use autocast"
             )
         target = at_least_float32(context.target)
         for name, values in (("reconstruction", output.x_hat), ("target", target)):

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +27,12 @@ import pluggy
 from aezoo.errors import PluginWarning, RegistryError
 from aezoo.plugins import hookspecs
 from aezoo.plugins.builtin import BUILTINS
+from aezoo.plugins.isolation import preserved_settings, stdout_to_stderr
+from aezoo.text import printable
 
 GROUP = "aezoo"
+ENTRY_POINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+KIND = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SESSION = "register()"
 """Name of the `PluginInfo` of kinds registered with `aezoo.register` in this process."""
 
@@ -86,13 +90,13 @@ class Registry:
 
     Args:
         builtins: modules with hooks that register built-in kinds.
-        find: returns the entry points to load; called once.
+        find: returns the entry points to load; called once. By default those of group `aezoo`.
     """
 
     def __init__(
         self,
         builtins: Iterable[str] = BUILTINS,
-        find: Callable[[], Iterable[EntryPoint]] = lambda: entry_points(group=GROUP),
+        find: Callable[[], Iterable[EntryPoint]] | None = None,
     ) -> None:
         self._builtins = tuple(builtins)
         self._find = find
@@ -152,6 +156,11 @@ class Registry:
             RegistryError: not a class of an open family, no kind, or a kind of aezoo or of a plugin.
         """
         self.load()
+        if self._loading:
+            # Called by the module of a plugin, which may still be refused.
+            raise RegistryError(
+                "a plugin registers its kinds by hooks; remove aezoo.register from its module"
+            )
         family, kind = family_and_kind(cls)
         others = [c.plugin for c in self._claims.get((family, kind), []) if c.plugin != SESSION]
         if others:
@@ -170,15 +179,17 @@ class Registry:
         # pydantic and pickle look up the module of a class here.
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
-            if any(hasattr(module, hook) for hook in hookspecs.HOOKS.values()):
-                for cls in _collect(module):
-                    self.register(cls)
-        except Exception as error:
+            with stdout_to_stderr(), preserved_settings() as changed:
+                spec.loader.exec_module(module)
+                if any(hasattr(module, hook) for hook in hookspecs.HOOKS.values()):
+                    for cls in _collect(module):
+                        self.register(cls)
+        except (Exception, SystemExit) as error:
             self._claims = before
-            del sys.modules[name]
-            text = f"{_location(path, error)}: {type(error).__name__}: {_one_line(error)}"
-            raise RegistryError(text) from error
+            sys.modules.pop(name, None)
+            raise RegistryError(f"{_location(path, error)}: {_reason(error)}") from error
+        if changed:
+            warnings.warn(f"{path} changed {', '.join(changed)}; restored", PluginWarning, stacklevel=3)
         registered = tuple(key for key, claims in self._claims.items() if claims != before.get(key))
         if not registered:
             del sys.modules[name]
@@ -216,7 +227,11 @@ class Registry:
         self._add(PluginInfo("aezoo", "aezoo", version("aezoo"), hookspecs.PLUGIN_API), classes)
 
     def _load_plugins(self) -> None:
-        points = list(self._find())
+        if self._find is None:
+            points, problems = installed_entry_points(GROUP)
+            self._warnings += problems
+        else:
+            points = list(self._find())
         installed = {point.name for point in points}
         for name in _enabled_names() or ():
             if name not in installed:
@@ -226,26 +241,33 @@ class Registry:
             self._load_plugin(name, list(same))
 
     def _load_plugin(self, name: str, points: list[EntryPoint]) -> None:
-        distribution, its_version = _distribution(points[0])
+        distribution: str | None = None
+        its_version: str | None = None
         api: int | None = None
+        changed: list[str] = []
         try:
+            distribution, its_version = _distribution(points[0])
             _check_name(name, points)
-            module = points[0].load()
-            api = _stated_api(module)
-            _check_api(api)
-            classes = _collect(module)
-            for family, kind in map(family_and_kind, classes):
-                if not kind.startswith(f"{name}."):
-                    raise RegistryError(f"{family} {kind!r} must be called '{name}.{kind}' in this plugin")
+            with stdout_to_stderr(), preserved_settings() as changed:
+                module = points[0].load()
+                api = _stated_api(module)
+                _check_api(api)
+                classes = _collect(module)
+                for family, kind in map(family_and_kind, classes):
+                    _check_kind(family, kind, name)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # including SystemExit at import
-            reason = f"{type(error).__name__}: {_one_line(error)}"
-            failed = PluginInfo(name, distribution, its_version, api, error=reason)
+            failed = PluginInfo(name, distribution, its_version, api, error=_reason(error))
             self._plugins.append(failed)
-            self._warnings.append(f"plugin {failed} was left out: {reason}")
+            self._warnings.append(f"plugin {failed} was left out: {failed.error}")
         else:
             self._add(PluginInfo(name, distribution, its_version, api), classes)
+        if changed:
+            plugin = self._plugins[-1]
+            self._warnings.append(
+                f"plugin {plugin} changed {', '.join(changed)} when it was imported; restored"
+            )
 
     def _add(self, plugin: PluginInfo, classes: list[type[Any]]) -> None:
         kinds = [family_and_kind(cls) for cls in classes]
@@ -301,16 +323,72 @@ def _collect(module: ModuleType) -> list[type[Any]]:
 
 
 def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
-    """Name and version of an entry point's distribution."""
+    """Name and version of an entry point's distribution.
+
+    Raises:
+        RegistryError: its metadata cannot be read.
+    """
     if point.dist is None:
         return None, None
-    return point.dist.metadata["Name"], point.dist.version
+    try:
+        # Not text if the metadata are missing or lack the line.
+        name, its_version = (_text(point.dist.metadata[key]) for key in ("Name", "Version"))
+    except Exception as error:  # metadata of another encoding, a missing file
+        raise RegistryError(f"the metadata of its distribution cannot be read: {_reason(error)}") from error
+    return name, its_version
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"expected a name and a version, found {value!r}")
+    return value
 
 
 def distribution_of(point: EntryPoint) -> str:
     """Name and version of an entry point's distribution, as text."""
-    name, its_version = _distribution(point)
+    try:
+        name, its_version = _distribution(point)
+    except RegistryError:
+        return "a distribution with unreadable metadata"
     return "no distribution" if name is None else f"{name} {its_version}"
+
+
+def installed_entry_points(group: str) -> tuple[list[EntryPoint], list[str]]:
+    """The entry points of a group, of all installed distributions.
+
+    `importlib.metadata.entry_points` raises for all if those of one distribution are malformed.
+
+    Args:
+        group: such as `aezoo`.
+
+    Returns:
+        The entry points, and a message for each distribution whose entry points cannot be read. Both are
+        empty if `AEZOO_PLUGINS` is: nothing is read then.
+    """
+    found: list[EntryPoint] = []
+    problems: list[str] = []
+    seen: set[str] = set()
+    for distribution in () if _enabled_names() == [] else distributions():
+        folder = _folder_name(distribution)
+        # As for an import, the first of several on the path counts.
+        key = re.sub(r"[-_.]+", "-", folder.partition("-")[0]).lower()
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            found += [point for point in distribution.entry_points if point.group == group]
+        except Exception as error:
+            problems.append(
+                f"the entry points of {folder} cannot be read and were left out: {_reason(error)}"
+            )
+    return found, problems
+
+
+def _folder_name(distribution: Distribution) -> str:
+    """The name of a distribution's metadata folder, such as `aezoo_sae-0.1.0.dist-info`."""
+    # Its metadata may be unreadable. The path is not public, but of every distribution that lies in a folder.
+    path = getattr(distribution, "_path", None)
+    return str(getattr(path, "name", None) or id(distribution))
 
 
 def same_name(a: str, b: str) -> bool:
@@ -331,11 +409,23 @@ def enabled_entry_points(points: Iterable[EntryPoint]) -> list[EntryPoint]:
 
 
 def _check_name(name: str, points: list[EntryPoint]) -> None:
+    if not ENTRY_POINT.fullmatch(name):
+        expected = "letters, digits, underscores, hyphens and dots"
+        raise RegistryError(f"the entry-point name has other characters than {expected}")
     owners = sorted({str(_distribution(point)[0]) for point in points})
     if len(owners) > 1:
         raise RegistryError(f"entry point {name!r} is claimed by {' and '.join(owners)}; uninstall one")
     if name == "aezoo":
         raise RegistryError("the entry-point name 'aezoo' is reserved for the library")
+
+
+def _check_kind(family: str, kind: str, plugin: str) -> None:
+    if not kind.startswith(f"{plugin}."):
+        raise RegistryError(f"{family} {kind!r} must be called '{plugin}.{kind}' in this plugin")
+    if not KIND.fullmatch(kind):
+        raise RegistryError(
+            f"{family} {kind!r}: expected letters, digits, underscores and hyphens after dots"
+        )
 
 
 def _stated_api(module: ModuleType) -> int:
@@ -354,11 +444,16 @@ def _check_api(api: int) -> None:
         raise RegistryError(f"needs plugin contract {api}, {has}; upgrade aezoo")
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _reason(error: BaseException) -> str:
+    """The type and the message of an exception, in one line."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:
+        message = "the exception has no message"
+    return printable(f"{type(error).__name__}: {message}", 500)
 
 
-def _location(path: Path, error: Exception) -> str:
+def _location(path: Path, error: BaseException) -> str:
     """The file and, if the error was raised in it, the line."""
     if isinstance(error, SyntaxError):
         return f"{path}:{error.lineno}"

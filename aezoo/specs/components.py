@@ -62,6 +62,9 @@ class LayerSpec(RegisteredSpec):
     """Whether the backward pass intentionally differs from the derivative (straight-through estimators)."""
     example_shape: ClassVar[tuple[int, ...]] = (8,)
     """Input shape, without the batch axis, on which contract checks try the `examples`."""
+    example_before: ClassVar[tuple[dict[str, Any], ...]] = ()
+    """Layers before the one that contract checks try: those that write what it `needs`. `example_shape` is
+    then the input shape of the first of them."""
 
     repeat: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of consecutive layers with these options, each with its own weights."""

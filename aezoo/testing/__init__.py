@@ -17,13 +17,14 @@ from aezoo.testing.contract import CheckList, ContractCheck, ContractError, Fail
 from aezoo.testing.datasets import DATASET_CHECKS, check_dataset
 from aezoo.testing.layers import LAYER_CHECKS, check_layer
 from aezoo.testing.losses import LOSS_CHECKS, check_loss
+from aezoo.testing.metrics import METRIC_CHECKS, check_metric
 from aezoo.testing.noises import NOISE_CHECKS, check_noise
-from aezoo.testing.plugins import EXAMPLE_CHECKS, METRIC_CHECKS, PLUGIN_CHECKS, check_plugin, reports_of
-from aezoo.testing.specs import SPEC_CHECKS
+from aezoo.testing.plugins import EXAMPLE_CHECKS, PLUGIN_CHECKS, check_plugin, reports_of
+from aezoo.testing.specs import EXEMPTION_CHECKS, SETTING_CHECKS, SPEC_CHECKS
 from aezoo.testing.variants import VARIANT_CHECKS, check_variant
 
 ALL_CHECKS: dict[str, list[ContractCheck[Any]]] = {
-    "every spec": [*SPEC_CHECKS],
+    "every spec": [*SPEC_CHECKS, *SETTING_CHECKS, *EXEMPTION_CHECKS],
     "layers": [*LAYER_CHECKS],
     "losses": [*LOSS_CHECKS],
     "noises": [*NOISE_CHECKS],
@@ -46,6 +47,7 @@ __all__ = [
     "check_dataset",
     "check_layer",
     "check_loss",
+    "check_metric",
     "check_noise",
     "check_plugin",
     "check_variant",

@@ -3,6 +3,7 @@
 import io
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from aezoo.specs.components import CallbackSpec
 from aezoo.specs.variant import VariantSpec
 from aezoo.testing.contract import CheckList, Report
 from aezoo.testing.determinism import changed_rng, changed_tensors, half_a_day_away, rng_states, seeded
+from aezoo.testing.observation import ModuleSnapshot, another_day
 from aezoo.testing.specs import run_checks
 from aezoo.training.callbacks import Callback, TrainingState
 from aezoo.training.train import train
@@ -24,6 +26,8 @@ EPOCHS = 8
 INTERRUPTED_AFTER = (3, 5)
 """Epochs after which a training is interrupted. Two numbers, because a counter that restarts at 0 after a
 multiple of its period goes unnoticed."""
+REFIT_EPOCHS = 7
+"""Epochs before a refit: no multiple of a small period, so that a counter that goes on is noticed."""
 SAMPLES = 116
 """Of these, 105 are for training: 7 steps an epoch, so that the same holds for counters of steps."""
 CALLBACK_CHECKS: CheckList[CallbackSpec] = CheckList()
@@ -60,18 +64,41 @@ class _Interrupt(Callback):
 
 
 class _Recorder(Callback):
-    """Calls another callback; records its last state and the random states that it changes."""
+    """Calls another callback; records its last state and what it changes besides weights.
 
-    def __init__(self, inner: Callback) -> None:
+    Args:
+        inner: the callback.
+        again: makes the callback that takes its place when the training starts over, as a refit does.
+    """
+
+    def __init__(self, inner: Callback, again: Callable[[], Callback] | None = None) -> None:
         self.inner = inner
+        self.again = again
+        self.started = False
         self.state: dict[str, Any] = {}
         self.changed: str | None = None
+        self.altered: str | None = None
 
     def _call(self, hook: str, state: TrainingState) -> None:
-        before = rng_states()
+        if hook == "on_fit_start" and state.step == 0:
+            if self.started and self.again is not None:
+                self.inner = self.again()
+            self.started = True
+        before, network = rng_states(), ModuleSnapshot(state.ae, values=False)
+        tensors = _tensors(state)
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        epoch, step = state.epoch, state.step
         getattr(self.inner, hook)(state)
         if changed := changed_rng(before):
             self.changed = f"{changed} in {hook}"
+        altered = network.change()
+        if altered is None and (state.epoch, state.step) != (epoch, step):
+            altered = "another epoch or step in the state"
+        if names := changed_tensors(copies, tensors):
+            altered = f"{names[0]} changed"
+        # A callback may unfreeze layers.
+        if altered is not None and "requires_grad" not in altered:
+            self.altered = self.altered or f"{altered} in {hook}"
 
     @override
     def on_fit_start(self, state: TrainingState) -> None:
@@ -95,7 +122,18 @@ class _Recorder(Callback):
         self.state = self.inner.state_dict()
 
 
-def _train(callbacks: list[CallbackSpec], extra: Callback, resume: Path | None = None) -> dict[str, Tensor]:
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
+    """The data that a callback sees."""
+    batch = {} if state.context is None else {"input": state.context.input, "target": state.context.target}
+    return {
+        **{f"{name} of the batch": tensor for name, tensor in batch.items()},
+        "the data": state.samples.inputs,
+    }
+
+
+def _train(
+    callbacks: list[CallbackSpec], extra: Callback, resume: Path | None = None, *, refit: bool = False
+) -> dict[str, Tensor]:
     """The weights of a small network after a training, or after as much of it as was not interrupted."""
     spec = VariantSpec.model_validate({
         "name": "small", "summary": "A small network for a check.",
@@ -111,7 +149,8 @@ def _train(callbacks: list[CallbackSpec], extra: Callback, resume: Path | None =
         ],
         "recipe": {
             "reconstruction": {"kind": "mse"}, "batch_size": 16, "threads": torch.get_num_threads(),
-            "callbacks": callbacks, "stages": [{"kind": "fit", "epochs": EPOCHS}],
+            "callbacks": callbacks, "refit": refit,
+            "stages": [{"kind": "fit", "epochs": REFIT_EPOCHS if refit else EPOCHS}],
         },
     })  # fmt: skip
     data = torch.rand((SAMPLES, 1, 6, 6), generator=Generator().manual_seed(1))
@@ -128,6 +167,56 @@ def _recorded(spec: CallbackSpec) -> _Recorder:
     recorder = _Recorder(cast(Callback, spec.build()))
     _train([], recorder)
     return recorder
+
+
+@CALLBACK_CHECKS.add("network-intact", "modes, parameter objects, hooks and data that are left as they are")
+def network_intact(spec: CallbackSpec) -> str | None:
+    """The trainer sets the modes, and the optimizer holds the parameters that it was given.
+
+    Failure: `encoder.1 switched to evaluation mode in on_epoch_start`
+    Fix: use `aezoo.model.autoencoder.eval_mode` around an evaluation, and change weights in place under
+        `torch.no_grad()`.
+    """
+    return _recorded(spec).altered
+
+
+@CALLBACK_CHECKS.add("finite", "weights that stay finite")
+def finite(spec: CallbackSpec) -> str | None:
+    """One NaN spoils the whole network.
+
+    Failure: `NaN or infinity in encoder.1.linear.weight`
+    Fix: guard divisions, by counters that may be 0 and by norms.
+    """
+    weights = _train([spec], _Interrupt(None))
+    broken = [n for n, t in weights.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    return f"NaN or infinity in {broken[0]}" if broken else None
+
+
+@CALLBACK_CHECKS.add("refit", "a refit that starts like a new training")
+def refit(spec: CallbackSpec) -> str | None:
+    """A refit repeats the training on all data, so that counters start at 0 again.
+
+    Failure: `a different encoder.1.linear.weight than with a new callback for the refit`
+    Fix: reset counters in `on_fit_start` if `state.step == 0`.
+    """
+    built = cast(Callable[[], Callback], spec.build)
+    kept = _train([], _Recorder(built()), refit=True)
+    changed = changed_tensors(kept, _train([], _Recorder(built(), built), refit=True))
+    return f"a different {changed[0]} than with a new callback for the refit" if changed else None
+
+
+@CALLBACK_CHECKS.add("independent", "callbacks that do not affect one another")
+def independent(spec: CallbackSpec) -> str | None:
+    """Several trainings run in one process, one after another.
+
+    Failure: `a different encoder.1.linear.weight in a second training`
+    Fix: keep nothing on the class or in the module's globals; make a new callback in `build`.
+    """
+    with seeded(1):
+        first = _train([spec], _Interrupt(None))
+    with seeded(1):
+        changed = changed_tensors(first, _train([spec], _Interrupt(None)))
+    return f"a different {changed[0]} in a second training" if changed else None
 
 
 @CALLBACK_CHECKS.add("hooks", "a Callback from build()")
@@ -162,10 +251,12 @@ def repeatable(spec: CallbackSpec) -> str | None:
     """
     with seeded(1):
         first = _train([spec], _Interrupt(None))
-    with seeded(1), half_a_day_away():
-        second = _train([spec], _Interrupt(None))
-    changed = changed_tensors(first, second)
-    return f"a different {changed[0]}" if changed else None
+    for moved in (half_a_day_away(), another_day(type(spec))):
+        with seeded(1), moved:
+            second = _train([spec], _Interrupt(None))
+        if changed := changed_tensors(first, second):
+            return f"a different {changed[0]}"
+    return None
 
 
 @CALLBACK_CHECKS.add("state", "a state_dict() that loads without unpickling code")

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from typing_extensions import override
+
 from aezoo.errors import AezooError
+from aezoo.text import printable
 
 GUIDE = "docs/plugins.md"
 T = TypeVar("T")
@@ -22,6 +25,10 @@ class ContractError(AezooError, AssertionError):
     def __init__(self, report: "Report") -> None:
         super().__init__(str(report))
         self.report = report
+
+    @override
+    def __str__(self) -> str:
+        return "\n".join(map(printable, str(self.report).splitlines()))
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,15 @@ class Report:
         subject: the component, such as `layer topk on (8,)`.
         passed_checks: names of the checks that passed.
         failures: the checks that failed.
-        exempt: checks that were skipped because the component is exempt -> its reason.
+        exempt: checks that the component need not pass -> its reason.
+        unneeded: those of them that it passes.
     """
 
     subject: str
     passed_checks: list[str] = field(default_factory=list[str])
     failures: list[Failure] = field(default_factory=list[Failure])
     exempt: dict[str, str] = field(default_factory=dict[str, str])
+    unneeded: list[str] = field(default_factory=list[str])
 
     @property
     def passed(self) -> bool:
@@ -130,16 +139,20 @@ class CheckList(list[ContractCheck[T]]):
         Args:
             component: what the checks are called with.
             report: where results are added.
-            exempt: check -> why the component need not pass it; by default no exemptions.
+            exempt: check -> why the component need not pass it; by default no exemptions. An exempt check is
+                run all the same: the report lists exemptions that are not needed.
         """
         for check in self:
-            if reason := (exempt or {}).get(check.name):
-                report.exempt[check.name] = reason
-                continue
+            reason = (exempt or {}).get(check.name)
             try:
                 found = check.find(component)
             except Exception as error:  # a faulty component may raise anything
                 found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if reason:
+                report.exempt[check.name] = reason
+                if found is None:
+                    report.unneeded.append(check.name)
+                continue
             if found is None:
                 report.passed_checks.append(check.name)
                 continue

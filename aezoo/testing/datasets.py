@@ -12,7 +12,8 @@ from aezoo.errors import DataError
 from aezoo.evaluation.evaluate import SPLITS
 from aezoo.specs.components import DatasetSpec, Split
 from aezoo.testing.contract import CheckList, Report
-from aezoo.testing.determinism import equal
+from aezoo.testing.determinism import changed_rng, equal, half_a_day_away, rng_states, seeded
+from aezoo.testing.observation import another_day
 from aezoo.testing.specs import run_checks
 
 BLOCK = 4096
@@ -173,3 +174,113 @@ def validation_note(spec: DatasetSpec) -> str | None:
     """
     found: Any = spec.validation_note()
     return None if isinstance(found, str) and found else f"{found!r}"
+
+
+@DATASET_CHECKS.add("alike", "splits of the same dtype, shape and scale")
+def alike(spec: DatasetSpec) -> str | None:
+    """A network that is trained on one scale fails on another, and its numbers mean nothing.
+
+    Failure: `inputs of test from 0 to 1, of train from 0 to 255`
+    Fix: scale every split by the statistics of the training split.
+    """
+    first: tuple[Split, Samples] | None = None
+    for split, samples in _loaded_splits(spec):
+        if first is None:
+            first = split, samples
+            continue
+        for name in ("inputs", "targets", "labels"):
+            a, b = (getattr(each, name) for each in (first[1], samples))
+            if (a is None) != (b is None):
+                return f"{name} in {first[0] if b is None else split} only"
+            if a is not None and (a.dtype, a.shape[1:]) != (b.dtype, b.shape[1:]):
+                return f"{name} of {a.dtype} {tuple(a.shape[1:])} and {b.dtype} {tuple(b.shape[1:])}"
+        if different := _scales(first[1], samples):
+            return f"inputs {different[1]} in {split}, {different[0]} in {first[0]}"
+    return None
+
+
+def _scales(a: Samples, b: Samples) -> tuple[str, str] | None:
+    """Mean and spread of both splits in words if they differ; None if they are alike."""
+    texts: list[str] = []
+    found: list[tuple[float, float]] = []
+    for samples in (a, b):
+        values = next(_blocks(samples, samples.inputs)).double()
+        found.append((float(values.mean()), float(values.std())))
+        texts.append(f"of mean {found[-1][0]:.4g} and standard deviation {found[-1][1]:.4g}")
+    (mean, std), (other_mean, other_std) = found
+    far = abs(mean - other_mean) > 2 * max(std, other_std, 1e-9)
+    wide = max(std, other_std) > 3 * max(min(std, other_std), 1e-9)
+    return (texts[0], texts[1]) if far or wide else None
+
+
+@DATASET_CHECKS.add("random-state", "loading to leave global random states unchanged")
+def random_state(spec: DatasetSpec) -> str | None:
+    """Loading data must not change the random numbers of the training, nor depend on its seed.
+
+    Failure: `PyTorch's global random state changed`
+    Fix: draw from a generator of a fixed seed that the dataset makes itself.
+    """
+    digests: list[list[str]] = []
+    for seed in (3, 4):
+        with seeded(seed):
+            before = rng_states()
+            digests.append([samples.sha256() for _, samples in _loaded_splits(spec)])
+            if changed := changed_rng(before):
+                return changed
+    return None if digests[0] == digests[1] else "different samples under another global seed"
+
+
+@DATASET_CHECKS.add("order", "the same samples in whichever order the splits are loaded")
+def order(spec: DatasetSpec) -> str | None:
+    """`evaluate` loads the test split alone, training loads the others first.
+
+    Failure: `different samples in test when it is loaded first`
+    Fix: compute each split from the data alone, and share nothing that a load changes.
+    """
+    forwards: dict[Split, str] = {split: samples.sha256() for split, samples in _loaded_splits(spec)}
+    for split in reversed(list(forwards)):
+        if spec.model_copy().load(split).sha256() != forwards[split]:
+            return f"different samples in {split} when it is loaded first"
+    return None
+
+
+@DATASET_CHECKS.add("clock", "samples that do not depend on the clock")
+def clock(spec: DatasetSpec) -> str | None:
+    """Published numbers can be recomputed only on the same samples.
+
+    Failure: `different samples in train on another day`
+    Fix: depend on neither `time` nor `datetime`.
+    """
+    for split, samples in _loaded_splits(spec):
+        before = samples.sha256()
+        for moved in (half_a_day_away(), another_day(type(spec))):
+            with moved:
+                after = spec.load(split).sha256()
+            if before != after:
+                return f"different samples in {split} on another day"
+    return None
+
+
+@DATASET_CHECKS.add("label-values", "one label for each sample, of the same kind in every split")
+def label_values(spec: DatasetSpec) -> str | None:
+    """Probes are trained on the labels of one split and tested on those of another.
+
+    Failure: `labels in test that train does not have: 7`
+    Fix: number the classes alike in every split, from the training split.
+    """
+    known: set[float] | None = None
+    for split, samples in _loaded_splits(spec):
+        labels: Tensor | None = samples.labels
+        if labels is None:
+            continue
+        if labels.ndim != 1 or len(labels) < len(samples):
+            return f"labels of shape {tuple(labels.shape)} for {len(samples)} samples in {split}"
+        rows = labels if samples.index is None else labels[samples.index]
+        values = {float(label) for label in rows}
+        if known is None:
+            known = values
+        elif not labels.is_floating_point() and (new := sorted(values - known)):
+            return (
+                f"labels in {split} that train does not have: {', '.join(f'{label:g}' for label in new[:5])}"
+            )
+    return None

@@ -45,7 +45,7 @@ class LayerFixture:
     def trained(self, steps: int = 3, rows: int = BATCH_SIZE) -> LayerSequence:
         """The sequence after some training steps, so that buffers no longer have their initial values."""
         layers = self.build().train()
-        parameters = list(layers.parameters())
+        parameters = [p for p in layers.parameters() if p.requires_grad]
         with seeded(2):
             for step in range(steps):
                 out: Tensor = layers(self.x(rows, seed=10 + step), {})

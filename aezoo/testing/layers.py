@@ -1,4 +1,4 @@
-"""Contract checks of layers: build, outputs and gradients. State and random numbers: `layer_state`."""
+"""Contract checks of layers: build, outputs and gradients. See also `layer_state` and `layer_use`."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -14,6 +14,7 @@ from aezoo.testing.contract import CheckList, Report
 from aezoo.testing.determinism import equal, seeded
 from aezoo.testing.layer_fixture import BATCH_SIZE, MODES, LayerFixture, build_sequence, forward
 from aezoo.testing.layer_state import STATE_CHECKS
+from aezoo.testing.layer_use import USE_CHECKS
 from aezoo.testing.specs import hostile_changes, run_checks
 
 SHAPES: tuple[tuple[int, ...], ...] = (
@@ -27,13 +28,15 @@ TOLERANCE = 0.15
 LAYER_CHECKS: CheckList[LayerFixture] = CheckList()
 
 
-def check_layer(spec: LayerSpec, in_shape: tuple[int, ...], *, before: Sequence[LayerSpec] = ()) -> Report:
+def check_layer(
+    spec: LayerSpec, in_shape: tuple[int, ...], *, before: Sequence[LayerSpec] | None = None
+) -> Report:
     """Checks a layer against the contract.
 
     Args:
         spec: the layer.
         in_shape: shape of one sample, without the batch axis, at the input of the first layer.
-        before: layers that emit what this one needs, in order.
+        before: layers that emit what this one needs, in order. By default those of `example_before`.
 
     Returns:
         The results, exemptions included.
@@ -41,6 +44,8 @@ def check_layer(spec: LayerSpec, in_shape: tuple[int, ...], *, before: Sequence[
     Raises:
         ContractError: a check failed; the message says for each what was expected and found.
     """
+    if before is None:
+        before = [LayerSpec.model_validate(layer) for layer in type(spec).example_before]
     fixture = LayerFixture(spec, in_shape, tuple(before))
     return run_checks(spec, f"layer {spec.kind_name} on {in_shape}", LAYER_CHECKS, fixture)
 
@@ -249,17 +254,22 @@ def gradient_reaches(layer: LayerFixture) -> str | None:
     """Without one, earlier layers or some of the layer's own parameters never learn.
 
     Failure: `none at 0.spare`
-    Fix: remove `detach` and unused parameters; if a loss trains a parameter instead, say so in `exempt`.
+    Fix: remove `detach` and unused parameters. Write a parameter that a loss trains, such as a learned prior,
+        to `aux`; set `requires_grad` of one that is never trained to False.
     """
     layers = layer.build().train()
+    aux: Aux = {}
     x = layer.x(rows=32).requires_grad_()
     with seeded(16):
-        out: Tensor = layers(x, {})
+        out: Tensor = layers(x, aux)
     if not out.requires_grad:
         return "an output without a gradient"
     # Random weights, because the plain sum of a normalized output is constant.
-    (out * torch.randn(out.shape, generator=Generator().manual_seed(17))).sum().backward()
-    parts = {"the input": x, **dict(layers.named_parameters())}
+    generator = Generator().manual_seed(17)
+    results = [out, *(value for value in aux.values() if value.requires_grad)]
+    torch.autograd.backward([(r * torch.randn(r.shape, generator=generator)).sum() for r in results])
+    trained = {name: p for name, p in layers.named_parameters() if p.requires_grad}
+    parts = {"the input": x, **trained}
     gradients = {name: torch.zeros(()) if part.grad is None else part.grad for name, part in parts.items()}
     without = [name for name, gradient in gradients.items() if not bool(gradient.abs().sum() > 0)]
     return f"none at {', '.join(without)}" if without else None
@@ -276,8 +286,8 @@ def gradient_correct(layer: LayerFixture) -> str | None:
     if type(layer.spec).surrogate_gradient:
         return None
     layers = layer.build(dtype=torch.float64).eval()
-    names = [name for name, _ in layers.named_parameters()]
-    values = [p.detach().clone().requires_grad_() for p in layers.parameters()]
+    names = [name for name, p in layers.named_parameters() if p.requires_grad]
+    values = [p.detach().clone().requires_grad_() for p in layers.parameters() if p.requires_grad]
     x = layer.x(rows=2, dtype=torch.float64).requires_grad_()
 
     def function(x: Tensor, *parameters: Tensor) -> Tensor:
@@ -291,4 +301,4 @@ def gradient_correct(layer: LayerFixture) -> str | None:
     return None if correct else "a different one"
 
 
-LAYER_CHECKS.extend(STATE_CHECKS)
+LAYER_CHECKS.extend([*STATE_CHECKS, *USE_CHECKS])

@@ -10,9 +10,11 @@ from aezoo.specs.components import NoiseSpec
 from aezoo.specs.tensor import TensorSpec
 from aezoo.testing.contract import CheckList, Report
 from aezoo.testing.determinism import changed_rng, equal, rng_states, seeded
+from aezoo.testing.observation import another_day, rows_differ
 from aezoo.testing.specs import run_checks
 
 BATCH_SIZE = 6
+MANY = 257
 SHAPES: tuple[tuple[int, ...], ...] = ((1, 8, 8), (3, 8, 8), (16,), (2, 16))
 NOISE_CHECKS: CheckList["NoiseFixture"] = CheckList()
 
@@ -47,10 +49,18 @@ class NoiseFixture:
         self.shapes = SHAPES if shape is None else (shape,)
         self.shape = self.shapes[0]
 
-    def x(self, dtype: torch.dtype = torch.float32) -> Tensor:
+    def x(self, dtype: torch.dtype = torch.float32, rows: int = BATCH_SIZE) -> Tensor:
         """A clean batch in [0, 1]."""
         generator = Generator().manual_seed(1)
-        return torch.rand((BATCH_SIZE, *self.shape), generator=generator, dtype=dtype)
+        return torch.rand((rows, *self.shape), generator=generator, dtype=dtype)
+
+    def equal_rows(self, rows: int) -> Tensor:
+        """A clean batch of equal rows."""
+        return self.x()[:1].expand(rows, *self.shape).clone()
+
+    def is_random(self) -> bool:
+        """Whether the noise depends on the generator."""
+        return any(not equal(self.apply(), self.apply(seed=seed)) for seed in (3, 4, 5, 6))
 
     def apply(self, x: Tensor | None = None, seed: int = 2) -> Tensor:
         """The corrupted batch, by a fresh copy of the noise."""
@@ -168,3 +178,108 @@ def repeatable(noise: NoiseFixture) -> str | None:
     spec = copy.deepcopy(noise.spec)
     outputs = [spec(noise.x(), Generator().manual_seed(seed)) for seed in (2, 7, 2)]
     return None if equal(outputs[0], outputs[2]) else "different noise after an earlier call"
+
+
+@NOISE_CHECKS.add("row-draws", "random numbers of its own for every row")
+def row_draws(noise: NoiseFixture) -> str | None:
+    """With one draw for a whole batch, the noise of a sample depends on the batch that it is in.
+
+    Failure: `the same random numbers for every row`
+    Fix: draw with the shape of the batch, `len(x)` included.
+    """
+    if not noise.is_random():
+        return None
+    outputs = [noise.apply(noise.equal_rows(32), seed=seed) for seed in range(2, 8)]
+    same = all(rows_differ({"rows": o}, {"rows": o[:1].expand_as(o)}) is None for o in outputs)
+    return "the same random numbers for every row" if same else None
+
+
+@NOISE_CHECKS.add("every-row", "noise of the same size on every row of a batch of any size")
+def every_row(noise: NoiseFixture) -> str | None:
+    """Batches have any number of rows, and each is corrupted alike.
+
+    Failure: `a mean change of 0.1 in the first 64 rows, and of 0 in the others`
+    Fix: take the number of rows from the batch.
+    """
+    for rows in (1, 2, 3, 65):
+        x = noise.x(rows=rows)
+        if noise.apply(x).shape != x.shape:
+            return f"{len(noise.apply(x))} rows for {rows}"
+    x = noise.x(rows=MANY)
+    if not noise.is_random():
+        whole = noise.apply(x)
+        parts = torch.cat([noise.apply(x[row : row + 1]) for row in range(MANY)])
+        same = rows_differ({"rows": whole}, {"rows": parts}) is None
+        return None if same else f"another result for rows alone than among {MANY}"
+    x = noise.equal_rows(MANY)
+    change = torch.stack([(noise.apply(x, seed) - x).abs().flatten(1).mean(1) for seed in range(2, 12)])
+    blocks = [change[:, a:b].mean() for a, b in ((0, 64), (64, 128), (128, MANY))]
+    least, most = float(min(blocks)), float(max(blocks))
+    if most > 3 * least:
+        return f"a mean change of {least:.4g} to {most:.4g} in different rows"
+    alone = torch.stack([(noise.apply(x[:2], seed) - x[:2]).abs().mean() for seed in range(2, 102)]).mean()
+    if float(alone) > 3 * most or float(alone) * 3 < least:
+        return f"a mean change of {float(alone):.4g} in a batch of 2 rows, and of {most:.4g} in one of {MANY}"
+    return None
+
+
+@NOISE_CHECKS.add("odd-rows", "finite values with blank, saturated and broken rows")
+def odd_rows(noise: NoiseFixture) -> str | None:
+    """One blank image in a batch is ordinary, and a broken one must not spoil the others.
+
+    Failure: `NaN or infinity with a row of zeros`
+    Fix: do not divide by statistics of a row or of the batch, which may be 0.
+    """
+    for name, value in (("zeros", 0.0), ("ones", 1.0), ("equal values", 0.5), ("large values", 1e4)):
+        x = noise.x()
+        x[1] = value
+        if not torch.isfinite(noise.apply(x)).all():
+            return f"NaN or infinity with a row of {name}"
+    broken = noise.x()
+    broken[1] = float("nan")
+    try:
+        others = noise.apply(broken)[[0, 2, 3, 4, 5]]
+    except Exception:
+        # Refusing NaN with an error is fine.
+        return None
+    return None if torch.isfinite(others).all() else "NaN or infinity in other rows than one that is NaN"
+
+
+@NOISE_CHECKS.add("layout", "the same noise for a batch whose memory is not contiguous")
+def layout(noise: NoiseFixture) -> str | None:
+    """Transposed, sliced and expanded tensors are ordinary inputs.
+
+    Failure: `RuntimeError: view size is not compatible with input tensor's size and stride`
+    Fix: use `reshape` or `flatten` instead of `view`.
+    """
+    x = noise.x()
+    turned = x.movedim(0, -1).contiguous().movedim(-1, 0)
+    same = rows_differ({"rows": noise.apply(x)}, {"rows": noise.apply(turned)}) is None
+    return None if same else "different noise"
+
+
+@NOISE_CHECKS.add("independent", "noises that do not affect one another")
+def independent(noise: NoiseFixture) -> str | None:
+    """Several trainings run in one process.
+
+    Failure: `different noise after another noise was used`
+    Fix: keep nothing on the class or in the module's globals.
+    """
+    first = noise.apply()
+    other = copy.deepcopy(noise.spec)
+    for seed in range(20, 24):
+        other(noise.x(rows=9), Generator().manual_seed(seed))
+    return None if equal(first, noise.apply()) else "different noise after another noise was used"
+
+
+@NOISE_CHECKS.add("clock", "noise that does not depend on the clock")
+def clock(noise: NoiseFixture) -> str | None:
+    """The same spec, seed and batch give the same noise on every day and at every hour.
+
+    Failure: `different noise on another day`
+    Fix: depend on neither `time` nor `datetime`.
+    """
+    first = noise.apply()
+    with another_day(type(noise.spec)):
+        second = noise.apply()
+    return None if equal(first, second) else "different noise on another day"

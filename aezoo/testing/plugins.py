@@ -1,24 +1,27 @@
 """Contract checks of an installed plugin: the plugin itself, each of its kinds and each of its variants."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
-from aezoo.errors import RegistryError
+from aezoo.errors import AezooError, RegistryError
 from aezoo.evaluation.metric import Metric
 from aezoo.plugins.registry import GROUP, PluginInfo, registry, same_name
 from aezoo.specs.components import CallbackSpec, DatasetSpec, LayerSpec, LossSpec, NoiseSpec
+from aezoo.specs.variant import AutoencoderSpec
 from aezoo.testing.callbacks import check_callback
 from aezoo.testing.contract import CheckList, ContractError, Report
 from aezoo.testing.datasets import check_dataset
 from aezoo.testing.layers import check_layer
 from aezoo.testing.losses import check_loss
+from aezoo.testing.metrics import check_metric
 from aezoo.testing.noises import check_noise
 from aezoo.testing.variants import check_variant
 from aezoo.zoo.index import variants_of
+from aezoo.zoo.load import load
 
-METRIC_CHECKS: CheckList[type[Metric]] = CheckList()
 PLUGIN_CHECKS: CheckList[PluginInfo] = CheckList()
 EXAMPLE_CHECKS: CheckList[Callable[[], None]] = CheckList()
 
@@ -36,29 +39,55 @@ def reports_of(distribution: str) -> list[Report]:
     Raises:
         RegistryError: no such plugin, or one that `AEZOO_PLUGINS` excludes.
     """
-    points = [
-        point for point in entry_points(group=GROUP)
-        if point.name == distribution or (point.dist and same_name(point.dist.metadata["Name"], distribution))
-    ]  # fmt: skip
-    plugins = {plugin.name: plugin for plugin in registry.list_plugins()}
-    if not points:
-        installed = ", ".join(sorted(str(p) for p in plugins.values() if p.name != "aezoo")) or "none"
-        raise RegistryError(f"no installed plugin is called {distribution!r}; installed are: {installed}")
+    plugins = [plugin for plugin in registry.list_plugins() if plugin.name != "aezoo"]
+    named = [p for p in plugins if p.name == distribution or same_name(p.distribution or "", distribution)]
+    if not named:
+        raise _not_loaded(distribution, plugins)
     reports: list[Report] = []
-    for point in points:
-        plugin = plugins.get(point.name)
-        if plugin is None:
-            raise RegistryError(f"AEZOO_PLUGINS excludes the plugin {point.name!r}, so it cannot be checked")
+    for plugin in named:
         reports.append(PLUGIN_CHECKS.run(plugin, Report(f"plugin {plugin}")))
         if plugin.error is None:
+            networks = _networks_of(plugin.name)
             for family, kind in plugin.kinds:
                 cls = registry.get(family, kind)
                 if issubclass(cls, Metric):
-                    reports.append(METRIC_CHECKS.run(cls, Report(f"{family} {kind}")))
+                    reports.append(_report(f"{family} {kind}", partial(check_metric, cls, networks=networks)))
                     continue
-                reports += [_report(f"{family} {kind}", partial(_check, cls, data)) for data in cls.examples]
-            variants = variants_of(point.name)
+                found = [_report(f"{family} {kind}", partial(_check, cls, data)) for data in cls.examples]
+                reports += _without_unneeded(found)
+            variants = variants_of(plugin.name)
             reports += [_report(f"variant {name}", partial(check_variant, name)) for name in variants]
+    return reports
+
+
+def _networks_of(plugin: str) -> list[AutoencoderSpec]:
+    """The specs of a plugin's variants, without those that cannot be loaded."""
+    found: list[AutoencoderSpec] = []
+    for name in variants_of(plugin):
+        # The check of the variant reports the error.
+        with contextlib.suppress(AezooError):
+            found.append(load(name).spec)
+    return found
+
+
+def _not_loaded(distribution: str, plugins: list[PluginInfo]) -> RegistryError:
+    # One malformed distribution makes this raise for all.
+    with contextlib.suppress(Exception):
+        for point in entry_points(group=GROUP):
+            owner = point.dist.metadata["Name"] if point.dist else ""
+            if point.name == distribution or same_name(owner, distribution):
+                text = f"AEZOO_PLUGINS excludes the plugin {point.name!r}, so it cannot be checked"
+                return RegistryError(text)
+    installed = ", ".join(sorted(map(str, plugins))) or "none"
+    return RegistryError(f"no installed plugin is called {distribution!r}; installed are: {installed}")
+
+
+def _without_unneeded(reports: list[Report]) -> list[Report]:
+    """The reports of a kind's examples; an exemption that one of them needs is not reported by the others."""
+    for report in reports:
+        needed = {c for other in reports for c in other.exempt if c not in other.unneeded}
+        if report.unneeded and needed.issuperset(report.unneeded):
+            report.failures = [f for f in report.failures if f.check != "exemptions"]
     return reports
 
 
@@ -103,16 +132,6 @@ def kinds(plugin: PluginInfo) -> str | None:
     Fix: call `register(cls)` for each class in a hook that is marked with `@aezoo.hookimpl`.
     """
     return None if plugin.kinds else "none"
-
-
-@METRIC_CHECKS.add("metric-docstring", "a docstring")
-def metric_docstring(metric: type[Metric]) -> str | None:
-    """The docstring says what the number means and where it comes from.
-
-    Failure: `no docstring`
-    Fix: say on the first line of the class what is measured, and cite its source.
-    """
-    return None if metric.__doc__ else "no docstring"
 
 
 @EXAMPLE_CHECKS.add("example", "examples that are valid specs")

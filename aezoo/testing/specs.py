@@ -3,16 +3,20 @@
 import json
 import math
 import pickle
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from aezoo.errors import RegistryError, SpecError
-from aezoo.plugins.registry import registry
+from aezoo.plugins.isolation import preserved_settings
+from aezoo.plugins.registry import registry, suggestion
 from aezoo.specs.base import RegisteredSpec
 from aezoo.testing.contract import CheckList, Report
 
 S = TypeVar("S", bound=RegisteredSpec)
 T = TypeVar("T")
 SPEC_CHECKS: CheckList[RegisteredSpec] = CheckList()
+SETTING_CHECKS: CheckList[list[str]] = CheckList()
+EXEMPTION_CHECKS: CheckList[tuple[Mapping[str, str], list[str], list[str]]] = CheckList()
 HOSTILE: tuple[object, ...] = (-1, 0, -0.5, math.nan, math.inf, True, "text")
 
 
@@ -28,8 +32,43 @@ def run_checks(spec: RegisteredSpec, subject: str, checks: CheckList[T], fixture
     Raises:
         ContractError: a check failed.
     """
-    report = SPEC_CHECKS.run(spec, Report(subject), type(spec).exempt)
-    return checks.run(fixture, report, type(spec).exempt).raise_on_failure()
+    exempt = type(spec).exempt
+    report = Report(subject)
+    with preserved_settings() as changed:
+        SPEC_CHECKS.run(spec, report, exempt)
+        checks.run(fixture, report, exempt)
+    SETTING_CHECKS.run(changed, report, exempt)
+    known = [check.name for check in (*SPEC_CHECKS, *checks, *SETTING_CHECKS)]
+    EXEMPTION_CHECKS.run((exempt, known, report.unneeded), report)
+    return report.raise_on_failure()
+
+
+@SETTING_CHECKS.add("settings", "settings of the process that are left unchanged")
+def settings(changed: list[str]) -> str | None:
+    """A component must not change what the rest of the program computes.
+
+    Failure: `PyTorch's default dtype changed`
+    Fix: pass dtypes and devices to the functions that take them; restore what has to be changed for a while.
+    """
+    # The random states have checks of their own.
+    names = [name for name in changed if "random state" not in name]
+    return f"{', '.join(names)} changed" if names else None
+
+
+@EXEMPTION_CHECKS.add("exemptions", "exemptions from checks that exist and that the component fails")
+def exemptions(given: tuple[Mapping[str, str], list[str], list[str]]) -> str | None:
+    """An exemption that is misspelt or no longer needed hides the next fault.
+
+    Failure: `'sparsty' (did you mean 'sparsity'?), which is no check`
+    Fix: correct the name in `exempt`, or remove it. Each needs a reason.
+    """
+    exempt, known, unneeded = given
+    for name, reason in exempt.items():
+        if name not in known:
+            return f"{name!r}{suggestion(name, known)}, which is no check"
+        if not str(reason).strip():
+            return f"{name!r} without a reason"
+    return f"{unneeded[0]!r}, which the component passes" if unneeded else None
 
 
 @SPEC_CHECKS.add("spec-round-trip", "a spec that is read back as it was written")

@@ -8,19 +8,26 @@ import importlib.util
 import os
 import tomllib
 import warnings
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from aezoo.errors import CheckpointError, PluginWarning, UnknownVariantError
+from aezoo.files import read_limited
 from aezoo.jsonio import strict_json
-from aezoo.plugins.registry import distribution_of, enabled_entry_points, suggestion
-from aezoo.text import type_name
+from aezoo.plugins.registry import distribution_of, enabled_entry_points, installed_entry_points, suggestion
+from aezoo.specs.variant import NAME
+from aezoo.text import printable, type_name
 
 INDEX = "index.json"
 CONFIG = "config.json"
+MAX_INDEX_BYTES = 32 * 2**20
+"""Largest index that is read; aezoo's own has 0.1 MB."""
 VARIANTS = "aezoo.variants"
 """Entry-point group of packages with a `zoo` folder; the folder is read, the package is not imported."""
 
@@ -97,9 +104,12 @@ def read_index(root: Path) -> dict[str, Any]:
     """
     path = root / INDEX
     try:
-        found = strict_json(path.read_bytes(), path)
+        raw = read_limited(path, MAX_INDEX_BYTES + 1)
     except OSError as error:
         raise CheckpointError("missing-file", f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_INDEX_BYTES:
+        raise CheckpointError("invalid-config", f"{path} is larger than {MAX_INDEX_BYTES // 2**20} MB")
+    found = strict_json(raw, path)
     if not isinstance(found.get("variants"), dict):
         raise CheckpointError("not-a-variant", f"{path} is not an index: it has no 'variants'")
     return found
@@ -121,14 +131,14 @@ def _scan(core_root: Path) -> tuple[dict[str, tuple[Path, Entry]], list[str]]:
     found: dict[str, tuple[Path, Entry]] = {
         name: (core_root, entry) for name, entry in read_index(core_root)["variants"].items()
     }
-    problems: list[str] = []
-    for point in enabled_entry_points(list(entry_points(group=VARIANTS))):
+    points, problems = installed_entry_points(VARIANTS)
+    for point in enabled_entry_points(points):
         source = f"the variants of {point.name} ({distribution_of(point)})"
         try:
             root = _plugin_root(point.value)
-            entries: dict[str, Entry] = read_index(root)["variants"]
-        except (CheckpointError, ImportError, ValueError) as error:
-            problems.append(f"{source} were left out: {error}")
+            entries = _checked_entries(read_index(root)["variants"], root / INDEX)
+        except Exception as error:  # whatever the plugin's files hold, everything else keeps working
+            problems.append(f"{source} were left out: {printable(error, 500)}")
             continue
         for name, entry in entries.items():
             if name in found:
@@ -136,6 +146,39 @@ def _scan(core_root: Path) -> tuple[dict[str, tuple[Path, Entry]], list[str]]:
             else:
                 found[name] = (root, entry)
     return found, problems
+
+
+def _checked_entries(entries: dict[str, object], path: Path) -> dict[str, Entry]:
+    """The entries of a plugin's index, whose names and types may be anything.
+
+    Raises:
+        CheckpointError: one of them is not as `write_index` writes it.
+    """
+    for name, entry in entries.items():
+        # A name is also the name of a folder.
+        if not NAME.fullmatch(name):
+            raise CheckpointError("invalid-config", f"{path}: {name!r} is not the name of a variant")
+        try:
+            TypeAdapter(Entry).validate_python(entry, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (name, *first["loc"])))
+            raise CheckpointError("invalid-config", f"{path}: {where}: {first['msg']}") from error
+        if not all(text.isprintable() for text in _texts(entry)):
+            raise CheckpointError("invalid-config", f"{path}: {name}: a text contains control characters")
+    return cast(dict[str, Entry], entries)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string in plain data, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for pair in cast(dict[str, object], value).items():
+            yield from _texts(list(pair))
+    elif isinstance(value, list):
+        for item in cast(list[object], value):
+            yield from _texts(item)
 
 
 def own_variants() -> dict[str, Path]:
@@ -175,8 +218,11 @@ def variants_of(plugin: str) -> list[str]:
     Args:
         plugin: name of its entry point.
     """
-    roots = [_plugin_root(point.value) for point in entry_points(group=VARIANTS) if point.name == plugin]
-    return sorted(name for name, (root, _) in all_variants().items() if root in roots)
+    points, _ = installed_entry_points(VARIANTS)
+    packages = [point.value for point in points if point.name == plugin]
+    variants = all_variants()
+    roots = [_plugin_root(package) for package in packages]
+    return sorted(name for name, (root, _) in variants.items() if root in roots)
 
 
 def list_variants(pattern: str = "*") -> list[str]:

@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import yaml
 
 import aezoo
 from aezoo.errors import RegistryError
@@ -30,14 +31,15 @@ def test_a_name_gives_a_folder_and_a_package(tmp_path: Path, name: str, folder: 
     assert made == tmp_path / folder
     assert {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()} == {
         "pyproject.toml", "README.md", ".gitignore", ".github/workflows/tests.yml",
-        f"{package}/__init__.py", f"{package}/py.typed", f"tests/test_{package.removeprefix('aezoo_')}.py",
+        f"{package}/__init__.py", f"{package}/py.typed",
+        f"tests/test_plugin_{package.removeprefix('aezoo_')}.py", "tests/test_soft_threshold.py",
     }  # fmt: skip
     for path in made.rglob("*.*"):
         assert "{" not in path.name
         if path.suffix in (".py", ".toml", ".yml"):
             text = path.read_text()
             assert "{name}" not in text
-            assert "{{" not in text
+            assert "{{" not in text.replace("${{ vars", "")
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "1st", "a b", "aezoo", "../up", "ä", "x" * 41])
@@ -80,7 +82,8 @@ class Environment:
             words.append("--no-isolation")
         variables = {k: v for k, v in os.environ.items() if not k.startswith(("AEZOO_PLUGINS", "PYTHON"))}
         variables["PATH"] = f"{self.home}/bin{os.pathsep}{variables['PATH']}"
-        words[0] = str(self.home / "bin" / words[0])
+        if words[0] != "rm":
+            words[0] = str(self.home / "bin" / words[0])
         done = subprocess.run(
             words, cwd=self.folder, env=variables, capture_output=True, text=True, check=False
         )
@@ -93,29 +96,58 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(tmp_path_factory.mktemp("env"), tmp_path_factory.mktemp("work"))
 
 
+BLOCK = re.compile(r"```(python|sh)\n(.*?)```", flags=re.DOTALL)
+FILE = re.compile(r"# (\S+\.py)\n")
+
+
+def execute(environment: Environment, page: str) -> dict[str, str]:
+    """Executes the blocks of a page in order; returns the output of each command, and of the cells as `cells`.
+
+    Commands are run one by one. A cell whose first line is the comment of a path is written to that file. The
+    others share one process, as in a notebook, which is run again before the next commands.
+    """
+    printed: dict[str, str] = {}
+    cells: list[str] = []
+    ran = 0
+    for language, text in BLOCK.findall(page):
+        named = FILE.match(text)
+        if named:
+            (environment.folder / named[1]).write_text(text)
+        elif language == "python":
+            cells.append(text)
+        if language == "python":
+            continue
+        if len(cells) > ran:
+            # The page asks for this file before its first command.
+            (environment.folder / "threshold.py").write_text(cells[0])
+            (environment.folder / "notebook.py").write_text("\n".join(cells))
+            printed["cells"] = environment.run("python notebook.py")
+            ran = len(cells)
+        printed |= {line: environment.run(line) for line in text.splitlines()}
+    assert ran == len(cells)
+    return printed
+
+
 @pytest.mark.slow
-def test_every_line_of_the_tutorial_runs(environment: Environment, repository: Path) -> None:
-    text = (repository / "docs" / "tutorial-plugin.md").read_text("utf-8")
-    cells = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(cells) == 4
-    # The cells share one process, as in a notebook.
-    (environment.folder / "notebook.py").write_text("\n".join(cells))
-    printed = environment.run("python notebook.py")
-    assert "checks passed" in printed
-    assert "thresholded: 1 x 28 x 28 -> 64 latents" in printed
-    (environment.folder / "threshold.py").write_text(cells[0])
-    spec = aezoo.get_spec("fc-64").replace({"name": "thresholded", "recipe.stages": [{"kind": "fit", "epochs": 1}],
-                                            "recipe.refit": False, "recipe.dataset": {"kind": "photo_patches", "size": 28,
-                                            "channels": 1, "count": 200}})  # fmt: skip
-    document = json.loads(json.dumps(spec.model_dump(mode="json")))
-    document["encoder"].append({"kind": "threshold", "at": 0.5})
-    (environment.folder / "thresholded.yaml").write_text(json.dumps(document))
-    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines()]
-    assert len(commands) == 8
-    printed = {command: environment.run(command) for command in commands}
+def test_the_tutorial_runs_from_top_to_bottom(environment: Environment, repository: Path) -> None:
+    page = (repository / "docs" / "tutorial-plugin.md").read_text("utf-8")
+    assert "Save the first cell of this page as `threshold.py`" in page
+    assert not list(environment.folder.iterdir())
+    printed = execute(environment, page)
+    assert printed["cells"].count("checks passed\n") == 2
+    assert "exempt from gradient-reaches" in printed["cells"]
+    assert "thresholded: 1 x 28 x 28 -> 64 latents" in printed["cells"]
     assert "soft.soft_threshold" in printed["aezoo plugins"]
+    assert "layer soft.threshold on (8,)" in printed["aezoo check-plugin aezoo-soft"]
     assert "failed" not in printed["aezoo check-plugin aezoo-soft"]
+    assert "passed" in printed["pytest aezoo-soft"]
     assert list((environment.folder / "aezoo-soft" / "dist").glob("aezoo_soft-0.1.0-*.whl"))
     config = json.loads((environment.folder / "thresholded" / "config.json").read_text())
     assert config["unpackaged"] == ["layer:threshold"]
+
+
+def test_the_workflow_installs_aezoo_before_the_plugin(tmp_path: Path) -> None:
+    workflow = yaml.safe_load((new_plugin("soft", tmp_path) / ".github/workflows/tests.yml").read_text())
+    commands = [step["run"] for step in workflow["jobs"]["tests"]["steps"] if "run" in step]
+    assert commands[0] == "pip install \"${{ vars.AEZOO || 'aezoo' }}\""
+    assert commands[1] == "pip install --editable '.[dev]'"

@@ -10,7 +10,15 @@ from torch import nn
 
 import aezoo
 from aezoo.specs.base import RegisteredSpec
-from aezoo.testing import Report, check_callback, check_dataset, check_layer, check_loss, check_noise
+from aezoo.testing import (
+    Report,
+    check_callback,
+    check_dataset,
+    check_layer,
+    check_loss,
+    check_metric,
+    check_noise,
+)
 
 S = TypeVar("S", bound=RegisteredSpec)
 M = TypeVar("M", bound=nn.Module)
@@ -69,6 +77,19 @@ def plant(
         cls.__doc__ = cls.__doc__ or fault
         assert fault not in PLANTED
         PLANTED[fault] = Planted(partial(check, cls(**fields)), found_by, also, raises)
+        return cls
+
+    return register
+
+
+def plant_metric(
+    fault: str, found_by: str, **options: Any
+) -> Callable[[type[aezoo.Metric]], type[aezoo.Metric]]:
+    """Decorates a metric with a fault."""
+
+    def register(cls: type[aezoo.Metric]) -> type[aezoo.Metric]:
+        cls.__doc__, cls.kind = fault, f"faulty.{fault}"
+        PLANTED[f"metric/{fault}"] = Planted(partial(check_metric, cls), found_by, **options)
         return cls
 
     return register

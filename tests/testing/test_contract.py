@@ -58,14 +58,31 @@ def test_exemption_is_reported_with_its_reason() -> None:
     ]
 
 
-def test_exempt_check_is_not_run() -> None:
-    ran: list[str] = []
-    checks: CheckList[None] = CheckList()
+def test_exempt_check_may_fail_and_is_reported_if_it_passes() -> None:
+    checks: CheckList[str] = CheckList()
     for name in ("first", "second"):
-        checks.add(name, "anything")(lambda _, name=name: ran.append(name))
-    report = checks.run(None, Report("something"), {"first": "a reason"})
-    assert ran == ["second"]
-    assert report == Report("something", passed_checks=["second"], exempt={"first": "a reason"})
+        checks.add(name, "anything")(lambda fault, name=name: "a fault" if fault == name else None)
+    exempt = {"first": "a reason"}
+    report = checks.run("first", Report("something"), exempt)
+    assert report == Report("something", passed_checks=["second"], exempt=exempt)
+    report = checks.run("none", Report("something"), exempt)
+    assert report == Report("something", passed_checks=["second"], exempt=exempt, unneeded=["first"])
+
+
+@pytest.mark.parametrize(
+    ("exempt", "found"),
+    [
+        ({"sparsty": "a reason"}, "'sparsty' (did you mean 'sparsity'?), which is no check"),
+        ({"sparsity": "a reason", "rows": "a reason"}, "'rows', which the component passes"),
+        ({"sparsity": " "}, "'sparsity' without a reason"),
+    ],
+)
+def test_misspelt_and_stale_exemptions_are_failures(exempt: dict[str, str], found: str) -> None:
+    cls = type("MisspeltSpec", (ExemptSpec,), {"exempt": exempt, "__module__": __name__})
+    with pytest.raises(ContractError) as caught:
+        check_layer(cls(), (8,))
+    failures = {failure.check: failure.found for failure in caught.value.report.failures}
+    assert failures["exemptions"] == found
 
 
 def test_check_that_raises_has_failed_and_later_ones_run() -> None:

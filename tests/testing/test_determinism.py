@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from aezoo.testing.determinism import changed_rng, half_a_day_away, rng_states, seeded
+from aezoo.testing.observation import another_day
 
 
 def test_seeded_restores_all_random_states() -> None:
@@ -43,3 +44,17 @@ def test_local_time_is_shifted_by_half_a_day_and_restored(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_clocks_are_moved_for_a_package_and_restored() -> None:
+    before = (time.time, time.gmtime, datetime.datetime, datetime.date)
+    now, year_day = time.time(), time.gmtime().tm_yday
+    instant = datetime.datetime.now(datetime.UTC)
+    with another_day(pytest.Item):
+        assert time.time() - now > 200 * 24 * 3600
+        assert time.gmtime().tm_yday != year_day
+        assert (datetime.datetime.now(datetime.UTC) - instant).days == 200
+        assert (datetime.date.today() - instant.date()).days >= 200
+        assert datetime.datetime.now().hour == time.localtime().tm_hour
+        assert isinstance(instant, datetime.datetime)
+    assert (time.time, time.gmtime, datetime.datetime, datetime.date) == before

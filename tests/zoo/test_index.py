@@ -68,7 +68,9 @@ def install(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Creates a package with a variant, which raises when it is imported; returns its zoo folder."""
     points: list[EntryPoint] = []
     monkeypatch.delenv("AEZOO_PLUGINS")
-    monkeypatch.setattr("aezoo.zoo.index.entry_points", lambda group: points if group == VARIANTS else [])
+    monkeypatch.setattr(
+        "aezoo.zoo.index.installed_entry_points", lambda group: (points if group == VARIANTS else [], [])
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(plugin: str = "mine", variant: str = "mine-5", package: str | None = None) -> Path:

@@ -1,5 +1,8 @@
 """Protocols: measurements that take more than one pass over a split."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from aezoo.errors import NotSupportedError
 from aezoo.evaluation.evaluate import Measurement
 from aezoo.evaluation.protocols.activity import Activity
@@ -14,10 +17,13 @@ from aezoo.evaluation.protocols.unrolling import Unrolling
 from aezoo.model.autoencoder import Autoencoder, require_autoencoder
 from aezoo.plugins.registry import suggestion
 
-PROTOCOLS: dict[str, type[Protocol]] = {
-    protocol.name: protocol
-    for protocol in (Activity, FewLabel, Noise, OneClass, Probe, Stability, Subspace, Unrolling)
-}
+# Read-only: protocols are no plugin family, and a plugin that is refused must not leave one behind.
+PROTOCOLS: Mapping[str, type[Protocol]] = MappingProxyType(
+    {
+        protocol.name: protocol
+        for protocol in (Activity, FewLabel, Noise, OneClass, Probe, Stability, Subspace, Unrolling)
+    }
+)
 
 
 def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:

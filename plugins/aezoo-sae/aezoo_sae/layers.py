@@ -211,7 +211,6 @@ class GatedLinearSpec(aezoo.LayerSpec):
     """Number of latents."""
 
     examples = ({"out_features": 12},)
-    exempt = {"gradient-reaches": "the gate's bias is trained by the loss sae.gated only"}
 
     @override
     def output_bounds(self, given: tuple[float, float]) -> tuple[float, float]:

@@ -56,8 +56,8 @@ class Quantize(nn.Module):
             aux: `vq.codes`, (batch, *sizes), and `vq.error`, the shape of `h`, are written to it.
 
         Returns:
-            The nearest codes, in the shape of `h`. The codes are chosen in float32 or more; the result has the
-            dtype of `h`, or that of the codebook if it is wider, as under autocast.
+            The nearest codes, in the shape of `h`. The codes are chosen in float32 or more; the result has
+            the dtype of `h`, or that of the codebook if it is wider, as under autocast.
         """
         dtype = torch.promote_types(h.dtype, self.codebook.dtype)
         h = at_least_float32(h)
@@ -151,8 +151,8 @@ class Fsq(nn.Module):
             aux: `vq.codes`, (batch, *sizes), is written to it.
 
         Returns:
-            Levels in [-1, 1], in the shape of `h`. They are chosen in float32 or more; the result has the dtype
-            of `h`, or float32 under autocast.
+            Levels in [-1, 1], in the shape of `h`. They are chosen in float32 or more; the result has the
+            dtype of `h`, or float32 under autocast.
         """
         dtype = h.dtype
         h = at_least_float32(h)

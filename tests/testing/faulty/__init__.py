@@ -9,7 +9,19 @@ from tests.testing.faulty import (
     plugins,
     sparsity,
     specs,
+    uses,
     variants,
 )
 
-__all__ = ["callbacks", "datasets", "layers", "losses", "noises", "plugins", "sparsity", "specs", "variants"]
+__all__ = [
+    "callbacks",
+    "datasets",
+    "layers",
+    "losses",
+    "noises",
+    "plugins",
+    "sparsity",
+    "specs",
+    "uses",
+    "variants",
+]

@@ -19,7 +19,11 @@ class _Shrink(aezoo.Callback):
     def __init__(self, every: int) -> None:
         self.every, self.seen = every, 0
 
-    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+    def on_fit_start(self, state: aezoo.TrainingState) -> None:
+        if state.step == 0:
+            self.seen = 0
+
+    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
         self.seen += 1
         if self.seen % self.every == 0:
             self.shrink(state, 0.9)
@@ -63,11 +67,11 @@ class LosesCounterSpec(ShrinkSpec):
 
 
 class _LosesStepCounter(_LosesCounter):
-    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
         pass
 
     def after_step(self, state: aezoo.TrainingState) -> None:
-        super().on_epoch_end(state)
+        super().on_epoch_start(state)
 
 
 @plant("callback/loses-counter of steps", "resumes")
@@ -78,7 +82,7 @@ class LosesStepCounterSpec(ShrinkSpec):
 
 
 class _Clock(_Shrink):
-    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
         self.shrink(state, 0.9 + 0.1 * (time.time() % 1))
 
 
@@ -88,7 +92,7 @@ class ClockSpec(ShrinkSpec):
 
 
 class _Mornings(_Shrink):
-    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
         if datetime.datetime.now().hour < 12:
             self.shrink(state, 0.9)
 
@@ -99,7 +103,7 @@ class MorningsSpec(ShrinkSpec):
 
 
 class _LocalMornings(_Shrink):
-    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
         if time.localtime().tm_hour < 12:
             self.shrink(state, 0.9)
 
@@ -130,7 +134,7 @@ class DrawsSpec(ShrinkSpec):
 
 
 class _DrawsFromPython(_Shrink):
-    def on_epoch_end(self, state: aezoo.TrainingState) -> None:
+    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
         self.shrink(state, 0.9 + 0.1 * random.random())
 
 

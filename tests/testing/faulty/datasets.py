@@ -59,13 +59,28 @@ class LeaksTrainAfterManySpec(CloudSpec):
 SEEDS = itertools.count(10)
 
 
-@plant("dataset/not-repeatable", "repeatable")
+@plant("dataset/not-repeatable", "repeatable", also=("order", "random-state"))
 class NotRepeatableSpec(CloudSpec):
     def load(self, split: Split) -> aezoo.Samples:
         return self.draw(next(SEEDS))
 
 
-MISSING = ("repeatable", "splits-disjoint", "finite", "labels")
+MISSING = (
+    "alike",
+    "label-values",
+    "random-state",
+    "order",
+    "clock",
+    "alike",
+    "label-values",
+    "random-state",
+    "order",
+    "clock",
+    "repeatable",
+    "splits-disjoint",
+    "finite",
+    "labels",
+)
 
 
 @plant("dataset/missing-split", "splits", also=MISSING, raises=True)

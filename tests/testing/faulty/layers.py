@@ -29,7 +29,7 @@ class Centre(nn.Module):
     def update(self, h: Tensor) -> None:
         if self.training:
             with torch.no_grad():
-                self.mean.lerp_(h.mean(0), 0.1)
+                self.mean.lerp_(h.mean(0).to(self.mean.dtype), 0.1)
 
     def forward(self, h: Tensor) -> Tensor:
         self.update(h)
