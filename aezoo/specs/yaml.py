@@ -75,10 +75,10 @@ class Document:
         path = Path(path)
         source = str(path)
         try:
-            with path.open("rb") as file:
-                raw = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise SpecError([Problem("", error.strerror or str(error))], source) from error
+            raw = read_limited(path, MAX_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise SpecError([Problem("", reason or str(error))], source) from error
         if len(raw) > MAX_BYTES:
             raise SpecError([Problem("", f"larger than {MAX_BYTES:,} bytes, the limit for a spec")], source)
         try:

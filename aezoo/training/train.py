@@ -30,6 +30,7 @@ from aezoo.training.loop import StageRunner
 from aezoo.training.run import TrainingRun, seed_global, weights_of
 from aezoo.zoo.load import load
 from aezoo.zoo.model_card import write_card
+from aezoo.zoo.names import check_name
 from aezoo.zoo.save import check_target, is_unfinished
 from aezoo.zoo.save import save as save_folder
 from aezoo.zoo.schema import PREVIEW
@@ -127,7 +128,8 @@ def train_to_folder(
     Raises:
         CheckpointError: the folder cannot be written; checked before training as far as possible.
         TrainingError: as for `train`, or an interrupted training was found and `resume` is False.
-        SpecError, DataError, TrainingInterrupted: as for `train`.
+        SpecError: as for `train`, or the name is that of a published variant with another recipe or dataset.
+        DataError, TrainingInterrupted: as for `train`.
     """
     require_spec(spec, VariantSpec)
     target = Path(spec.name if folder is None else folder)
@@ -135,6 +137,7 @@ def train_to_folder(
     if resume_path.exists() and not resume:
         text = f"{resume_path} found from an interrupted run"
         raise TrainingError(f"{text}; pass --resume (resume=True) to continue, or delete it to start over")
+    check_name(_trained_on(spec, data))
     overwrite = overwrite or (resume and is_unfinished(target))
     check_target(target, overwrite=overwrite)
 
@@ -189,10 +192,8 @@ def _prepare(
 ) -> TrainingRun:
     """Checks the spec, reads the data and builds the network."""
     require_spec(spec, VariantSpec)
-    if isinstance(data, DatasetSpec):
-        # The saved spec names the dataset, so that the variant can be evaluated again.
-        recipe = spec.recipe.model_copy(update={"dataset": data})
-        spec, data = spec.model_copy(update={"recipe": recipe}), None
+    spec = _trained_on(spec, data)
+    data = None if isinstance(data, DatasetSpec) else data
     on_meta = build_on_meta(spec, max_parameters=max_parameters)
     check_recipe(on_meta, spec)
     start = None if spec.recipe.init_from is None else _load_start(on_meta, spec.recipe.init_from)
@@ -216,6 +217,17 @@ def _prepare(
     for diagnostic in lint_spec(spec, on_meta.shapes):
         diagnostic.warn()
     return run
+
+
+def _trained_on(spec: VariantSpec, data: object) -> VariantSpec:
+    """Returns the spec with the dataset that it is trained on, none for data that have no name.
+
+    What is saved can then be evaluated again, and does not claim a dataset on which it was not trained.
+    """
+    if data is None:
+        return spec
+    dataset = data if isinstance(data, DatasetSpec) else None
+    return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"dataset": dataset})})
 
 
 def _load_start(on_meta: Autoencoder, name: str) -> Autoencoder:

@@ -4,8 +4,7 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +13,13 @@ import torch
 from torch import Tensor
 
 from aezoo.errors import CheckpointError
-from aezoo.files import write_atomically, write_durably
+from aezoo.files import check_writable, read_limited, replace_folder, sweep, write_atomically, write_durably
 from aezoo.jsonio import pretty_json
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, require_autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.schema import SCHEMA_VERSION, spec_sha256
 from aezoo.specs.yaml import to_yaml
+from aezoo.zoo.names import own_name
 from aezoo.zoo.schema import (
     CARD,
     CONFIG,
@@ -60,8 +60,13 @@ def save(
     recipe have changed since `ae.metrics` was assigned, the metrics are saved as null with that reason; if
     they have changed since the training, `training.json` has the entry `modified`.
 
+    The name of a published variant belongs to its recipe and weights. With another recipe, other data or
+    changed weights, the folder gets a name of its own (its file name if that is a valid one, else
+    `my-NAME`), with a warning.
+
     A `spec.yaml` or a user's own `README.md` in the folder is kept; a folder with files that are not part of
-    a variant is refused.
+    a variant is refused. If `folder` is a link to a folder, the link is kept and the folder that it names is
+    replaced.
 
     Args:
         ae: on any device, in any mode.
@@ -76,26 +81,57 @@ def save(
         CheckpointError: a weight is NaN or infinite, the network does not match its spec, the folder holds
             weights or foreign files, or it cannot be written; its old content is still there.
     """
+    return save_completed(ae, Path(folder), overwrite=overwrite, files=files)
+
+
+def save_completed(
+    ae: Autoencoder,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    files: Mapping[str, bytes] | None = None,
+    complete: Callable[[Path], object] | None = None,
+) -> Path:
+    """Write a folder as `save` does, with files that are made from the others.
+
+    Args:
+        ae: as for `save`.
+        target: as `folder` for `save`.
+        overwrite: as for `save`.
+        files: as for `save`.
+        complete: called with the new folder before it takes the place of the old one; adds files.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: as for `save`.
+    """
     require_autoencoder(ae)
-    target = Path(folder)
     present = check_target(target, overwrite=overwrite)
     for name in files or {}:
         if name not in (PREVIEW, CARD):
             raise CheckpointError("target", f"files: expected {PREVIEW} or {CARD}, found {name!r}; not saved")
-    contents = _contents(ae) | dict(files or {})
+    contents = _contents(ae, target) | dict(files or {})
     if SPEC in present:
         contents.pop(SPEC)
     kept = [name for name in present if name == SPEC or (name == CARD and is_user_written(target / CARD))]
-    return write_folder(target, contents, [name for name in kept if name not in contents])
+    return write_folder(target, contents, [name for name in kept if name not in contents], complete)
 
 
-def write_folder(target: Path, contents: Mapping[str, bytes], kept: Iterable[str] = ()) -> Path:
+def write_folder(
+    target: Path,
+    contents: Mapping[str, bytes],
+    kept: Iterable[str] = (),
+    complete: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a folder, complete or not at all, replacing an older one.
 
     Args:
         target: created with its parents.
         contents: file -> bytes.
         kept: files of the old folder that are copied into the new one.
+        complete: as for `save_completed`.
 
     Returns:
         The folder.
@@ -103,9 +139,18 @@ def write_folder(target: Path, contents: Mapping[str, bytes], kept: Iterable[str
     Raises:
         CheckpointError: the folder cannot be written; its old content is still there.
     """
+
+    def fill(new: Path) -> None:
+        for name, data in contents.items():
+            write_durably(new / name, data)
+        for name in kept:
+            shutil.copy2(target / name, new / name)
+        if complete is not None:
+            complete(new)
+
     try:
-        _replace_folder(target, contents, kept)
-    except OSError as error:
+        replace_folder(target, fill)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise _write_error(target, error) from error
     return target
 
@@ -119,29 +164,62 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise _write_error(path, error) from error
 
 
-def _write_error(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError("write-failed", f"{path} could not be written: {error.strerror or error}")
+def check_space(path: Path, size: int) -> None:
+    """Check that a file of `size` bytes could be written at `path`, whose folder is created.
+
+    Raises:
+        CheckpointError: it could not: the disk is full or read-only, or the path cannot be used.
+    """
+    try:
+        check_writable(path, size)
+    except (OSError, ValueError) as error:
+        raise _write_error(path, error) from error
+
+
+def _write_error(path: Path, error: OSError | ValueError) -> CheckpointError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return CheckpointError("write-failed", f"{shorten(path)} could not be written: {reason or error}")
+
+
+def shorten(path: Path, limit: int = 400) -> str:
+    """A path as text, without its middle if it is long."""
+    text = str(path)
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
 
 
 def check_target(folder: Path, *, overwrite: bool) -> list[str]:
     """Check that `save` could write a folder, before hours are spent on its content.
 
+    What a killed process left of writing the folder is deleted; a folder that it was replacing is restored.
+
     Returns:
         The names of the files in the folder.
 
     Raises:
-        CheckpointError: the path is a file, the current folder, or a folder with weights or foreign files.
+        CheckpointError: the path is a file, the current folder, a mount point, cannot be read, or is a folder
+            with weights or foreign files.
     """
+    try:
+        return _check_target(folder, overwrite=overwrite)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise CheckpointError("target", f"{shorten(folder)} cannot be used: {reason or error}") from error
+
+
+def _check_target(folder: Path, *, overwrite: bool) -> list[str]:
+    sweep(Path(os.path.realpath(folder)))
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     foreign = next((name for name in present if name not in FILES), None)
     if folder.exists() and not folder.is_dir():
         problem = "is a file, a folder is expected"
     elif folder.resolve() == Path.cwd():
         problem = "is the current folder, which cannot be replaced; run this from another folder"
+    elif os.path.ismount(folder):
+        problem = "is a mount point, which cannot be replaced; use a folder inside it"
     elif foreign is not None:
         problem = f"holds {foreign!r}, which is not part of a variant; use another folder"
     elif (CONFIG in present or WEIGHTS in present) and not overwrite:
@@ -158,11 +236,13 @@ def is_unfinished(folder: Path) -> bool:
 
 def is_user_written(card: Path) -> bool:
     """Whether a model card exists that aezoo did not write; such a card is never replaced."""
-    return card.is_file() and MARKER not in card.read_text("utf-8", errors="replace")
+    return card.is_file() and MARKER not in read_limited(card, sys.maxsize).decode("utf-8", errors="replace")
 
 
-def _contents(ae: Autoencoder) -> dict[str, bytes]:
-    spec = ae.spec.resolved()
+def _contents(ae: Autoencoder, target: Path) -> dict[str, bytes]:
+    record = _training_record_of(ae)
+    named = own_name(ae.spec, target, modified="modified" in record)
+    spec = named.resolved()
     dtypes = storage_dtypes(ae)
     tensors = {
         name: _stored(tensor, dtypes.get(name, torch.float32)) for name, tensor in ae.state_dict().items()
@@ -193,8 +273,8 @@ def _contents(ae: Autoencoder) -> dict[str, bytes]:
         CONFIG: pretty_json({**config.model_dump(mode="json"), "spec": spec.model_dump(mode="json")}),
         WEIGHTS: weights,
         METRICS: pretty_json(_metrics_of(ae)),
-        TRAINING: pretty_json(_training_record_of(ae)),
-        SPEC: to_yaml(ae.spec).encode(),
+        TRAINING: pretty_json(record),
+        SPEC: to_yaml(named).encode(),
     }
 
 
@@ -220,39 +300,6 @@ def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """An independent contiguous copy on the CPU; floating-point values are converted to `dtype`."""
     tensor = tensor.detach().cpu()
     return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().clone()
-
-
-def _replace_folder(target: Path, contents: Mapping[str, bytes], kept: Iterable[str]) -> None:
-    """Write a complete new folder next to the old one, then swap them.
-
-    A full disk or a crash leaves the old folder as it was.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{target.name}-new-", dir=target.parent))
-    try:
-        for name, data in contents.items():
-            write_durably(new / name, data)
-        for name in kept:
-            shutil.copy2(target / name, new / name)
-        umask = os.umask(0)
-        os.umask(umask)
-        new.chmod(0o777 & ~umask)
-        if not target.exists():
-            new.rename(target)
-            return
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        try:
-            target.rename(old / target.name)
-            try:
-                new.rename(target)
-            except OSError:
-                (old / target.name).rename(target)
-                raise
-        finally:
-            if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[str, object]]) -> Path:
