@@ -16,6 +16,7 @@ from aezoo.specs.variant import NAME, AutoencoderSpec, VariantSpec
 from aezoo.zoo.index import find_variant
 from aezoo.zoo.load import get_spec
 
+
 def check_name(spec: VariantSpec) -> None:
     """Checks that a spec with the name of a published variant is that variant's.
 
