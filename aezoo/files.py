@@ -65,7 +65,7 @@ def replace_folder(target: Path, fill: Callable[[Path], object]) -> None:
     folders, it may be missing until the next call of `replace_folder` or `sweep`, which restores the old one.
 
     Args:
-        target: created with its parents. A link to a folder is kept, and the folder that it names is replaced.
+        target: created with its parents. A link to a folder is kept; the folder that it names is replaced.
         fill: called with an empty folder, into which it writes the content.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from aezoo.errors import Problem, SpecError
+from aezoo.files import read_limited
 from aezoo.specs.base import Spec, check
 from aezoo.specs.messages import abbreviate
 from aezoo.specs.schema import migrate

@@ -170,7 +170,8 @@ class WholeBatch:
         if self.group.rank > 0:
             # Ranks draw different numbers for their shards, such as dropout masks.
             torch.set_rng_state(random_state)
-        for name, value in (inputs[1] if len(inputs) > 1 else {}).items():
+        whole: Aux = inputs[1] if len(inputs) > 1 else {}
+        for name, value in whole.items():
             if name not in aux:
                 aux[name] = self.group.shard(value) if name in self.per_row else value
         return self.group.shard(out)
