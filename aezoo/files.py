@@ -107,8 +107,9 @@ def sweep(target: Path) -> None:
 
     What a live process is writing stays.
     """
+    target = Path(os.path.realpath(target))
     prefix = f".{target.name}.tmp-"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # ValueError: a null byte in the path
         for left in [path for path in target.parent.iterdir() if path.name.startswith(prefix)]:
             if _is_stale(left):
                 _clear(left, target)

@@ -106,6 +106,8 @@ class Autoencoder(nn.Module):
         training_record: circumstances of the training, as in `training.json`; belongs to the weights at the
             time of the assignment.
         source: where the weights come from.
+        examples: inputs of the validation split, (n, *input shape), of which `save` draws a preview; None if
+            the autoencoder was not trained in this process.
     """
 
     target_mean: Tensor | None
@@ -132,6 +134,7 @@ class Autoencoder(nn.Module):
         self.history: list[dict[str, Any]] = []
         self.training_record = {}
         self.source = Source("built")
+        self.examples: Tensor | None = None
 
     def encode(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *latents"]:
         """Encodes a batch.

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -19,6 +19,8 @@ from aezoo.data.inputs import Splits
 from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError, TrainingInterrupted, warn_diagnostic
 from aezoo.evaluation.evaluate import Measurement, applicable_metrics, evaluate
+from aezoo.evaluation.metric import EVAL_SEED
+from aezoo.evaluation.metrics.denoising import apply_noises
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
 from aezoo.model.build import materialize
 from aezoo.progress import EpochBar
@@ -80,7 +82,10 @@ class Round:
     def units(self) -> Iterator[TrainUnit]:
         """Yields the units to train in order, starting from the one at which a training is resumed."""
         resumed = None if self.resume_state is None else self.resume_state["unit"]
-        return train_units(self.run.ae, self.run.recipe, self.samples, resumed)
+        yield from train_units(self.run.ae, self.run.recipe, self.samples, resumed)
+        with self.run.reading_resume_file():
+            if self.resume_state is not None:
+                raise ValueError(f"there is no unit {resumed}")
 
 
 @dataclass
@@ -157,11 +162,12 @@ class TrainingRun:
         """Yields the round that selects on the validation split, then the refit if one is declared."""
         splits, resumed = self.splits, self.resumed
         if resumed is not None and resumed["round"] == "refit":
-            self.selected = Selected(**resumed["selected"])
-            self.history = [self.selected.history]
-            self.validation_metrics = json.loads(resumed["validation_metrics"])
             self._finish_network(splits.train)
-            restore_state([self.ae], resumed["first"])
+            with self.reading_resume_file():
+                self.selected = Selected(**resumed["selected"])
+                self.history = [self.selected.history]
+                self.validation_metrics = json.loads(resumed["validation_metrics"])
+                restore_state([self.ae], resumed["first"])
         else:
             yield self._round(splits.train, splits.validation)
         if self.recipe.refit:
@@ -242,12 +248,18 @@ class TrainingRun:
         self.resumed = self.group.broadcast(self.resume_file.read() if self.group.is_main else None)
         self.clock -= 0.0 if self.resumed is None else self.resumed["seconds"]
 
+    def reading_resume_file(self) -> AbstractContextManager[None]:
+        """Context manager for restoring the state of the resume file; a `TrainingError` names the file."""
+        return nullcontext() if self.resume_file is None else self.resume_file.reading()
+
     def _identity(self) -> dict[str, str]:
         """Returns what must be the same for a resumed training to give the same weights."""
         hashes = {f"the {name} data": digest for name, digest in self.data_hashes.items()}
         return {
             "the spec": spec_sha256(self.spec.resolved()), **hashes,
             "torch": str(torch.__version__), "the device": self.device.type,
+            # Other vector units add in another order, so that the last bits differ.
+            "the CPU's vector instructions": torch.backends.cpu.get_cpu_capability(),
             "the starting point": str(None if self.start is None else self.start.source.sha256),
             "the list of callbacks": ", ".join(type(callback).__name__ for callback in self.callbacks),
             "the number of processes": str(self.group.world_size),
@@ -257,8 +269,7 @@ class TrainingRun:
         """Writes the state after an epoch, of which `StageRunner` gives its part."""
         if self.resume_file is None or not self.group.is_main:
             return
-        seconds = time.perf_counter() - self.clock
-        state: dict[str, Any] = {"round": round_.name, "seconds": seconds, "run": runner_state}
+        state: dict[str, Any] = {"round": round_.name, "seconds": self._elapsed(), "run": runner_state}
         if round_.replay is not None:
             state["selected"] = asdict(self.selected)
             state["validation_metrics"] = json.dumps(self.validation_metrics)
@@ -271,11 +282,15 @@ class TrainingRun:
         if self.resume_file is not None and self.group.is_main:
             self.resume_file.remove()
 
+    def _elapsed(self) -> float:
+        """Seconds of training so far; clocks of virtual machines can run backwards."""
+        return max(0.0, time.perf_counter() - self.clock)
+
     # -- measuring and recording ------------------------------------------------------------------
 
     def measure(self) -> None:
         """Measures the test split and completes the metrics and the training record."""
-        self.seconds = time.perf_counter() - self.clock
+        self.seconds = self._elapsed()
         splits = self.splits
         metrics: dict[str, Measurement] = {}
         if splits.has_test:
@@ -317,7 +332,7 @@ class TrainingRun:
 
         A refit that did not finish has not reached the network of the first round, which is returned instead.
         """
-        self.seconds = time.perf_counter() - self.clock
+        self.seconds = self._elapsed()
         if self.first is not None:
             self.ae = self.first
         else:
@@ -342,6 +357,7 @@ class TrainingRun:
         self.ae.history = [record for records in self.history for record in records]
         self.ae.training_record = self._record()
         self.ae.source = Source("trained")
+        self.ae.examples = preview_inputs(self.splits.validation, self.spec)
 
     def _record(self) -> dict[str, Any]:
         """Returns the contents of `training.json`."""
@@ -362,6 +378,7 @@ class TrainingRun:
             "versions": {name: version(name) for name in ("aezoo", "torch", "torchvision", "numpy")}
             | {"python": platform.python_version()},
             "platform": f"{platform.system()} {platform.machine()}",
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "data": {"name": splits.name, **data, "held_out": splits.validation_note},
             "epochs": self.selected.epochs,
             "refit": recipe.refit and self.first is None,
@@ -375,6 +392,12 @@ class TrainingRun:
 def weights_of(ae: Autoencoder) -> dict[str, Tensor]:
     """Returns the tensors of an autoencoder without the data statistics, by name."""
     return {key: value for key, value in ae.state_dict().items() if key not in DATA_STATISTICS}
+
+
+def preview_inputs(samples: Samples, spec: VariantSpec, n: int = 12) -> Tensor:
+    """Returns the first `n` inputs, (n, *shape), with the recipe's noises applied."""
+    x = samples.batch(slice(0, n), spec).input
+    return apply_noises(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
 
 
 def seed_global(seed: int, device: torch.device) -> None:

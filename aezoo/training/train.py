@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
 
-from aezoo import plots
 from aezoo.data.inputs import Splits, prepare_splits
-from aezoo.errors import DataError, Problem, SpecError, TrainingError, TrainingInterrupted
-from aezoo.evaluation.metric import EVAL_SEED
-from aezoo.evaluation.metrics.denoising import apply_noises
+from aezoo.errors import CheckpointError, DataError, Problem, SpecError, TrainingError
+from aezoo.jsonio import strict_json
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.recipe import RecipeSpec
+from aezoo.specs.schema import spec_sha256
 from aezoo.specs.variant import VariantSpec, require_spec
 from aezoo.training.callbacks import Callback
 from aezoo.training.checks import check_recipe
@@ -28,12 +26,12 @@ from aezoo.training.diagnostics import lint_spec, warn_identical_targets
 from aezoo.training.distributed import env_rank, init_distributed
 from aezoo.training.loop import StageRunner
 from aezoo.training.run import TrainingRun, seed_global, weights_of
+from aezoo.zoo.folders import check_space, check_target, is_unfinished
 from aezoo.zoo.load import load
-from aezoo.zoo.model_card import write_card
 from aezoo.zoo.names import check_name
-from aezoo.zoo.save import check_target, is_unfinished
 from aezoo.zoo.save import save as save_folder
-from aezoo.zoo.schema import PREVIEW
+from aezoo.zoo.schema import CONFIG, MAX_JSON_BYTES
+from aezoo.zoo.variant_files import read_file
 
 
 def train(
@@ -79,6 +77,12 @@ def train(
         TrainingInterrupted: Ctrl-C was pressed; `ae` holds the autoencoder as trained so far.
     """
     run = _prepare(spec, data, device, callbacks, progress, max_parameters)
+    return _train(run, resume, save)
+
+
+def _train(
+    run: TrainingRun, resume: str | os.PathLike[str] | None, save: Callable[[Autoencoder], object] | None
+) -> Autoencoder:
     with init_distributed(run.device) as run.group:
         run.check_batches()
         run.open_resume_file(resume)
@@ -120,7 +124,8 @@ def train_to_folder(
         callbacks: as for `train`.
         progress: as for `train`.
         overwrite: whether to replace a folder that holds weights.
-        resume: whether to continue an interrupted training of this folder.
+        resume: whether to continue an interrupted training of this folder. A folder that already holds the
+            result of the same training is loaded.
 
     Returns:
         The autoencoder, as from `train`.
@@ -138,45 +143,59 @@ def train_to_folder(
         text = f"{resume_path} found from an interrupted run"
         raise TrainingError(f"{text}; pass --resume (resume=True) to continue, or delete it to start over")
     check_name(_trained_on(spec, data))
-    overwrite = overwrite or (resume and is_unfinished(target))
-    check_target(target, overwrite=overwrite)
-
-    def write(ae: Autoencoder) -> None:
-        files: dict[str, bytes] = {}
-        try:
-            files[PREVIEW] = plots.png(plots.reconstructions(ae, preview_inputs(spec, data)))
-        finally:
-            # The weights are saved even if the preview cannot be drawn.
-            save_folder(ae, target, overwrite=overwrite, files=files)
-            write_card(target)
-
+    unfinished = resume and is_unfinished(target)
+    # A process can be killed after it has written the folder, before or after it deletes its resume file.
+    written = resume and not unfinished and _is_of_spec(target, _trained_on(spec, data))
+    overwrite = overwrite or unfinished or (written and resume_path.exists())
+    if overwrite or not written:
+        check_target(target, overwrite=overwrite)
+    run = _prepare(spec, data, device, callbacks, progress, None)
+    if written and not overwrite:
+        return _load_finished(target, run)
+    if env_rank() == 0:
+        # A guess: parameters and the optimizer's state, twice.
+        check_space(resume_path, 4 * 4 * run.on_meta.num_parameters)
     try:
-        return train(
-            spec, data, device=device, callbacks=callbacks, progress=progress, resume=resume_path, save=write
-        )
-    except (TrainingInterrupted, TrainingError) as error:
-        if error.ae is not None and env_rank() == 0:
-            save_folder(error.ae, target, overwrite=overwrite)
-            text = f"{target} holds the weights so far, not measured"
-            print(f"{text}; pass --resume to continue from the last finished epoch", file=sys.stderr)
+        return _train(run, resume_path, lambda ae: save_folder(ae, target, overwrite=overwrite))
+    except (Exception, KeyboardInterrupt) as error:
+        ae = getattr(error, "ae", None)
+        if isinstance(ae, Autoencoder) and env_rank() == 0:
+            _save_unfinished(ae, target, overwrite=overwrite)
         raise
 
 
-def preview_inputs(spec: VariantSpec, data: object = None, n: int = 12) -> Tensor:
-    """Returns the first `n` inputs (n, *shape) of the validation split, with the recipe's noises applied.
+def _is_of_spec(folder: Path, spec: VariantSpec) -> bool:
+    """Whether a folder holds a variant that was trained from a spec."""
+    config = folder / CONFIG
+    if not config.is_file():
+        return False
+    digest = strict_json(read_file(config, MAX_JSON_BYTES), config).get("spec_sha256")
+    return digest == spec_sha256(spec.resolved())
+
+
+def _load_finished(target: Path, run: TrainingRun) -> Autoencoder:
+    """Loads the result of a training that needs no resuming.
 
     Raises:
-        DataError: there is no `data` and the recipe names no dataset, or the dataset is not available.
+        CheckpointError: the folder was trained on other data.
     """
-    source = spec.recipe.dataset if data is None else data
-    if source is None:
-        raise DataError("the recipe names no dataset to draw a preview of")
-    if isinstance(source, DatasetSpec):
-        samples = source.load("validation").validated_for(spec)
-    else:
-        samples = prepare_splits(source, spec, spec.recipe.seed).validation
-    x = samples.batch(slice(0, n), spec).input
-    return apply_noises(x, spec.recipe.noises, torch.Generator().manual_seed(EVAL_SEED))
+    ae = load(target)
+    recorded = ae.training_record.get("data", {})
+    if any(recorded.get(split, {}).get("sha256") != digest for split, digest in run.data_hashes.items()):
+        check_target(target, overwrite=False)
+    print(f"{target} holds the result of this training already", file=sys.stderr)
+    return ae
+
+
+def _save_unfinished(ae: Autoencoder, target: Path, *, overwrite: bool) -> None:
+    """Writes the folder of a training that did not end. The error that ended it is the one to report."""
+    try:
+        save_folder(ae, target, overwrite=overwrite)
+    except CheckpointError as error:
+        print(f"the weights so far are not saved: {error}", file=sys.stderr)
+        return
+    text = f"{target} holds the weights so far, not measured"
+    print(f"{text}; pass --resume to continue from the last finished epoch", file=sys.stderr)
 
 
 # -- before training ----------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from aezoo import plots
 from aezoo.data.samples import Samples
 from aezoo.evaluation.evaluate import Measurement, evaluate
 from aezoo.model.autoencoder import Autoencoder
+from aezoo.zoo.folders import write_file
 from aezoo.zoo.load import load
-from aezoo.zoo.save import write_file
 
 DIGITS = "digits.safetensors"
 

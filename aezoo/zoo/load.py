@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from aezoo.errors import CheckpointError, UnknownVariantError, warn_diagnostic
+from aezoo.files import sweep
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.specs.variant import VariantSpec
 from aezoo.zoo import verify
@@ -76,12 +77,14 @@ def find_files(name: str | os.PathLike[str]) -> VariantFiles:
     Raises:
         UnknownVariantError, CheckpointError, HubError: as for `load`.
     """
-    if isinstance(name, os.PathLike):
-        return VariantFiles(Path(name).expanduser())
-    require_name(name)
-    if is_folder(name):
-        return VariantFiles(Path(name).expanduser())
-    return _files_at(name) if name.startswith(HUB) else files_of(name)
+    if not isinstance(name, os.PathLike):
+        require_name(name)
+        if not is_folder(name):
+            return _files_at(name) if name.startswith(HUB) else files_of(name)
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        sweep(folder)  # a process may have been killed while it replaced the folder
+    return VariantFiles(folder)
 
 
 def files_of(name: str) -> VariantFiles:

@@ -16,7 +16,7 @@ from aezoo.specs.components import DatasetSpec
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import Document, read_spec, to_yaml
 from aezoo.text import markdown, markdown_block, markdown_code
-from aezoo.zoo.save import is_user_written, write_file
+from aezoo.zoo.folders import is_user_written, write_file
 from aezoo.zoo.schema import CARD, MARKER, METRIC_KEYS, METRICS, PREVIEW, SPEC, FolderConfig
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import check_config, check_config_bytes, load, require_variant
@@ -53,7 +53,7 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
         for r in ae.summary()
     ]
     parts = [
-        _metadata(ae, spec, license or _license_of(path / CARD)),
+        _metadata(ae, spec, license or license_of(path / CARD)),
         MARKER,
         f"# {spec.name}",
         markdown(spec.summary),
@@ -109,7 +109,7 @@ def write_card(
     return path
 
 
-def _license_of(path: Path) -> str | None:
+def license_of(path: Path) -> str | None:
     """The license in a card's metadata, if any."""
     try:
         metadata = FRONT_MATTER.match(path.read_text("utf-8-sig")) if path.is_file() else None

@@ -6,8 +6,8 @@ from pathlib import Path
 from aezoo.data.datasets.torchvision import TorchvisionSplits, data_root
 from aezoo.errors import CheckpointError, DataError
 from aezoo.plugins.registry import registry
+from aezoo.zoo.folders import write_folder
 from aezoo.zoo.load import find_files
-from aezoo.zoo.save import write_folder
 from aezoo.zoo.schema import FILES, WEIGHTS
 from aezoo.zoo.variant_files import check_hash
 from aezoo.zoo.verify import load, require_variant

@@ -13,12 +13,12 @@ import huggingface_hub
 
 from aezoo.errors import CheckpointError, HubError, NotSupportedError
 from aezoo.text import printable
+from aezoo.zoo.folders import is_user_written, write_file
 from aezoo.zoo.hub import download, git_id, read_address
 from aezoo.zoo.hub_client import endpoint, translated_errors
 from aezoo.zoo.index import INDEX, read_index
 from aezoo.zoo.load import HUB, folder_of, is_folder
 from aezoo.zoo.model_card import card
-from aezoo.zoo.save import is_user_written, write_file
 from aezoo.zoo.schema import CARD, CONFIG, FILES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import load, require_variant

@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,19 +12,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from aezoo.errors import CheckpointError
-from aezoo.files import check_writable, read_limited, replace_folder, sweep, write_atomically, write_durably
+from aezoo import plots
+from aezoo.errors import AezooError, CheckpointError, warn_diagnostic
+from aezoo.files import read_limited, write_durably
 from aezoo.jsonio import pretty_json
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, require_autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.specs.schema import SCHEMA_VERSION, spec_sha256
+from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import to_yaml
+from aezoo.zoo.folders import check_target, is_user_written, write_file, write_folder
+from aezoo.zoo.model_card import card, license_of
 from aezoo.zoo.names import own_name
 from aezoo.zoo.schema import (
     CARD,
     CONFIG,
-    FILES,
-    MARKER,
     METRIC_KEYS,
     METRICS,
     PREVIEW,
@@ -39,7 +41,7 @@ from aezoo.zoo.schema import (
     storage_dtypes,
     tensor_mismatch,
     weights_metadata,
-)
+)  # fmt: skip
 from aezoo.zoo.variant_files import VariantFiles
 from aezoo.zoo.verify import check_values
 
@@ -64,6 +66,9 @@ def save(
     changed weights, the folder gets a name of its own (its file name if that is a valid one, else
     `my-NAME`), with a warning.
 
+    The folder of a `VariantSpec` gets a model card, `README.md`, and, if the autoencoder was trained in this
+    process or loaded with one and not changed since, a picture, `preview.png`.
+
     A `spec.yaml` or a user's own `README.md` in the folder is kept; a folder with files that are not part of
     a variant is refused. If `folder` is a link to a folder, the link is kept and the folder that it names is
     replaced.
@@ -81,162 +86,50 @@ def save(
         CheckpointError: a weight is NaN or infinite, the network does not match its spec, the folder holds
             weights or foreign files, or it cannot be written; its old content is still there.
     """
-    return save_completed(ae, Path(folder), overwrite=overwrite, files=files)
-
-
-def save_completed(
-    ae: Autoencoder,
-    target: Path,
-    *,
-    overwrite: bool = False,
-    files: Mapping[str, bytes] | None = None,
-    complete: Callable[[Path], object] | None = None,
-) -> Path:
-    """Write a folder as `save` does, with files that are made from the others.
-
-    Args:
-        ae: as for `save`.
-        target: as `folder` for `save`.
-        overwrite: as for `save`.
-        files: as for `save`.
-        complete: called with the new folder before it takes the place of the old one; adds files.
-
-    Returns:
-        The folder.
-
-    Raises:
-        CheckpointError: as for `save`.
-    """
     require_autoencoder(ae)
+    target = Path(folder)
     present = check_target(target, overwrite=overwrite)
     for name in files or {}:
         if name not in (PREVIEW, CARD):
             raise CheckpointError("target", f"files: expected {PREVIEW} or {CARD}, found {name!r}; not saved")
     contents = _contents(ae, target) | dict(files or {})
+    if PREVIEW not in contents and (preview := _preview(ae)) is not None:
+        contents[PREVIEW] = preview
     if SPEC in present:
         contents.pop(SPEC)
-    kept = [name for name in present if name == SPEC or (name == CARD and is_user_written(target / CARD))]
-    return write_folder(target, contents, [name for name in kept if name not in contents], complete)
+    user_written = CARD in present and is_user_written(target / CARD)
+    kept = [SPEC] if SPEC in present else []
+    if user_written and CARD not in contents:
+        kept.append(CARD)
 
+    def add_card(new: Path) -> None:
+        if CARD not in contents and not user_written and isinstance(ae.spec, VariantSpec):
+            license = license_of(target / CARD) or license_of(Path(ae.source.path or target) / CARD)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of loading what is being saved
+                    text = card(new, address=f"./{target.resolve().name}", license=license)
+            except AezooError as error:  # no reason to lose the weights
+                warn_diagnostic("card", f"no model card could be written: {error}")
+                return
+            write_durably(new / CARD, text.encode())
 
-def write_folder(
-    target: Path,
-    contents: Mapping[str, bytes],
-    kept: Iterable[str] = (),
-    complete: Callable[[Path], object] | None = None,
-) -> Path:
-    """Write a folder, complete or not at all, replacing an older one.
-
-    Args:
-        target: created with its parents.
-        contents: file -> bytes.
-        kept: files of the old folder that are copied into the new one.
-        complete: as for `save_completed`.
-
-    Returns:
-        The folder.
-
-    Raises:
-        CheckpointError: the folder cannot be written; its old content is still there.
-    """
-
-    def fill(new: Path) -> None:
-        for name, data in contents.items():
-            write_durably(new / name, data)
-        for name in kept:
-            shutil.copy2(target / name, new / name)
-        if complete is not None:
-            complete(new)
-
-    try:
-        replace_folder(target, fill)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise _write_error(target, error) from error
+    write_folder(target, contents, kept, add_card)
     return target
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Replace a file in one step; its folder is created if it is missing.
-
-    Raises:
-        CheckpointError: the file cannot be written; its old content is still there.
-    """
+def _preview(ae: Autoencoder) -> bytes | None:
+    """A picture of what the autoencoder does: of its examples, or the one that it was loaded with."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise _write_error(path, error) from error
-
-
-def check_space(path: Path, size: int) -> None:
-    """Check that a file of `size` bytes could be written at `path`, whose folder is created.
-
-    Raises:
-        CheckpointError: it could not: the disk is full or read-only, or the path cannot be used.
-    """
-    try:
-        check_writable(path, size)
-    except (OSError, ValueError) as error:
-        raise _write_error(path, error) from error
-
-
-def _write_error(path: Path, error: OSError | ValueError) -> CheckpointError:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return CheckpointError("write-failed", f"{shorten(path)} could not be written: {reason or error}")
-
-
-def shorten(path: Path, limit: int = 400) -> str:
-    """A path as text, without its middle if it is long."""
-    text = str(path)
-    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
-
-
-def check_target(folder: Path, *, overwrite: bool) -> list[str]:
-    """Check that `save` could write a folder, before hours are spent on its content.
-
-    What a killed process left of writing the folder is deleted; a folder that it was replacing is restored.
-
-    Returns:
-        The names of the files in the folder.
-
-    Raises:
-        CheckpointError: the path is a file, the current folder, a mount point, cannot be read, or is a folder
-            with weights or foreign files.
-    """
-    try:
-        return _check_target(folder, overwrite=overwrite)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise CheckpointError("target", f"{shorten(folder)} cannot be used: {reason or error}") from error
-
-
-def _check_target(folder: Path, *, overwrite: bool) -> list[str]:
-    sweep(Path(os.path.realpath(folder)))
-    present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    foreign = next((name for name in present if name not in FILES), None)
-    if folder.exists() and not folder.is_dir():
-        problem = "is a file, a folder is expected"
-    elif folder.resolve() == Path.cwd():
-        problem = "is the current folder, which cannot be replaced; run this from another folder"
-    elif os.path.ismount(folder):
-        problem = "is a mount point, which cannot be replaced; use a folder inside it"
-    elif foreign is not None:
-        problem = f"holds {foreign!r}, which is not part of a variant; use another folder"
-    elif (CONFIG in present or WEIGHTS in present) and not overwrite:
-        problem = "already holds a trained variant; pass overwrite=True (--overwrite)"
-    else:
-        return present
-    raise CheckpointError("target", f"{folder} {problem}")
-
-
-def is_unfinished(folder: Path) -> bool:
-    """Whether a folder holds the result of an interrupted training."""
-    return "unfinished" in VariantFiles(folder).read_record(TRAINING)
-
-
-def is_user_written(card: Path) -> bool:
-    """Whether a model card exists that aezoo did not write; such a card is never replaced."""
-    return card.is_file() and MARKER not in read_limited(card, sys.maxsize).decode("utf-8", errors="replace")
+        if ae.examples is not None:
+            return plots.png(plots.reconstructions(ae, ae.examples))
+        if ae.source.path is not None and ae.describes_weights("training_record"):
+            return read_limited(Path(ae.source.path) / PREVIEW, sys.maxsize)
+    except OSError:
+        return None  # it has none
+    except Exception as error:  # no reason to lose the weights
+        warn_diagnostic("preview", f"no preview could be drawn: {type(error).__name__}: {error}")
+    return None
 
 
 def _contents(ae: Autoencoder, target: Path) -> dict[str, bytes]:

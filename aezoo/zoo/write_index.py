@@ -6,9 +6,9 @@ from typing import Any
 
 from aezoo.errors import CheckpointError
 from aezoo.jsonio import pretty_json
+from aezoo.zoo.folders import write_file
 from aezoo.zoo.index import INDEX, Entry, FileEntry, LayerEntry, forget_index, read_index
 from aezoo.zoo.model_card import write_card
-from aezoo.zoo.save import write_file
 from aezoo.zoo.schema import FILES
 from aezoo.zoo.variant_files import VariantFiles
 from aezoo.zoo.verify import load, load_spec, require_variant

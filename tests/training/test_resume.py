@@ -171,10 +171,10 @@ def test_train_seconds_include_the_time_before_the_interruption(cut: Path) -> No
 
 
 def test_temporary_files_of_a_killed_process_are_deleted(tmp_path: Path) -> None:
-    (tmp_path / ".resume-abcdefgh").write_bytes(b"half")
-    (tmp_path / ".resume2-abcdefgh").write_bytes(b"of another training")
+    (tmp_path / ".resume.tmp-abcdefgh").write_bytes(b"half")
+    (tmp_path / ".resume2.tmp-abcdefgh").write_bytes(b"of another training")
     train(spec_of(stages=[stage(1)]), resume=tmp_path / "resume")
-    assert [path.name for path in tmp_path.iterdir()] == [".resume2-abcdefgh"]
+    assert [path.name for path in tmp_path.iterdir()] == [".resume2.tmp-abcdefgh"]
 
 
 # -- files that cannot be resumed from ----------------------------------------------------------------
@@ -199,7 +199,7 @@ OTHERS: dict[str, tuple[dict[str, Any], Tensor, str]] = {
     "recipe": ({"seed": 1}, IMAGES, "the spec is "),
     "layers": ({"encoder": ["flatten", DENSE]}, IMAGES, "the spec is "),
     "data": ({}, images(seed=1), "the train data is "),
-    "more rows": ({}, images(61), "the train data is "),
+    "more rows": ({}, images(61), " data is "),
 }
 
 
