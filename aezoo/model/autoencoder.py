@@ -436,7 +436,9 @@ class Autoencoder(nn.Module):
 
         Floating-point tensors count as float32. None on the meta device, where there are no values.
         """
-        spec = self.spec.resolved().model_dump(mode="json", exclude={"name", "summary", "references"})
+        spec = self.spec.resolved().model_dump(
+            mode="json", exclude={"name", "summary", "references"}, fallback=repr
+        )
         digest = hashlib.sha256(json.dumps([spec, self.columns], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             if tensor.is_meta:

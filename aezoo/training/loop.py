@@ -159,7 +159,8 @@ class StageRunner:
             with self.run.keep_loaded_weights(number, self.state.step):
                 callback.on_fit_start(self.state)
         if round_.resume_state is not None:
-            with self.run.reading_resume_file():
+            assert self.run.resume_file is not None
+            with self.run.resume_file.reading():
                 self.load_state_dict(round_.resume_state)
             round_.resume_state = None
 
@@ -286,13 +287,7 @@ class StageRunner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned.
-
-        Raises:
-            ValueError: it is that of another unit.
-        """
-        if state["unit"] != self.unit.index:
-            raise ValueError(f"expected the state of unit {self.unit.index}, found unit {state['unit']}")
+        """Restores a state that `state_dict` returned."""
         restore_state(self.trained, state["tensors"])
         self.state.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

@@ -1,54 +1,23 @@
 """The local file from which an interrupted training is resumed."""
 
+import hashlib
 import io
 import pickle
 import zipfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NotRequired, cast
+from typing import Any, cast
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from torch import Tensor
 
 from aezoo.errors import AezooError, TrainingError
 from aezoo.files import sweep
 from aezoo.zoo.folders import write_file
 
-FORMAT = 3
+FORMAT = 4
 """Bump on incompatible changes."""
-
-
-class RunState(TypedDict):
-    """State of a unit of a stage, as `StageRunner.state_dict` returns it."""
-
-    unit: NonNegativeInt
-    epoch: NonNegativeInt
-    ended: bool
-    step: NonNegativeInt
-    epochs_before: NonNegativeInt
-    tensors: list[Any]
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
-    early_stopping: dict[str, Any]
-    lrs: list[float]
-    random: list[Any]
-    selected: dict[str, list[Any]]
-    history: list[dict[str, Any]]
-    callbacks: list[Any]
-
-
-class ResumeState(TypedDict):
-    """Contents of a resume file; the last three entries belong to a refit."""
-
-    identity: dict[str, str]
-    round: Literal["choose", "refit"]
-    seconds: NonNegativeFloat
-    run: RunState
-    selected: NotRequired[dict[str, list[Any]]]
-    validation_metrics: NotRequired[str]
-    first: NotRequired[list[Any]]
 
 
 class ResumeFile:
@@ -74,33 +43,25 @@ class ResumeFile:
         if not self.path.is_file():
             raise self._error("cannot be resumed from: it is not a file")
         damaged = "cannot be resumed from: it is damaged"
-        state: object = None
         try:
             # PyTorch writes checksums but does not compare them.
             with zipfile.ZipFile(self.path) as archive:
                 if (name := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(name)
             # `weights_only` refuses a pickle that holds more than tensors and plain values.
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            found = TypeAdapter(ResumeState).validate_python(state, strict=True)
+            state = cast(dict[str, Any], torch.load(self.path, map_location="cpu", weights_only=True))
+            identity: dict[str, str] = dict(state.pop("identity"))
+            changed = state.pop("sha256", None) != _digest(state)
         except pickle.UnpicklingError as error:
             raise self._error(f"{damaged}, or holds more than tensors and plain values") from error
-        except ValidationError as error:
-            # Files of other versions have other entries, and must be called that.
-            identity = cast(dict[str, object], state).get("identity") if isinstance(state, dict) else None
-            self._compare(cast(dict[str, object], identity) if isinstance(identity, dict) else {})
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise self._error(f"{damaged}: {where}: {first['msg']}") from error
         except Exception as error:  # PyTorch raises many types for a damaged file
             raise self._error(damaged) from error
-        self._compare(found["identity"])
-        return cast(dict[str, Any], found)
-
-    def _compare(self, identity: Mapping[str, object]) -> None:
         for name, expected in self.identity.items():
             if (found := identity.get(name)) != expected:
                 raise self._error(f"belongs to another training: {name} is {found} there, {expected} here")
+        if changed:
+            raise self._error(f"{damaged}: its entries are not those that were written")
+        return state
 
     def _error(self, reason: str) -> TrainingError:
         return TrainingError(f"{self.path} {reason}; delete it to start over")
@@ -112,7 +73,7 @@ class ResumeFile:
             CheckpointError: it cannot be written; the old one is still there.
         """
         buffer = io.BytesIO()
-        torch.save({"identity": self.identity, **state}, buffer)
+        torch.save({"identity": self.identity, "sha256": _digest(state), **state}, buffer)
         write_file(self.path, buffer.getvalue())
 
     def remove(self) -> None:
@@ -122,10 +83,10 @@ class ResumeFile:
 
     @contextmanager
     def reading(self) -> Generator[None]:
-        """Context manager for restoring a state of this file, whose entries may be missing or of any type.
+        """Context manager for restoring a state of this file.
 
         Raises:
-            TrainingError: an entry does not fit the training.
+            TrainingError: a part of it does not fit, such as the state of a callback that was edited since.
         """
         try:
             yield
@@ -133,3 +94,26 @@ class ResumeFile:
             raise
         except Exception as error:
             raise self._error(f"cannot be resumed from: {type(error).__name__}: {error}") from error
+
+
+def _digest(state: object) -> str:
+    """A sha256 of nested lists and dictionaries of tensors and plain values, with their types."""
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, Tensor):
+            tensor = value.detach().cpu().contiguous()
+            digest.update(f"tensor {tensor.dtype} {list(tensor.shape)} ".encode())
+            digest.update(tensor.flatten().view(torch.uint8).numpy())
+            return
+        items = list(cast(dict[object, object], value).items()) if isinstance(value, dict) else value
+        if isinstance(items, list | tuple):
+            parts = cast(list[object], items)
+            digest.update(f"{type(value).__name__} {len(parts)} ".encode())
+            for part in parts:
+                add(part)
+        else:
+            digest.update(f"{type(value).__name__} {value!r} ".encode())
+
+    add(state)
+    return digest.hexdigest()

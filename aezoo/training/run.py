@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -82,10 +82,7 @@ class Round:
     def units(self) -> Iterator[TrainUnit]:
         """Yields the units to train in order, starting from the one at which a training is resumed."""
         resumed = None if self.resume_state is None else self.resume_state["unit"]
-        yield from train_units(self.run.ae, self.run.recipe, self.samples, resumed)
-        with self.run.reading_resume_file():
-            if self.resume_state is not None:
-                raise ValueError(f"there is no unit {resumed}")
+        return train_units(self.run.ae, self.run.recipe, self.samples, resumed)
 
 
 @dataclass
@@ -163,11 +160,10 @@ class TrainingRun:
         splits, resumed = self.splits, self.resumed
         if resumed is not None and resumed["round"] == "refit":
             self._finish_network(splits.train)
-            with self.reading_resume_file():
-                self.selected = Selected(**resumed["selected"])
-                self.history = [self.selected.history]
-                self.validation_metrics = json.loads(resumed["validation_metrics"])
-                restore_state([self.ae], resumed["first"])
+            self.selected = Selected(**resumed["selected"])
+            self.history = [self.selected.history]
+            self.validation_metrics = json.loads(resumed["validation_metrics"])
+            restore_state([self.ae], resumed["first"])
         else:
             yield self._round(splits.train, splits.validation)
         if self.recipe.refit:
@@ -247,10 +243,6 @@ class TrainingRun:
         self.resume_file = ResumeFile(Path(path), self._identity())
         self.resumed = self.group.broadcast(self.resume_file.read() if self.group.is_main else None)
         self.clock -= 0.0 if self.resumed is None else self.resumed["seconds"]
-
-    def reading_resume_file(self) -> AbstractContextManager[None]:
-        """Context manager for restoring the state of the resume file; a `TrainingError` names the file."""
-        return nullcontext() if self.resume_file is None else self.resume_file.reading()
 
     def _identity(self) -> dict[str, str]:
         """Returns what must be the same for a resumed training to give the same weights."""

@@ -1,6 +1,7 @@
 """Names of folders: the name of a published variant belongs to its recipe and its weights."""
 
 import re
+import warnings
 from pathlib import Path
 
 from aezoo.errors import (
@@ -54,7 +55,9 @@ def own_name(spec: AutoencoderSpec, folder: Path, *, modified: bool) -> Autoenco
 
 def _is_published(name: str) -> bool:
     try:
-        find_variant(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on plugins whose variants cannot be listed
+            find_variant(name)
     except UnknownVariantError:
         return False
     return True

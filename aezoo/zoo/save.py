@@ -104,7 +104,8 @@ def save(
 
     def add_card(new: Path) -> None:
         if CARD not in contents and not user_written and isinstance(ae.spec, VariantSpec):
-            license = license_of(target / CARD) or license_of(Path(ae.source.path or target) / CARD)
+            unchanged = ae.source.path is not None and ae.describes_weights("training_record")
+            license = license_of(Path(str(ae.source.path)) / CARD) if unchanged else None
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of loading what is being saved

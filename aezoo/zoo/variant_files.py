@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from aezoo.errors import CheckpointError
 from aezoo.files import read_limited
 from aezoo.jsonio import strict_json
-from aezoo.zoo.schema import FILES, MAX_JSON_BYTES, MAX_TEXT_BYTES, METRICS
+from aezoo.zoo.schema import FILES, MAX_JSON_BYTES, MAX_TEXT_BYTES, METRICS, WEIGHTS
 
 T = TypeVar("T")
 METRIC_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -95,7 +95,7 @@ class VariantFiles:
         """Refuse a folder in which a variant's file is a link, a pipe, a device or a folder.
 
         A link would show and publish another file of this machine. Links of the Hub's cache, from
-        `snapshots/COMMIT/` to `blobs/`, are followed.
+        `snapshots/COMMIT/` to `blobs/`, are followed, and those of weights, whose bytes are verified.
 
         Raises:
             CheckpointError: the message names the file.
@@ -106,7 +106,8 @@ class VariantFiles:
                 mode = path.lstat().st_mode
             except OSError:
                 continue
-            if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and self._is_cache_link(path)):
+            followed = name == WEIGHTS or self._is_cache_link(path)
+            if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and followed):
                 continue
             kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
             raise CheckpointError("missing-file", f"{path} is {kind}; a regular file is expected")

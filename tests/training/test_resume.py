@@ -1,8 +1,10 @@
 """Resuming: a training that was interrupted anywhere ends as if it had not been."""
 
+import copy
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.data.inputs import prepare_splits
-from aezoo.training.resume import FORMAT
+from aezoo.training.resume import FORMAT, ResumeFile
 from tests.training.networks import (
     DENSE,
     FLAT,
@@ -164,7 +166,10 @@ def cut(tmp_path: Path) -> Path:
 
 
 def test_train_seconds_include_the_time_before_the_interruption(cut: Path) -> None:
-    torch.save(torch.load(cut, weights_only=True) | {"seconds": 1000.0}, cut)
+    state = torch.load(cut, weights_only=True)
+    identity = state.pop("identity")
+    del state["sha256"]
+    ResumeFile(cut, identity).write(state | {"seconds": 1000.0})
     ae = train(spec_of(), Cut(), resume=cut)
     assert ae.metrics["train_seconds"]["value"] >= 1000
     assert ae.training_record["seconds"] >= 1000
@@ -280,6 +285,46 @@ def test_resume_file_with_a_corrupt_weight_is_rejected(cut: Path) -> None:
 def test_a_pytorch_file_of_something_else_is_rejected(state: object, cut: Path) -> None:
     torch.save(state, cut)
     assert_rejected(cut)
+
+
+MISSING = object()
+
+
+def paths(value: Any, depth: int = 3) -> Iterator[tuple[object, ...]]:
+    """Keys and indices of all entries down to a depth."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield (key,)
+        if depth > 1:
+            yield from ((key, *rest) for rest in paths(inner, depth - 1))
+
+
+def test_a_resume_file_with_changed_entries_is_rejected(cut: Path) -> None:
+    good = torch.load(cut, weights_only=True)
+    count = 0
+    for path in paths(good):
+        for wrong in (MISSING, None, "text", -1, [], {}):
+            state = copy.deepcopy(good)
+            *parents, last = path
+            place = reduce(lambda inner, key: inner[key], parents, state)
+            if wrong is MISSING:
+                place.pop(last)
+            elif repr(place[last]) != repr(wrong):
+                place[last] = wrong
+            else:
+                continue
+            torch.save(state, cut)
+            assert_rejected(cut)
+            count += 1
+    assert count > 250
+
+
+def test_a_pipe_in_place_of_a_resume_file_is_rejected(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "resume")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("resume", "zero"):
+        with pytest.raises(aezoo.TrainingError, match=f"{name} cannot be resumed from: it is not a file"):
+            train(spec_of(), resume=tmp_path / name)
 
 
 class Malice:

@@ -308,14 +308,18 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}], ids=["plain", "FORCE_COLOR"])
-def test_no_progress_bar_without_a_terminal(
+def test_progress_is_a_line_for_each_epoch_without_a_terminal(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     aezoo.train(spec_of(refit=True), IMAGES, device="cpu", progress=True)
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.isprintable() or "\x1b" not in err
+    assert [line.partition(": mse")[0] for line in err.splitlines()] == [
+        f"{name}, stage 0: epoch {epoch} of 2" for name in ("training", "refit on all") for epoch in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize("progress", [True, False])

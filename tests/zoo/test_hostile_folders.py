@@ -13,7 +13,7 @@ from aezoo.data.transforms import Scaler
 from aezoo.text import markdown, markdown_block, markdown_code
 from aezoo.zoo.model_card import card
 from aezoo.zoo.push import plan_push
-from aezoo.zoo.schema import CARD, FILES, MAX_TEXT_BYTES, METRICS, PREVIEW, SPEC, TRAINING
+from aezoo.zoo.schema import CARD, FILES, MAX_TEXT_BYTES, METRICS, PREVIEW, SPEC, TRAINING, WEIGHTS
 from tests.raising import raises
 from tests.zoo.folders import config_of, edit_config, metric, network
 
@@ -26,7 +26,7 @@ def saved(tmp_path: Path) -> Path:
 def test_a_card_and_a_push_follow_no_link(saved: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret: words")
-    for name in FILES:
+    for name in set(FILES) - {WEIGHTS}:
         path, kept = saved / name, tmp_path / "kept"
         if path.exists():
             path.rename(kept)

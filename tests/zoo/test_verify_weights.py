@@ -45,7 +45,7 @@ def test_missing_weights_are_refused(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     assert "is missing" in refused(folder, "missing-file", WEIGHTS)
     (folder / WEIGHTS).mkdir()
-    assert "cannot be read" in refused(folder, "missing-file", WEIGHTS)
+    assert "is not a file" in refused(folder, "missing-file", WEIGHTS)
 
 
 @pytest.mark.parametrize("change", [lambda raw: raw[:-1], lambda raw: b"", lambda raw: raw + b"\0"])
@@ -169,7 +169,7 @@ def test_a_pipe_is_refused_without_waiting(folder: Path, name: str) -> None:
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(5)
     try:
-        assert "cannot be read: not a regular file" in refused(folder, "missing-file", name)
+        assert "is not a file; a regular file is expected" in refused(folder, "missing-file", name)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
