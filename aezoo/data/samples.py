@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aezoo.data.containers import plain_tensor
-from aezoo.data.transforms import Scaler, check_values, scale_bytes, with_batch_axis
+from aezoo.data.transforms import INTEGERS, Scaler, check_values, scale_bytes, with_batch_axis
 from aezoo.errors import DataError, warn_diagnostic
 from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import AutoencoderSpec
@@ -48,8 +48,8 @@ class Samples:
     """One split of a dataset, before scaling to the ranges of a spec.
 
     Attributes:
-        inputs: (n, *input shape), uint8 or floating point.
-        targets: (n, *target shape), uint8 or floating point; None if the input is the target.
+        inputs: (n, *input shape), uint8, uint16 or floating point.
+        targets: (n, *target shape), uint8, uint16 or floating point; None if the input is the target.
         labels: (n,), or None.
         index: int64, the rows of the tensors that make up the split, in order; None for all rows.
         mapped: whether the tensors are memory-mapped from a file; they are then never copied as a whole.
@@ -177,7 +177,7 @@ class Samples:
         return self._materialize()._map(lambda t: t.to(device))
 
     def batch(self, index: slice | Tensor, spec: AutoencoderSpec) -> Batch:
-        """Reads a batch and scales bytes to the ranges of the spec.
+        """Reads a batch and scales uint8 and uint16 to the ranges of the spec.
 
         Args:
             index: numbers of the samples, on the device of `inputs`.
@@ -233,9 +233,9 @@ class Samples:
 
 
 def _validated(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
-    if x.dtype == torch.uint8:
+    if x.dtype in INTEGERS:
         if spec.range is None:
-            raise DataError(f"uint8 {what}s need `{what}.range` in the spec")
+            raise DataError(f"{str(x.dtype).removeprefix('torch.')} {what}s need `{what}.range` in the spec")
     elif x.is_floating_point():
         x = to_float32(x)
         check_values(x, spec)
@@ -294,4 +294,4 @@ def to_float32(x: Tensor) -> Tensor:
 
 
 def _scaled(x: Tensor, spec: TensorSpec) -> Tensor:
-    return scale_bytes(x, spec.range) if x.dtype == torch.uint8 and spec.range else x
+    return scale_bytes(x, spec.range) if x.dtype in INTEGERS and spec.range else x

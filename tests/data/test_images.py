@@ -337,7 +337,7 @@ def test_full_disk_leaves_no_file(many: Path, decoded: Path, monkeypatch: pytest
         ),
         monkeypatch.context() as patch,
     ):
-        patch.setattr(os, "fdopen", SmallDisk)
+        patch.setattr(Path, "open", lambda self, mode: SmallDisk(self, mode))  # pyright: ignore
         large().read()
     assert list(decoded.iterdir()) == []
 
