@@ -172,6 +172,7 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
         train, validation = (data.load(split).validated_for(spec) for split in ("train", "validation"))
         return Splits(str(data.kind_name), train, validation, data.validation_note(), data, spec)
     samples = as_samples(data).validated_for(spec)
+    samples.warn_unused_bits()
     n = len(samples)
     if n < 2:
         raise DataError(f"{n} sample is too few to hold one out for validation")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aezoo.data.containers import plain_tensor
+from aezoo.data.pixels import warn_unused_bits
 from aezoo.data.transforms import INTEGERS, Scaler, check_values, scale_bytes, with_batch_axis
 from aezoo.errors import DataError, warn_diagnostic
 from aezoo.specs.tensor import TensorSpec
@@ -134,6 +135,12 @@ class Samples:
         elif spec.output != spec.input:
             _validated(self.inputs, spec.output, "target")
         return replace(self, inputs=inputs, targets=targets)
+
+    def warn_unused_bits(self) -> None:
+        """Warns if inputs of uint16 seem to have fewer bits, so that all of them are dark."""
+        if self.inputs.dtype == torch.uint16 and self.inputs.numel():
+            highest = float(self.inputs.cpu().numpy().max())
+            warn_unused_bits(highest, "divide by {white} and pass floating point")
 
     def scaled_for(self, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> "Samples":
         """The samples as a network takes them that was trained with `scaler` and `columns`.
