@@ -26,6 +26,8 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI",
 """Pillow's names of the formats that are read. Others may start a program, as EPS does, or hold no image."""
 PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Number of channels -> Pillow's mode."""
+PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+"""Modes whose colours are multiplied by their opacity -> the mode whose are not."""
 WHITE_16 = 65535
 """White of 16-bit arrays."""
 STATES_WHITE = ("PNG", "PPM")
@@ -164,7 +166,8 @@ def read_upright(image: "PILImage", white: float | None = None) -> "PILImage":
 
     check_image(image)
     if not is_deep(image):
-        return ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image)
+        return upright.convert(PREMULTIPLIED[upright.mode]) if upright.mode in PREMULTIPLIED else upright
     made = _from_deep(image, white)
     if orientation := image.getexif().get(ORIENTATION):
         made.getexif()[ORIENTATION] = orientation
@@ -286,14 +289,12 @@ def is_transparent(image: "PILImage") -> bool:
     """Whether a pixel of an image of up to 8 bits is transparent, if only partly."""
     palette = cast("Any", image.palette)
     if not (
-        {"A", "a"} & set(image.getbands())
+        image.getbands()[-1] == "A"
         or "transparency" in image.info
         or (palette is not None and str(palette.mode).endswith("A"))
     ):
         return False
-    # Premultiplied modes convert in two steps.
-    plain = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
-    alpha = (image if plain is None else image.convert(plain)).convert("RGBA").getchannel("A")
+    alpha = image.convert("RGBA").getchannel("A")
     return cast("tuple[int, int]", alpha.getextrema())[0] < 255
 
 

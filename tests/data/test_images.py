@@ -103,6 +103,13 @@ def test_images_of_a_hidden_folder_are_read_if_it_is_named() -> None:
     assert len(read(path=str(image_folder(2, path=".photos")))) == 2
 
 
+def test_link_to_a_missing_file_is_named() -> None:
+    image_folder(2)
+    (FOLDER / "a.png").symlink_to("annex-1234")
+    with data_error("photos/a.png cannot be decoded: [Errno 2] No such file"):
+        read()
+
+
 def test_folder_named_like_an_image_is_searched() -> None:
     image_folder(2, path="photos/all.png")
     assert len(read()) == 2

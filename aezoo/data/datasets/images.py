@@ -361,7 +361,9 @@ def _image_files(folder: Path) -> list[ImageFile]:
     found: list[ImageFile] = []
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if path.suffix.lower() in readable and path.is_file() and not any(p.startswith(".") for p in parts):
+        # A link to a missing file, as git-annex makes, is an error when it is decoded.
+        is_file = path.is_file() or (path.is_symlink() and not path.exists())
+        if path.suffix.lower() in readable and is_file and not any(p.startswith(".") for p in parts):
             split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
             found.append(ImageFile(path, parts, split))
     if not found:
