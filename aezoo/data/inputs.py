@@ -14,7 +14,15 @@ from torch.utils.data import Dataset, IterableDataset
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
 from aezoo.data.datasets.splits import hash_splits
-from aezoo.data.pixels import PIL_MODES, image_errors, is_deep, is_image, stored_pixels
+from aezoo.data.pixels import (
+    PIL_MODES,
+    check_image,
+    image_errors,
+    is_deep,
+    is_image,
+    stored_pixels,
+    white_level,
+)
 from aezoo.data.samples import Samples
 from aezoo.errors import AezooError, DataError, warn_diagnostic
 from aezoo.specs.components import DatasetSpec
@@ -172,7 +180,6 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
         train, validation = (data.load(split).validated_for(spec) for split in ("train", "validation"))
         return Splits(str(data.kind_name), train, validation, data.validation_note(), data, spec)
     samples = as_samples(data).validated_for(spec)
-    samples.warn_unused_bits()
     n = len(samples)
     if n < 2:
         raise DataError(f"{n} sample is too few to hold one out for validation")
@@ -328,8 +335,10 @@ def _as_tensor(part: object, index: int) -> Tensor:
         return plain_tensor(part)
     if is_image(part):
         image = cast("Image", part)
-        if not is_deep(image) and image.mode not in PIL_MODES.values():
-            raise DataError(f"item {index} is a PIL image of mode {image.mode}; convert it to L or RGB")
+        with image_errors(f"item {index}"):
+            check_image(image)
+        if image.mode not in PIL_MODES.values():
+            raise DataError(f"item {index} is a PIL image of mode {image.mode}; {_image_advice(image)}")
         with image_errors(f"item {index}"):
             return from_numpy(stored_pixels(image))
     try:
@@ -341,3 +350,16 @@ def _as_tensor(part: object, index: int) -> Tensor:
         if isinstance(part, str):
             reason += "; a label is a number"
         raise DataError(f"expected an image or numbers in item {index}, {reason}") from error
+
+
+def _image_advice(image: "Image") -> str:
+    if not is_deep(image):
+        return "convert it to L or RGB"
+    try:
+        white = white_level(image).value
+    except DataError:
+        return "its white level is undefined, so pass an array scaled to the input's range"
+    return (
+        "convert would clip it at 255, so pass an array scaled to the input's range: "
+        f"numpy.array(image) / {white:g} for 0 to 1"
+    )

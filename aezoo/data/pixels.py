@@ -29,7 +29,7 @@ PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 """Modes whose colours are multiplied by their opacity -> the mode whose are not."""
 WHITE_16 = 65535
-"""White of 16-bit arrays."""
+"""White of 16 bits."""
 STATES_WHITE = ("PNG", "PPM")
 """Formats of which Pillow reads more than 8 bits as mode `I` with white at 65535."""
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, EXTRA_SAMPLES, SAMPLE_FORMAT = 0x0112, 258, 262, 338, 339
@@ -99,8 +99,8 @@ def pixels(
         white: value of white in an image of more than 8 bits that does not state it.
 
     Returns:
-        (channels, height, width): uint16 with white at 65535 for images of more than 8 bits, otherwise uint8
-        with white at 255.
+        (channels, height, width): float32 from 0 to 1, which is white, for images of more than 8 bits,
+        otherwise uint8.
 
     Raises:
         DataError: something would be lost (see `check_image`); transparency and fewer than 4 channels; mode
@@ -111,11 +111,11 @@ def pixels(
         raise DataError(f"found an image, but this variant expects shape {list(shape)}")
     upright = read_upright(image, white)
     if upright.mode == "F":
-        gray = np.asarray(_resized(upright, shape, resize_mode))
-        values = np.rint(gray).clip(0, WHITE_16).astype(np.uint16)[None]
+        # Rounding may leave the range.
+        gray = np.asarray(_resized(upright, shape, resize_mode)).clip(0, 1)[None]
         if shape[0] == 4:
-            return np.concatenate([values.repeat(3, 0), np.full_like(values, WHITE_16)])
-        return values.repeat(shape[0], 0)
+            return np.concatenate([gray.repeat(3, 0), np.ones_like(gray)])
+        return gray.repeat(shape[0], 0)
     mode = PIL_MODES[shape[0]]
     if shape[0] < 4 and is_transparent(upright):
         raise DataError(
@@ -132,21 +132,18 @@ def pixels(
     return values[None] if shape[0] == 1 else np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
 
-def stored_pixels(image: "PILImage") -> NDArray[Any]:
-    """Converts an image to an array without changing its size or its channels.
+def stored_pixels(image: "PILImage") -> NDArray[np.uint8]:
+    """Converts a gray, RGB or RGBA image of 8 bits to an array without changing its size or its channels.
 
     The orientation stored in EXIF is applied.
 
     Returns:
-        (height, width) or (channels, height, width): uint16 with white at 65535 for images of more than 8
-        bits, otherwise uint8 with white at 255.
+        (height, width) or (channels, height, width).
 
     Raises:
         DataError: as for `pixels`.
     """
     upright = read_upright(image)
-    if upright.mode == "F":
-        return np.rint(np.asarray(upright)).astype(np.uint16)
     if upright.mode != "RGBA" and is_transparent(upright):
         raise DataError("the image has transparent pixels; convert it to RGBA, or paste it on a background")
     values = np.array(upright)
@@ -157,7 +154,7 @@ def read_upright(image: "PILImage", white: float | None = None) -> "PILImage":
     """Checks and decodes an image and applies the orientation that is stored in EXIF.
 
     Returns:
-        Of more than 8 bits, mode `F` with values from 0 to 65535; otherwise of the image's own mode.
+        Of more than 8 bits, mode `F` with values from 0 to 1; otherwise of the image's own mode.
 
     Raises:
         DataError: as for `pixels`.
@@ -260,19 +257,19 @@ def unused_bits(image: "PILImage", white: float | None = None) -> float | None:
     return float(np.asarray(image).max())
 
 
-def warn_unused_bits(highest: float, advice: str) -> None:
+def warn_unused_bits(highest: float) -> None:
     """Warns if the largest of all 16-bit values, `highest`, suggests that they have fewer bits."""
     if 0 < highest <= WHITE_16 // 2:
         bits = max(8, int(highest).bit_length())
         warn_diagnostic(
             "unused-bits",
-            f"no 16-bit value is above {highest:g}, so that all are dark. If white is {2**bits - 1} ({bits} "
-            f"bits), {advice.format(white=2**bits - 1)}",
+            f"no 16-bit value is above {highest:g}, so that all are dark. If they have {bits} bits, set "
+            f"`white: {2**bits - 1}`",
         )
 
 
 def _from_deep(image: "PILImage", white: float | None) -> "PILImage":
-    """An image of mode `F` with values from 0 to 65535."""
+    """An image of mode `F` with values from 0 to 1, which is white."""
     from PIL import Image
 
     level = white_level(image, white).value
@@ -282,7 +279,7 @@ def _from_deep(image: "PILImage", white: float | None) -> "PILImage":
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= level):  # also NaN
         raise DataError(f"expected values from 0 to {level:g}, which is white, found {low:g} to {high:g}")
-    return Image.fromarray((values * (WHITE_16 / level)).astype(np.float32))
+    return Image.fromarray((values / level).astype(np.float32))
 
 
 def is_transparent(image: "PILImage") -> bool:

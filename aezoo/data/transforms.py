@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
@@ -22,26 +22,24 @@ if TYPE_CHECKING:
 ROUNDING = 5e-7
 """Shift of scaled values, in standard deviations, above which statistics are kept as float64."""
 
-INTEGERS = (torch.uint8, torch.uint16)
-"""Dtypes that are scaled to the range of a spec."""
-
 MAX_NESTING = 8
 """Depth of lists of lists that `Transforms` accepts."""
 
 
 def scale_bytes(
-    x: UInt[Tensor, "..."], value_range: tuple[float, float], out: torch.dtype = torch.float32
+    x: UInt8[Tensor, "..."], value_range: tuple[float, float], out: torch.dtype = torch.float32
 ) -> Float[Tensor, "..."]:
-    """Scales uint8 or uint16 linearly: 0 becomes the lower end of `value_range`, 255 or 65535 the upper end.
+    """Scales bytes linearly: 0 becomes the lower end of `value_range` and 255 the upper end, both exactly."""
+    return scale_unit(x.to(out).div_(255.0), value_range)
 
-    Both ends are exact.
-    """
-    scaled = x.to(out).div_(float(torch.iinfo(x.dtype).max))
+
+def scale_unit(x: Float[Tensor, "..."], value_range: tuple[float, float]) -> Float[Tensor, "..."]:
+    """Scales linearly: 0 becomes the lower end of `value_range` and 1 the upper end, both exactly."""
     if value_range == (0.0, 1.0):
-        return scaled
+        return x
     # Multiplying and adding could leave the range by one unit in the last place; lerp is exact at both ends.
-    low, high = torch.tensor(value_range, dtype=out, device=x.device)
-    return torch.lerp(low, high, scaled)
+    low, high = torch.tensor(value_range, dtype=x.dtype, device=x.device)
+    return torch.lerp(low, high, x)
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class Transforms:
     - A PIL image of any mode is converted to gray (one channel), RGB (three) or RGBA (four), and resized
       if its size differs. One that would lose something is refused: further frames, transparency, lower
       bits.
-    - A uint8 array or tensor is scaled from 0..255 to the range of the input, uint16 from 0..65535.
+    - A uint8 array or tensor is scaled from 0..255 to the range of the input.
     - A floating-point array or tensor is not scaled; its values must lie in the range of the input.
     - The batch axis may be missing, and so may the channel axis of a single channel. NumPy images may
       have the channels last. A list or tuple is a batch of its entries.
@@ -171,10 +169,9 @@ class Transforms:
         if self.columns:
             # Tables are never scaled as bytes, not even columns of uint8.
             x = x.to(torch.float32)
-        if x.dtype in INTEGERS:
+        if x.dtype == torch.uint8:
             if self.spec.range is None:
-                dtype = str(x.dtype).removeprefix("torch.")
-                raise DataError(f"{dtype} data need `input.range` in the spec; pass floating point instead")
+                raise DataError("uint8 data need `input.range` in the spec; pass floating point instead")
             return scale_bytes(x, self.spec.range)
         if not x.is_floating_point():
             raise DataError(f"expected uint8 or floating point, found {x.dtype}")
@@ -194,7 +191,15 @@ class Transforms:
         if is_image(data):
             image = cast("PILImage", data)
             with image_errors(getattr(image, "filename", "")):
-                return torch.from_numpy(pixels(image, shape, self.resize_mode, self.white))[None]
+                values = pixels(image, shape, self.resize_mode, self.white)
+                x = torch.from_numpy(values)[None]
+                if x.dtype == torch.uint8:
+                    return x
+                if self.spec.range is None or self.scaler is not None:
+                    raise DataError(
+                        "an image of more than 8 bits needs `input.range` in the spec; pass an array"
+                    )
+                return scale_unit(x, self.spec.range)
         if isinstance(data, np.ndarray):
             x = from_numpy(cast(Any, data))
             channels_last = (*shape[1:], shape[0])

@@ -109,40 +109,38 @@ def ramp(white: int) -> NDArray[np.uint16]:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm", "a.jp2"])
-@every_way
+@pytest.mark.parametrize("way", ["folder", "transforms"])
 def test_sixteen_bits_keep_every_level(way: str, name: str) -> None:
     Image.fromarray(ramp(65535)).save(FOLDER / name)
     expected = torch.from_numpy(ramp(65535).astype(np.float32)) / 65535
     torch.testing.assert_close(WAYS[way](FOLDER / name, 1)[0, 0], expected, atol=1e-6, rtol=0)
 
 
-@every_way
+@pytest.mark.parametrize(("bits", "white"), [(12, 4095), (16, 65535)])
+@pytest.mark.parametrize("way", ["dataset", "list"])
+def test_items_of_more_than_eight_bits_are_refused_with_what_to_pass(way: str, bits: int, white: int) -> None:
+    # A data set is stacked before the range of the input is known.
+    odd_images.tiff(FOLDER / "a.tif", ramp(white), bits=bits)
+    with data_error(
+        "item 0 is a PIL image of mode I;16; convert would clip it at 255, so pass an array scaled to the "
+        f"input's range: numpy.array(image) / {white} for 0 to 1"
+    ):
+        WAYS[way](FOLDER / "a.tif", 1)
+
+
+@pytest.mark.parametrize("way", ["folder", "transforms"])
 def test_twelve_bits_that_the_file_states_are_scaled_by_them(way: str) -> None:
     odd_images.tiff(FOLDER / "a.tif", ramp(4095), bits=12)
     expected = torch.from_numpy(ramp(4095).astype(np.float32)) / 4095
     torch.testing.assert_close(WAYS[way](FOLDER / "a.tif", 1)[0, 0], expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("way", ["folder", "dataset", "list"])
-def test_twelve_bits_that_the_file_does_not_state_keep_their_levels_and_are_reported(way: str) -> None:
+def test_twelve_bits_that_the_file_does_not_state_keep_their_levels_and_are_reported() -> None:
     Image.fromarray(ramp(4095)).save(FOLDER / "a.png")
     with pytest.warns(aezoo.DiagnosticWarning, match="unused-bits: no 16-bit value is above 4095, .* 4095"):
-        x = WAYS[way](FOLDER / "a.png", 1)
+        x = from_folder(FOLDER / "a.png", 1)
     assert len(np.unique(x.numpy())) == 16
     torch.testing.assert_close(x[0, 0] * 65535, torch.from_numpy(ramp(4095).astype(np.float32)))
-
-
-def test_uint16_arrays_are_scaled_as_images_and_reported_if_dark() -> None:
-    x = np.stack([ramp(65535)] * 3)[:, None]
-    spec = shape_spec((1, 4, 4))
-    found = prepare_splits(x, spec, seed=0).train.batch(slice(0, 1), spec).input
-    torch.testing.assert_close(found[0, 0], torch.from_numpy(x[0, 0].astype(np.float32)) / 65535)
-    assert torch.equal(Transforms(spec.input)(x[0]), found)
-    np.save("x.npy", x // 16)
-    dataset = aezoo.DatasetSpec.model_validate({"kind": "array", "path": "x.npy"})
-    for read in (lambda: prepare_splits(x // 16, spec, seed=0), lambda: dataset.load("train")):
-        with pytest.warns(aezoo.DiagnosticWarning, match="unused-bits: no 16-bit value is above 4095"):
-            read()
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -168,7 +166,7 @@ def test_values_outside_white_are_refused(value: Any) -> None:
         from_folder(FOLDER / "a.tif", 1)
     dataset = ImagesSpec(path="photos", size=(4, 4), channels=1, white=1.0)
     if value == 0.5:
-        assert int(dataset.read().inputs.numpy().max()) == 32768
+        assert float(dataset.read().inputs.max()) == 0.5
     else:
         with data_error("photos/a.tif: expected values from 0 to 1, which is white, found "):
             dataset.read()
@@ -201,7 +199,7 @@ def test_sixteen_bits_are_resized_and_turned_as_eight_bits_are() -> None:
     for name, values in (("a", small), ("b", small.astype(np.uint16) * 257)):
         Image.fromarray(values).save(FOLDER / f"{name}.png", exif=exif)
     for fit in ("crop", "stretch"):
-        x = ImagesSpec(path="photos", size=(5, 4), channels=1, fit=fit).read().inputs.float() / 65535
+        x = ImagesSpec(path="photos", size=(5, 4), channels=1, fit=fit).read().inputs
         torch.testing.assert_close(x[0], x[1], atol=1 / 255, rtol=0)
 
 
@@ -222,7 +220,7 @@ def test_decoded_file_of_sixteen_bits_equals_memory(decoded: Path) -> None:
 
     assert torch.equal(load(1), load(100))
     assert torch.equal(load(1), load(100))
-    assert [path.suffix for path in sorted(decoded.iterdir())] == [".json", ".u16"]
+    assert [path.suffix for path in sorted(decoded.iterdir())] == [".f32", ".json"]
 
 
 # -- what Pillow leaves out or changes ------------------------------------------------------------------
@@ -236,14 +234,14 @@ def frames(path: Path) -> None:
 UP = (ramp(15) * 16).astype(np.uint8)
 LOST: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "pages": ("a.tif", frames, "the image has 3 frames or pages, of which one would be read"),
-    "GIF frames": ("a.gif", frames, "the image has 3 frames or pages|PIL image of mode P"),
+    "GIF frames": ("a.gif", frames, "the image has 3 frames or pages"),
     "APNG frames": ("a.png", frames, "the image has 3 frames or pages"),
     "WebP frames": ("a.webp", frames, "the image has 3 frames or pages"),
     "signed bytes": (
         "a.tif", lambda p: odd_images.tiff(p, UP.view(np.int8), sample_format=2), "the values are signed",
     ),
     "signed 16 bits": (
-        "a.tif", lambda p: odd_images.tiff(p, UP.astype(np.int16), sample_format=2), "the white level of ",
+        "a.tif", lambda p: odd_images.tiff(p, UP.astype(np.int16), sample_format=2), "white level",
     ),
     "two channels": (
         "a.tif", lambda p: odd_images.tiff(p, np.stack([UP, UP.T], -1), extra_samples=0),

@@ -59,12 +59,9 @@ class ArraySpec(ShuffledSpec):
         if self.scale == "standard" and not inputs.is_floating_point():
             check_exact(inputs.numpy(), torch.float64, str(path))
         try:
-            samples = Samples(inputs, targets, labels)
+            return Samples(inputs, targets, labels)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        if self.scale == "none":
-            samples.warn_unused_bits()
-        return samples
 
 
 class WindowsSpec(DatasetSpec):

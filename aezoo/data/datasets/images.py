@@ -1,4 +1,4 @@
-"""Folders of images, decoded once to arrays of 8 or 16 bits."""
+"""Folders of images, decoded once."""
 
 import hashlib
 import json
@@ -54,8 +54,8 @@ class Record(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    dtype: Literal["uint8", "uint16"]
-    """uint16 if an image has more than 8 bits."""
+    dtype: Literal["uint8", "float32"]
+    """float32 if an image has more than 8 bits."""
     corrupt: list[NonNegativeInt] = []
     """Numbers of the files that cannot be decoded."""
     highest: float = 0.0
@@ -90,8 +90,9 @@ class ImagesSpec(ShuffledSpec):
     would lose something is refused by name: several frames or pages, transparent pixels with fewer than 4
     channels, extra channels, 16 bits per colour channel.
 
-    Inputs are uint8, (n, channels, *size), or uint16 if an image has more than 8 bits per value. If every
-    image is in a subfolder, its label is the position of the top-level subfolder in sorted order.
+    Inputs are uint8, (n, channels, *size), or float32 from 0 to 1 (white) if an image has more than 8 bits
+    per value. If every image is in a subfolder, its label is the position of the top-level subfolder in
+    sorted order.
 
     The top-level subfolders `train`, `val` and `test` (also `training`, `valid`, `validation`, `dev`,
     `testing`) are the splits if there are at least two of them; labels then come from the subfolders below.
@@ -153,10 +154,10 @@ class ImagesSpec(ShuffledSpec):
         images, mapped, record = self._images(files, digests)
         if len(record.corrupt) == len(files):
             raise DataError(f"none of the {len(files)} images in {folder} can be decoded")
-        warn_unused_bits(record.highest, "set `white: {white}`")
+        warn_unused_bits(record.highest)
         skipped = set(record.corrupt)
         kept = [i for i in range(len(files)) if i not in skipped]
-        samples = Samples(images, None, _labels(files), mapped=mapped)
+        samples = Samples(images, None, _labels(files), mapped=mapped, unit_scale=record.dtype == "float32")
         if skipped:
             first = files[record.corrupt[0]].path
             warn_diagnostic("corrupt-images", f"skipped {len(skipped)} of {len(files)} images, first {first}")
@@ -259,8 +260,8 @@ class ImagesSpec(ShuffledSpec):
                 f"{size / 2**30:.1f} GiB, set XDG_CACHE_HOME to use another folder"
             ) from error
 
-    def _dtype(self, files: list[Path]) -> Literal["uint8", "uint16"]:
-        return "uint16" if any(self._in_threads(_has_deep_values, files)) else "uint8"
+    def _dtype(self, files: list[Path]) -> Literal["uint8", "float32"]:
+        return "float32" if any(self._in_threads(_has_deep_values, files)) else "uint8"
 
     def _in_threads(self, function: Callable[[Any], T], items: list[Any]) -> list[T]:
         with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
@@ -282,9 +283,8 @@ class ImagesSpec(ShuffledSpec):
                             continue
                         image, highest = decoded
                         record.highest = max(record.highest, highest or 0.0)
-                        # White is 255 in 8 bits and 65535 in 16.
-                        deepen = record.dtype == "uint16" and image.dtype == np.uint8
-                        yield image.astype(np.uint16) * 257 if deepen else image
+                        to_unit = record.dtype == "float32" and image.dtype == np.uint8
+                        yield image.astype(np.float32) / 255 if to_unit else image
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -321,11 +321,11 @@ def _cached(json_file: Path, shape: tuple[int, ...]) -> tuple[Tensor, Record] | 
 
 
 def _decoded_file(json_file: Path, record: Record) -> Path:
-    return json_file.with_suffix({"uint8": ".u8", "uint16": ".u16"}[record.dtype])
+    return json_file.with_suffix({"uint8": ".u8", "float32": ".f32"}[record.dtype])
 
 
 def _map(path: Path, shape: tuple[int, ...], record: Record) -> Tensor:
-    dtype = {"uint8": torch.uint8, "uint16": torch.uint16}[record.dtype]
+    dtype = {"uint8": torch.uint8, "float32": torch.float32}[record.dtype]
     return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=dtype).view(shape)
 
 
