@@ -14,8 +14,16 @@ from torch.utils.data import Dataset, IterableDataset
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
 from aezoo.data.datasets.splits import hash_splits
+from aezoo.data.pixels import (
+    PIL_MODES,
+    check_image,
+    image_errors,
+    is_deep,
+    is_image,
+    stored_pixels,
+    white_level,
+)
 from aezoo.data.samples import Samples
-from aezoo.data.transforms import is_image
 from aezoo.errors import AezooError, DataError, warn_diagnostic
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.variant import AutoencoderSpec
@@ -325,12 +333,18 @@ def _stacked(parts: list[Tensor]) -> Tensor:
 def _as_tensor(part: object, index: int) -> Tensor:
     if isinstance(part, Tensor):
         return plain_tensor(part)
-    if is_image(part) and (mode := cast("Image", part).mode) not in ("L", "RGB", "RGBA"):
-        raise DataError(f"item {index} is a PIL image of mode {mode}; {_image_advice(mode)}")
+    if is_image(part):
+        image = cast("Image", part)
+        with image_errors(f"item {index}"):
+            check_image(image)
+        if image.mode not in PIL_MODES.values():
+            raise DataError(f"item {index} is a PIL image of mode {image.mode}; {_image_advice(image)}")
+        with image_errors(f"item {index}"):
+            return from_numpy(stored_pixels(image))
     try:
         # A masked array keeps its mask.
         array = np.array(cast(Any, part), subok=isinstance(part, np.ma.MaskedArray))
-        return from_numpy(np.moveaxis(array, -1, 0) if is_image(part) and array.ndim == 3 else array)
+        return from_numpy(array)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         reason = str(error) if isinstance(part, np.ndarray) else f"found {type(part).__name__}{advice(part)}"
         if isinstance(part, str):
@@ -338,9 +352,14 @@ def _as_tensor(part: object, index: int) -> Tensor:
         raise DataError(f"expected an image or numbers in item {index}, {reason}") from error
 
 
-def _image_advice(mode: str) -> str:
-    if mode.startswith("I;16"):
-        return "convert would clip it at 255, so pass numpy.array(image) / 65535"
-    if mode in ("I", "F"):
+def _image_advice(image: "Image") -> str:
+    if not is_deep(image):
+        return "convert it to L or RGB"
+    try:
+        white = white_level(image).value
+    except DataError:
         return "its white level is undefined, so pass an array scaled to the input's range"
-    return "convert it to L or RGB"
+    return (
+        "convert would clip it at 255, so pass an array scaled to the input's range: "
+        f"numpy.array(image) / {white:g} for 0 to 1"
+    )

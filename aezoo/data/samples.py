@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aezoo.data.containers import plain_tensor
-from aezoo.data.transforms import Scaler, check_values, scale_bytes, with_batch_axis
+from aezoo.data.transforms import Scaler, check_values, scale_bytes, scale_unit, with_batch_axis
 from aezoo.errors import DataError, warn_diagnostic
 from aezoo.specs.tensor import TensorSpec
 from aezoo.specs.variant import AutoencoderSpec
@@ -56,6 +56,8 @@ class Samples:
         scaler: the scaler that was applied to the inputs, fitted to the training split, or None.
         columns: names of the input values, if they come from a table.
         channels: names of the channels of a time series, if it comes from a table.
+        unit_scale: whether floating-point inputs are brightness from 0, black, to 1, white, which is scaled
+            to the range of the input as bytes are.
     """
 
     inputs: Tensor
@@ -66,6 +68,7 @@ class Samples:
     scaler: Scaler | None = None
     columns: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    unit_scale: bool = False
 
     def __post_init__(self) -> None:
         for name, tensor in zip(("inputs", "targets", "labels"), self._tensors(), strict=True):
@@ -93,8 +96,10 @@ class Samples:
         """Appends the samples of `other`; does not copy if both are selections from the same tensors.
 
         Raises:
-            DataError: only one of the two has targets, or only one has labels.
+            DataError: only one of the two has targets, labels, or inputs on a unit scale.
         """
+        if self.unit_scale != other.unit_scale:
+            raise DataError("only one of the two has inputs on a unit scale")
         for name in ("targets", "labels"):
             if (getattr(self, name) is None) != (getattr(other, name) is None):
                 raise DataError(f"only one of the two has {name}")
@@ -121,7 +126,7 @@ class Samples:
         if self.targets is None and spec.output.shape != spec.input.shape:
             raise DataError(f"expected targets of shape {list(spec.output.shape)}, found inputs only")
         try:
-            inputs = _validated(self.inputs, spec.input, "input")
+            inputs = _validated(self.inputs, spec.input, "input", self.unit_scale)
         except DataError as error:
             if self.scaler is None or spec.input.range is None:
                 raise
@@ -132,7 +137,7 @@ class Samples:
         if targets is not None:
             targets = _validated(targets, spec.output, "target")
         elif spec.output != spec.input:
-            _validated(self.inputs, spec.output, "target")
+            _validated(self.inputs, spec.output, "target", self.unit_scale)
         return replace(self, inputs=inputs, targets=targets)
 
     def scaled_for(self, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> "Samples":
@@ -177,18 +182,20 @@ class Samples:
         return self._materialize()._map(lambda t: t.to(device))
 
     def batch(self, index: slice | Tensor, spec: AutoencoderSpec) -> Batch:
-        """Reads a batch and scales bytes to the ranges of the spec.
+        """Reads a batch and scales bytes and images to the ranges of the spec.
 
         Args:
             index: numbers of the samples, on the device of `inputs`.
             spec: the spec that the samples were validated for.
         """
         rows = index if self.index is None else self.index[index]
-        x = _scaled(self.inputs[rows], spec.input)
-        if self.targets is None and spec.output.range == spec.input.range:
+        x = _scaled(self.inputs[rows], spec.input, self.unit_scale)
+        if self.targets is not None:
+            target = _scaled(self.targets[rows], spec.output)
+        elif spec.output.range == spec.input.range:
             target = x
         else:
-            target = _scaled((self.inputs if self.targets is None else self.targets)[rows], spec.output)
+            target = _scaled(self.inputs[rows], spec.output, self.unit_scale)
         return Batch(x, target, None if self.labels is None else self.labels[rows])
 
     def batches(self, spec: AutoencoderSpec, size: int) -> Iterator[Batch]:
@@ -232,10 +239,11 @@ class Samples:
         return self if index is None else replace(self._map(lambda t: t[index]), index=None)
 
 
-def _validated(x: Tensor, spec: TensorSpec, what: str) -> Tensor:
-    if x.dtype == torch.uint8:
+def _validated(x: Tensor, spec: TensorSpec, what: str, unit_scale: bool = False) -> Tensor:
+    if x.dtype == torch.uint8 or unit_scale:
         if spec.range is None:
-            raise DataError(f"uint8 {what}s need `{what}.range` in the spec")
+            kind = "uint8" if x.dtype == torch.uint8 else "image"
+            raise DataError(f"{kind} {what}s need `{what}.range` in the spec")
     elif x.is_floating_point():
         x = to_float32(x)
         check_values(x, spec)
@@ -293,5 +301,9 @@ def to_float32(x: Tensor) -> Tensor:
     return rounded
 
 
-def _scaled(x: Tensor, spec: TensorSpec) -> Tensor:
-    return scale_bytes(x, spec.range) if x.dtype == torch.uint8 and spec.range else x
+def _scaled(x: Tensor, spec: TensorSpec, unit_scale: bool = False) -> Tensor:
+    if spec.range is None:
+        return x
+    if x.dtype == torch.uint8:
+        return scale_bytes(x, spec.range)
+    return scale_unit(x, spec.range) if unit_scale else x

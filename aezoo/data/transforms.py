@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -12,15 +12,12 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
+from aezoo.data.pixels import ResizeMode, image_errors, is_image, pixels
 from aezoo.errors import DataError
 from aezoo.specs.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-
-ResizeMode = Literal["crop", "stretch", "exact"]
-"""How an image of another size is resized, bilinear with antialiasing: `crop` scales it to cover the size
-and cuts out the center, `stretch` scales height and width independently, `exact` raises `DataError`."""
 
 ROUNDING = 5e-7
 """Shift of scaled values, in standard deviations, above which statistics are kept as float64."""
@@ -28,20 +25,21 @@ ROUNDING = 5e-7
 MAX_NESTING = 8
 """Depth of lists of lists that `Transforms` accepts."""
 
-PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Number of channels -> Pillow's mode."""
-
 
 def scale_bytes(
     x: UInt8[Tensor, "..."], value_range: tuple[float, float], out: torch.dtype = torch.float32
 ) -> Float[Tensor, "..."]:
     """Scales bytes linearly: 0 becomes the lower end of `value_range` and 255 the upper end, both exactly."""
-    scaled = x.to(out).div_(255.0)
+    return scale_unit(x.to(out).div_(255.0), value_range)
+
+
+def scale_unit(x: Float[Tensor, "..."], value_range: tuple[float, float]) -> Float[Tensor, "..."]:
+    """Scales linearly: 0 becomes the lower end of `value_range` and 1 the upper end, both exactly."""
     if value_range == (0.0, 1.0):
-        return scaled
+        return x
     # Multiplying and adding could leave the range by one unit in the last place; lerp is exact at both ends.
-    low, high = torch.tensor(value_range, dtype=out, device=x.device)
-    return torch.lerp(low, high, scaled)
+    low, high = torch.tensor(value_range, dtype=x.dtype, device=x.device)
+    return torch.lerp(low, high, x)
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,8 @@ class Transforms:
     """Converts images, arrays and tensors to a batch of model input; `ae.transforms()` returns one.
 
     - A PIL image of any mode is converted to gray (one channel), RGB (three) or RGBA (four), and resized
-      if its size differs.
+      if its size differs. One that would lose something is refused: further frames, transparency, lower
+      bits.
     - A uint8 array or tensor is scaled from 0..255 to the range of the input.
     - A floating-point array or tensor is not scaled; its values must lie in the range of the input.
     - The batch axis may be missing, and so may the channel axis of a single channel. NumPy images may
@@ -123,12 +122,15 @@ class Transforms:
         scaler: scaler of the training data, if they were standardized.
         columns: names of the input values, if the training data were a table.
         resize_mode: how images of another size are resized.
+        white: value of white in images of more than 8 bits that do not state it; None for the largest value
+            of 16 bits.
     """
 
     spec: TensorSpec
     scaler: Scaler | None = None
     columns: tuple[str, ...] = ()
     resize_mode: ResizeMode = "stretch"
+    white: float | None = None
 
     def __repr__(self) -> str:
         values = "any value" if self.spec.range is None else f"values in {list(self.spec.range)}"
@@ -187,7 +189,17 @@ class Transforms:
     def _to_tensor(self, data: object) -> Tensor:
         shape = self.spec.shape
         if is_image(data):
-            return torch.from_numpy(pixels(cast("PILImage", data), shape, self.resize_mode))[None]
+            image = cast("PILImage", data)
+            with image_errors(getattr(image, "filename", "")):
+                values = pixels(image, shape, self.resize_mode, self.white)
+                x = torch.from_numpy(values)[None]
+                if x.dtype == torch.uint8:
+                    return x
+                if self.spec.range is None or self.scaler is not None:
+                    raise DataError(
+                        "an image of more than 8 bits needs `input.range` in the spec; pass an array"
+                    )
+                return scale_unit(x, self.spec.range)
         if isinstance(data, np.ndarray):
             x = from_numpy(cast(Any, data))
             channels_last = (*shape[1:], shape[0])
@@ -198,57 +210,6 @@ class Transforms:
             found = f"{type(data).__name__}{advice(data)}"
             raise DataError(f"expected a PIL image, a NumPy array or a tensor, found {found}")
         return with_batch_axis(plain_tensor(data), shape)
-
-
-def pixels(
-    image: "PILImage", shape: tuple[int, ...], resize_mode: ResizeMode
-) -> UInt8[np.ndarray, "channels height width"]:
-    """Converts an image to a uint8 array: gray, RGB or RGBA for 1, 3 or 4 channels.
-
-    The orientation stored in EXIF is applied.
-
-    Args:
-        image: of any mode except `I` and `F`; of 16-bit values the upper 8 bits are kept.
-        shape: (channels, height, width) of the array.
-        resize_mode: how an image of another size is resized.
-
-    Raises:
-        DataError: mode `I` or `F`, whose white level is undefined; a shape that is not an image's; or,
-            with `exact`, an image of another size.
-    """
-    from PIL import Image, ImageOps
-
-    if len(shape) != 3 or shape[0] not in PIL_MODES:
-        raise DataError(f"found an image, but this variant expects shape {list(shape)}")
-    if image.mode in ("I", "F"):
-        raise DataError(f"the white level of a PIL image of mode {image.mode} is undefined; pass an array")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255.
-        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
-    height, width = shape[1:]
-    try:
-        image = image.convert(PIL_MODES[shape[0]])
-    except ValueError as error:
-        raise DataError(
-            f"a PIL image of mode {image.mode} cannot be converted to {PIL_MODES[shape[0]]}; pass an array"
-        ) from error
-    if image.size != (width, height):
-        if resize_mode == "exact":
-            found = f"{image.size[0]} x {image.size[1]}"
-            raise DataError(f"expected an image of {width} x {height} (width x height), found {found}")
-        box = _center_box(image.size, (width, height)) if resize_mode == "crop" else None
-        image = image.resize((width, height), resample=2, box=box)  # 2 is Pillow's BILINEAR
-    values = np.array(image, dtype=np.uint8)
-    return values[None] if shape[0] == 1 else np.ascontiguousarray(np.moveaxis(values, -1, 0))
-
-
-def _center_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest centered box of an image with the aspect ratio of `target`: left, top, right, bottom."""
-    scale = min(size[0] / target[0], size[1] / target[1])
-    width, height = target[0] * scale, target[1] * scale
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
-    return left, top, left + width, top + height
 
 
 def with_batch_axis(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -307,8 +268,3 @@ def check_values(x: Float[Tensor, "..."], spec: TensorSpec) -> None:
             f"expected values in {list(spec.range)}, found {low:{digits}} to {high:{digits}}; "
             "pass bytes as uint8 to have them scaled"
         )
-
-
-def is_image(data: object) -> bool:
-    """Whether `data` is a PIL image, found by the names of its classes so that Pillow is not imported."""
-    return any(cls.__module__ == "PIL.Image" and cls.__name__ == "Image" for cls in type(data).__mro__)

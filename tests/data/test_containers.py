@@ -22,7 +22,9 @@ from aezoo.data.containers import column_values, from_numpy, plain_tensor, table
 from aezoo.data.inputs import as_samples, prepare_splits
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import Transforms
+from aezoo.model.autoencoder import _require_tensor  # pyright: ignore[reportPrivateUsage]
 from aezoo.specs.tensor import TensorSpec
+from aezoo.text import type_name
 from tests.data.generated import numbers
 from tests.data.networks import shape_spec, tiny_variant, train_quietly
 from tests.data.raising import data_error
@@ -356,6 +358,8 @@ def test_frame_is_no_input_of_a_network_trained_on_an_array() -> None:
 def test_what_is_not_a_tensor_is_named() -> None:
     # Called directly, because the tests check the types of arguments before a network can.
     for given in (X, Frame({"a": X[:, 0]}), X.tolist(), None):
+        with data_error("", f"expected a tensor as input, found {type_name(given)}; ae.transforms() conv"):
+            _require_tensor(given, "input", "ae.transforms() converts it")
         with data_error("", f"expected a tensor as inputs, found {type(given).__name__}"):
             plain_tensor(given, "inputs")
 

@@ -103,6 +103,13 @@ def test_images_of_a_hidden_folder_are_read_if_it_is_named() -> None:
     assert len(read(path=str(image_folder(2, path=".photos")))) == 2
 
 
+def test_link_to_a_missing_file_is_named() -> None:
+    image_folder(2)
+    (FOLDER / "a.png").symlink_to("annex-1234")
+    with data_error("photos/a.png cannot be decoded: [Errno 2] No such file"):
+        read()
+
+
 def test_folder_named_like_an_image_is_searched() -> None:
     image_folder(2, path="photos/all.png")
     assert len(read()) == 2
@@ -337,7 +344,7 @@ def test_full_disk_leaves_no_file(many: Path, decoded: Path, monkeypatch: pytest
         ),
         monkeypatch.context() as patch,
     ):
-        patch.setattr(os, "fdopen", SmallDisk)
+        patch.setattr(Path, "open", lambda self, mode: SmallDisk(self, mode))  # pyright: ignore
         large().read()
     assert list(decoded.iterdir()) == []
 
@@ -374,3 +381,187 @@ def test_corrupt_image_leaves_no_decoded_file(many: Path, decoded: Path) -> None
     with data_error("cannot be decoded"):
         large().read()
     assert list(decoded.iterdir()) == []
+
+
+def test_changed_decoded_file_is_replaced(many: Path, decoded: Path) -> None:
+    whole = large().read().sha256()
+    for name, change in CACHE_CHANGES.items():
+        images.in_use.clear()
+        path = next(decoded.glob("*.json" if name.startswith("record") else "*.u8"))
+        change(path)
+        assert large().read().sha256() == whole, name
+    images.in_use.clear()
+    (record,) = decoded.glob("*.json")
+    record.unlink()
+    os.mkfifo(record)
+    record.rename(record.with_suffix(".fifo"))
+    record.symlink_to(record.with_suffix(".fifo"))
+    assert large().read().sha256() == whole
+
+
+def changed_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes(data)
+
+
+CACHE_CHANGES: dict[str, Callable[[Path], Any]] = {
+    "byte": changed_byte,
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"0"),
+    "record empty": lambda path: path.write_bytes(b""),
+    "record list": lambda path: path.write_bytes(b"[]"),
+    "record of another dtype": lambda path: path.write_text(path.read_text().replace("uint8", "float32")),
+    "record of an unknown dtype": lambda path: path.write_text(path.read_text().replace("uint8", "object")),
+    "record of a corrupt file": lambda path: path.write_text(
+        path.read_text().replace('"corrupt":[]', '"corrupt":[100]')
+    ),
+    "record of text": lambda path: path.write_text(path.read_text().replace('"corrupt":[]', '"corrupt":"a"')),
+}
+
+
+@pytest.mark.parametrize("memory_mib", [1, 2])
+def test_image_of_the_same_size_and_time_is_decoded_again(memory_mib: int, many: Path) -> None:
+    first, second = many / "007" / "it.png", many / "008" / "it.png"
+    for seed in range(9, 60):  # another image whose file has the same size
+        picture(6, 8, seed=1000 + seed).save(second)
+        if second.stat().st_size == first.stat().st_size:
+            break
+    assert second.stat().st_size == first.stat().st_size
+    before = large(memory_mib=memory_mib).read()
+    times = first.stat()
+    first.write_bytes(second.read_bytes())
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = large(memory_mib=memory_mib).read()
+    assert not torch.equal(before.inputs[7], after.inputs[7])
+    assert torch.equal(after.inputs[7], after.inputs[8])
+
+
+# -- splits -------------------------------------------------------------------------------------------
+
+
+def numbered_folder(names: list[str], path: str = "photos") -> None:
+    """Images whose gray value is the number in their name."""
+    for name in names:
+        file = Path(path, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), int(file.stem)).save(file)
+
+
+def split_values(**options: Any) -> dict[str, list[int]]:
+    dataset = ImagesSpec.model_validate({"path": "photos", "size": (4, 4), "channels": 1, **options})
+    return {
+        split: sorted(
+            round(float(image[0, 0, 0]) * (255 if image.is_floating_point() else 1))
+            for image in inputs_of(dataset.load(split))
+        )
+        for split in SPLITS
+        if dataset.has(split)
+    }
+
+
+def test_other_files_do_not_move_a_file_between_splits() -> None:
+    numbered_folder([f"{i}.png" for i in range(100)])
+    before = split_values(test=0.2)
+    assert sorted(value for part in before.values() for value in part) == list(range(100))
+    numbered_folder([f"sub/{i}.png" for i in range(100, 130)])
+    after = split_values(test=0.2)
+    assert all(set(before[split]) < set(after[split]) for split in SPLITS)
+    for index in range(0, 100, 3):
+        (FOLDER / f"{index}.png").unlink()
+    left = split_values(test=0.2)
+    assert all(left[split] == [i for i in after[split] if i >= 100 or i % 3] for split in SPLITS)
+    for path in list(FOLDER.rglob("*.png")):
+        path.rename(FOLDER / f"{int(path.stem) * 37 % 101:03}-{path.name}")
+    assert split_values(test=0.2) == left
+    # The size in pixels and the scaling do not matter.
+    assert [len(part) for part in split_values(test=0.2, size=(2, 3), fit="stretch").values()] == [
+        len(part) for part in left.values()
+    ]
+
+
+def test_an_image_of_more_bits_does_not_move_the_others() -> None:
+    numbered_folder([f"{i}.png" for i in range(60)])
+    before = split_values(test=0.3)
+    Image.fromarray(np.full((4, 4), 60000, np.uint16)).save(FOLDER / "a.png")
+    after = split_values(test=0.3)
+    for split in SPLITS:
+        assert set(before[split]) == set(after[split]) - {round(60000 / 257)}
+
+
+@pytest.mark.parametrize("n", [4, 30])
+def test_equal_files_are_in_the_same_split(n: int) -> None:
+    numbered_folder([f"{folder}/{i}.png" for i in range(n) for folder in "abc"])
+    parts = split_values(test=0.3)
+    assert sum(len(set(part)) for part in parts.values()) == n
+    assert sum(map(len, parts.values())) == 3 * n
+
+
+def test_folder_of_equal_images_has_no_splits() -> None:
+    numbered_folder([f"{name}/7.png" for name in "abcdef"])
+    with data_error("1 different samples are too few for 2 splits"):
+        split_values()
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "TEST")])
+def test_folders_of_splits_are_the_splits(names: tuple[str, str, str]) -> None:
+    train, validation, test = names
+    numbered_folder([f"{train}/{'cat' if i < 4 else 'dog'}/{i}.png" for i in range(8)])
+    numbered_folder([f"{validation}/dog/{i}.png" for i in (20, 21)] + [f"{test}/cat/30.png"])
+    assert split_values() == {"train": list(range(8)), "validation": [20, 21], "test": [30]}
+    dataset = ImagesSpec(path="photos", size=(4, 4), channels=1)
+    for split in SPLITS:
+        samples = dataset.load(split)
+        values = [int(image[0, 0, 0]) for image in inputs_of(samples)]
+        assert labels_of(samples).tolist() == [int(4 <= value < 30) for value in values]
+    assert dataset.validation_note() == "the folder's own split"
+
+
+@pytest.mark.parametrize(("other", "options"), [("test", {}), ("test", {"test": 0.3}), ("val", {})])
+def test_validation_images_come_from_the_training_folder_if_they_have_none(
+    other: str, options: dict[str, float]
+) -> None:
+    numbered_folder([f"train/{i}.png" for i in range(60)] + [f"{other}/{i}.png" for i in range(90, 95)])
+    parts = split_values(**options)
+    named = "test" if other == "test" else "validation"
+    assert parts[named] == [90, 91, 92, 93, 94]
+    drawn = [value for split, part in parts.items() if split != named for value in part]
+    assert sorted(drawn) == list(range(60))
+    assert all(parts.values())
+
+
+def test_test_share_is_drawn_from_the_training_folder_beside_a_validation_folder() -> None:
+    numbered_folder([f"train/{i}.png" for i in range(60)] + ["val/90.png"])
+    parts = split_values(test=0.3)
+    assert parts["validation"] == [90]
+    assert 8 < len(parts["test"]) < 30
+    assert sorted(parts["train"] + parts["test"]) == list(range(60))
+
+
+def test_a_class_may_be_called_like_a_split() -> None:
+    numbered_folder([f"{name}/{i + len(name) * 10}.png" for name in ("train", "bus") for i in range(10)])
+    samples = ImagesSpec(path="photos", size=(4, 4), channels=1).read()
+    assert labels_of(samples).tolist() == [0] * 10 + [1] * 10
+    assert set(split_values()) == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["train/1.png", "test/2.png", "more/3.png"], "folders of splits (test, train), but photos/more/3.png is in"),
+        (["train/1.png", "val/2.png", "3.png"], "folders of splits (train, val), but photos/3.png is in none of"),
+        (["val/1.png", "test/2.png"], "folders of splits (test, val), but there is no folder `train`"),
+    ],
+)  # fmt: skip
+def test_images_beside_folders_of_splits_are_rejected(names: list[str], words: str) -> None:
+    numbered_folder(names)
+    with data_error(words):
+        split_values()
+
+
+def test_an_image_in_two_folders_of_splits_is_reported() -> None:
+    numbered_folder([f"train/{i}.png" for i in range(5)] + ["test/3.png", "val/8.png"])
+    with pytest.warns(
+        aezoo.DiagnosticWarning, match="shared-images: photos/train/3.png and photos/test/3.png"
+    ):
+        assert split_values()["test"] == [3]

@@ -46,10 +46,10 @@ def image(mode: str, colour: Any) -> Image.Image:
     [
         ("1", 1, 255, (255, 255, 255)),
         ("L", 100, 100, MIDDLE),
-        ("LA", (100, 0), 100, MIDDLE),
+        ("LA", (100, 255), 100, MIDDLE),
         ("P", 1, RED_AS_GRAY, RED),
         ("RGB", RED, RED_AS_GRAY, RED),
-        ("RGBA", (*RED, 0), RED_AS_GRAY, RED),
+        ("RGBA", (*RED, 255), RED_AS_GRAY, RED),
         ("CMYK", (0, 255, 255, 0), RED_AS_GRAY, RED),
         ("YCbCr", (100, 128, 128), 100, MIDDLE),
         ("I;16", 100 * 257, 100, MIDDLE),

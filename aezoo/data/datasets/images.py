@@ -1,48 +1,106 @@
-"""Folders of images, decoded once to uint8."""
+"""Folders of images, decoded once."""
 
 import hashlib
 import json
 import math
 import os
+import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from typing_extensions import override
 
 from aezoo.data.datasets.files import cache_root, one_line
-from aezoo.data.datasets.splits import ShuffledSpec
+from aezoo.data.datasets.splits import ShuffledSpec, hash_splits
+from aezoo.data.pixels import ResizeMode, is_deep, open_image, pixels, unused_bits, warn_unused_bits
 from aezoo.data.samples import Samples
-from aezoo.data.transforms import ResizeMode, pixels
+from aezoo.data.transforms import Scaler
 from aezoo.errors import DataError, warn_diagnostic
-from aezoo.files import replacing, write_atomically
-from aezoo.specs.base import Count, NonNegativeInt, WholeNumber
+from aezoo.files import read_limited, replacing, write_atomically
+from aezoo.specs.base import Count, NonNegativeInt, PositiveFloat, WholeNumber
+from aezoo.specs.components import Split
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Bump when the same files would be decoded to other bytes."""
 AHEAD = 64
 """Number of images decoded ahead of the one being written; bounds the memory used for decoding."""
+MAX_RECORD = 2**28
+"""Limit for the record of decoded images, in bytes."""
+UNREADABLE = bytes(32)
+"""Stands for the hash of a file that cannot be read; its decoding says why."""
 
-in_use: dict[str, tuple["weakref.ref[Tensor]", list[int]]] = {}
-"""Cache key -> decoded images and the numbers of corrupt files. Weak references, so that the splits of one
-training run share the images and the memory is freed afterwards."""
+SPLIT_FOLDERS: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Names of top-level subfolders that are splits, in lower case."""
+
+T = TypeVar("T")
+
+
+class Record(BaseModel):
+    """What was found when the images of a folder were decoded; the JSON next to a decoded file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    dtype: Literal["uint8", "float32"]
+    """float32 if an image has more than 8 bits."""
+    corrupt: list[NonNegativeInt] = []
+    """Numbers of the files that cannot be decoded."""
+    highest: float = 0.0
+    """The largest value of the images of more than 8 bits whose white level nobody states."""
+    sha256: str = ""
+    """Of the decoded file."""
+
+
+class ImageFile(NamedTuple):
+    """A file of an image folder.
+
+    Attributes:
+        path: the file.
+        parts: the names of the subfolders and of the file, without the folder of a split.
+        split: the split whose folder contains the file, or None.
+    """
+
+    path: Path
+    parts: tuple[str, ...]
+    split: Split | None
+
+
+in_use: dict[str, tuple["weakref.ref[Tensor]", Record]] = {}
+"""Cache key -> decoded images and what was found. Weak references, so that the splits of one training run
+share the images and the memory is freed afterwards."""
 
 
 class ImagesSpec(ShuffledSpec):
-    """Images of a folder and its subfolders, in any format that Pillow reads, resized to one size.
+    """Images of a folder and its subfolders, resized to one size.
 
-    Inputs are uint8, (n, channels, *size). If every image is in a subfolder, its label is the position of the
-    top-level subfolder in sorted order. Splits are drawn at random.
+    Formats: PNG, JPEG, WebP, AVIF, GIF, TIFF, BMP, PPM (PGM, PBM), JPEG 2000, TGA and QOI. An image that
+    would lose something is refused by name: several frames or pages, transparent pixels with fewer than 4
+    channels, extra channels, 16 bits per colour channel.
+
+    Inputs are uint8, (n, channels, *size), or float32 from 0 to 1 (white) if an image has more than 8 bits
+    per value. If every image is in a subfolder, its label is the position of the top-level subfolder in
+    sorted order.
+
+    The top-level subfolders `train`, `val` and `test` (also `training`, `valid`, `validation`, `dev`,
+    `testing`) are the splits if there are at least two of them; labels then come from the subfolders below.
+    Otherwise, splits are drawn by a hash of each file's bytes, so that files that are added, removed or
+    renamed move no others; validation images without a folder are drawn from `train` in the same way.
 
     Images are decoded once. Above `memory_mib` they are decoded to a file in the user's cache, which is
-    memory-mapped and reused until the folder changes.
+    memory-mapped and reused until a file of the folder changes.
     """
 
     kind: Literal["images"] = "images"
@@ -50,11 +108,14 @@ class ImagesSpec(ShuffledSpec):
     """The folder; relative to the current working directory."""
     size: tuple[Count, Count]
     """Height and width in pixels after resizing."""
-    channels: Annotated[Literal[1, 3], WholeNumber] = 3
-    """3 for colour, 1 for gray."""
+    channels: Annotated[Literal[1, 3, 4], WholeNumber] = 3
+    """3 for colour, 1 for gray, 4 for colour and opacity."""
     fit: ResizeMode = "crop"
     """`crop` scales the image to cover the size and cuts out the center, `stretch` scales height and width
     independently, `exact` raises an error for an image of another size."""
+    white: PositiveFloat | None = None
+    """Value of white in images of more than 8 bits per value that do not state it, such as 4095 for 12 bits
+    in 16-bit files; by default 65535. Images of 32-bit integers or floating point need it."""
     skip_corrupt: bool = False
     """Whether to skip files that cannot be decoded, with a warning, instead of raising an error."""
     memory_mib: Count = 2048
@@ -63,89 +124,175 @@ class ImagesSpec(ShuffledSpec):
     """Number of decoding threads; 0 for the number of processors."""
 
     @override
+    def has(self, split: Split) -> bool:
+        return super().has(split) or split in self._split_folders()
+
+    @override
+    def validation_note(self) -> str:
+        if "validation" in self._split_folders():
+            return "the folder's own split"
+        return f"a share of {self.validation:g}, by a hash of each file with seed {self.seed}"
+
+    @override
     def read(self) -> Samples:
+        return self._read()[0]
+
+    @override
+    def load_for(self, split: Split, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> Samples:
+        return self.load(split).scaled_for(scaler, columns)
+
+    @override
+    def read_splits(self) -> tuple[Samples, dict[Split, Tensor]]:
+        samples, files, digests = self._read()
+        return samples, self._rows(files, digests)
+
+    def _read(self) -> tuple[Samples, list[ImageFile], list[bytes]]:
+        """All samples, their files, and a hash of each file."""
         folder = Path(self.path).expanduser()
         files = _image_files(folder)
-        key = self._key(folder, files)
-        mapped = len(files) * math.prod(self._shape) > self.memory_mib * 2**20
-        reference, corrupt = in_use.get(key, (None, list[int]()))
-        images = None if reference is None else reference()
-        if images is None:
-            images, corrupt = self._decode_to_file(files, key) if mapped else self._decode_to_memory(files)
-            in_use[key] = weakref.ref(images), corrupt
-        if len(corrupt) == len(files):
+        digests = self._in_threads(_digest, files)
+        images, mapped, record = self._images(files, digests)
+        if len(record.corrupt) == len(files):
             raise DataError(f"none of the {len(files)} images in {folder} can be decoded")
-        samples = Samples(images, None, _labels(folder, files), mapped=mapped)
-        if not corrupt:
-            return samples
-        warn_diagnostic(
-            "corrupt-images", f"skipped {len(corrupt)} of {len(files)} images, first {files[corrupt[0]]}"
-        )
-        skipped = set(corrupt)
-        return samples.select(torch.tensor([i for i in range(len(files)) if i not in skipped]))
+        warn_unused_bits(record.highest)
+        skipped = set(record.corrupt)
+        kept = [i for i in range(len(files)) if i not in skipped]
+        samples = Samples(images, None, _labels(files), mapped=mapped, unit_scale=record.dtype == "float32")
+        if skipped:
+            first = files[record.corrupt[0]].path
+            warn_diagnostic("corrupt-images", f"skipped {len(skipped)} of {len(files)} images, first {first}")
+            samples = samples.select(torch.tensor(kept))
+        return samples, [files[i] for i in kept], [digests[i] for i in kept]
+
+    def _split_folders(self) -> set[Split | None]:
+        with suppress(DataError):
+            return {file.split for file in _image_files(Path(self.path).expanduser())}
+        return set()
+
+    def _rows(self, files: list[ImageFile], digests: list[bytes]) -> dict[Split, Tensor]:
+        """The rows of each split: those of its folder, in the order of their hashes, or drawn by hash."""
+        x = torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
+
+        def draw(rows: Tensor, validation: float, test: float) -> dict[Split, Tensor]:
+            drawn = hash_splits(x[rows], validation, test, self.seed, few=0)
+            return {split: rows[indices] for split, indices in drawn.items()}
+
+        if files[0].split is None:
+            return draw(torch.arange(len(files)), self.validation, self.test)
+        rows: dict[Split, Tensor] = {}
+        for split in ("train", "validation", "test"):
+            of_split = [i for i, file in enumerate(files) if file.split == split]
+            rows[split] = torch.tensor(sorted(of_split, key=lambda i: digests[i]), dtype=torch.int64)
+        _warn_shared(files, digests)
+        has_validation, needs_test = len(rows["validation"]) > 0, self.test > 0 and not len(rows["test"])
+        if not has_validation:
+            drawn = draw(rows["train"], self.validation, self.test if needs_test else 0.0)
+            rows |= drawn if needs_test else {"train": drawn["train"], "validation": drawn["validation"]}
+        elif needs_test:
+            drawn = draw(rows["train"], self.test, 0.0)
+            rows |= {"train": drawn["train"], "test": drawn["validation"]}
+        return rows
+
+    # -- decoding ---------------------------------------------------------------------------------
 
     @property
     def _shape(self) -> tuple[int, int, int]:
         return self.channels, *self.size
 
-    def _key(self, folder: Path, files: list[Path]) -> str:
+    def _images(self, files: list[ImageFile], digests: list[bytes]) -> tuple[Tensor, bool, Record]:
+        """The decoded images, whether they are memory-mapped, and what was found."""
+        from PIL import Image
+
+        mapped = len(files) * math.prod(self._shape) > self.memory_mib * 2**20
+        key = self._key(files, digests)
+        reference, record = in_use.get(key, (None, None))
+        images = None if reference is None else reference()
+        if images is None or record is None:
+            with warnings.catch_warnings():
+                # Too many pixels are an error.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                decode = self._decode_to_file if mapped else self._decode_to_memory
+                images, record = decode([file.path for file in files], key)
+            in_use[key] = weakref.ref(images), record
+        return images, mapped, record
+
+    def _key(self, files: list[ImageFile], digests: list[bytes]) -> str:
         """A hash of everything that the decoded images depend on."""
-        stats = [(file, file.stat()) for file in files]
-        listing = [(str(file.relative_to(folder)), s.st_size, s.st_mtime_ns) for file, s in stats]
-        what = [DECODER_VERSION, str(folder.resolve()), self._shape, self.fit, self.skip_corrupt, listing]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        import PIL
 
-    def _decode_to_memory(self, files: list[Path]) -> tuple[Tensor, list[int]]:
-        values = np.empty((len(files), *self._shape), np.uint8)
-        corrupt: list[int] = []
-        for index, image in enumerate(self._decoded(files, corrupt)):
+        what = [DECODER_VERSION, PIL.__version__, self._shape, self.fit, self.white, self.skip_corrupt]
+        listing = [digest.hex() for digest in digests]
+        if UNREADABLE in digests:
+            listing += [str(file.path.resolve()) for file in files]
+        return hashlib.sha256(json.dumps([what, listing]).encode()).hexdigest()
+
+    def _decode_to_memory(self, files: list[Path], key: str) -> tuple[Tensor, Record]:
+        record = Record(dtype=self._dtype(files))
+        values = np.empty((len(files), *self._shape), record.dtype)
+        for index, image in enumerate(self._decoded(files, record)):
             values[index] = image
-        return torch.from_numpy(values), corrupt
+        return torch.from_numpy(values), record
 
-    def _decode_to_file(self, files: list[Path], key: str) -> tuple[Tensor, list[int]]:
+    def _decode_to_file(self, files: list[Path], key: str) -> tuple[Tensor, Record]:
         shape = (len(files), *self._shape)
-        path = cache_root() / "decoded" / f"{key}.u8"
-        record = path.with_suffix(".json")
+        json_file = cache_root() / "decoded" / f"{key}.json"
+        found = _cached(json_file, shape)
+        if found is not None:
+            return found
+        record = Record(dtype=self._dtype(files))
+        path = _decoded_file(json_file, record)
+        digest = hashlib.sha256()
         try:
-            if not (record.is_file() and path.is_file() and path.stat().st_size == math.prod(shape)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                corrupt: list[int] = []
-                # Written instead of mapped: a full disk then raises OSError instead of killing the process.
-                with replacing(path) as out:
-                    for image in self._decoded(files, corrupt):
-                        out.write(image.tobytes())
-                    write_atomically(record, json.dumps(corrupt).encode())
-            corrupt = cast(list[int], json.loads(record.read_text("utf-8")))
-            images = torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=torch.uint8)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Written instead of mapped: a full disk then raises OSError instead of killing the process.
+            with replacing(path) as out:
+                for image in self._decoded(files, record):
+                    data = image.tobytes()
+                    digest.update(data)
+                    out.write(data)
+                record.sha256 = digest.hexdigest()
+                write_atomically(json_file, record.model_dump_json().encode())
+            return _map(path, shape, record), record
         except OSError as error:
+            size = math.prod(shape) * np.dtype(record.dtype).itemsize
             raise DataError(
                 f"{path} could not be written: {error.strerror or error}; the decoded images need "
-                f"{math.prod(shape) / 2**30:.1f} GiB, set XDG_CACHE_HOME to use another folder"
+                f"{size / 2**30:.1f} GiB, set XDG_CACHE_HOME to use another folder"
             ) from error
-        return images.view(shape), corrupt
 
-    def _decoded(self, files: list[Path], corrupt: list[int]) -> Iterator[NDArray[np.uint8]]:
-        """Decodes the files in order; yields zeros for a corrupt one and appends its number to `corrupt`."""
+    def _dtype(self, files: list[Path]) -> Literal["uint8", "float32"]:
+        return "float32" if any(self._in_threads(_has_deep_values, files)) else "uint8"
+
+    def _in_threads(self, function: Callable[[Any], T], items: list[Any]) -> list[T]:
         with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
-            pending: deque[Future[NDArray[np.uint8] | None]] = deque()
+            return list(pool.map(function, items))
+
+    def _decoded(self, files: list[Path], record: Record) -> Iterator[NDArray[Any]]:
+        """Decodes the files in order; yields zeros for a corrupt one and records its number."""
+        with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
+            pending: deque[Future[tuple[NDArray[Any], float | None] | None]] = deque()
             try:
                 for submitted in range(len(files) + AHEAD):
                     if submitted < len(files):
                         pending.append(pool.submit(self._decode, files[submitted]))
                     if (index := submitted - AHEAD) >= 0:
-                        image = pending.popleft().result()
-                        if image is None:
-                            corrupt.append(index)
-                        yield np.zeros(self._shape, np.uint8) if image is None else image
+                        decoded = pending.popleft().result()
+                        if decoded is None:
+                            record.corrupt.append(index)
+                            yield np.zeros(self._shape, record.dtype)
+                            continue
+                        image, highest = decoded
+                        record.highest = max(record.highest, highest or 0.0)
+                        to_unit = record.dtype == "float32" and image.dtype == np.uint8
+                        yield image.astype(np.float32) / 255 if to_unit else image
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, file: Path) -> NDArray[np.uint8] | None:
-        from PIL import Image
-
+    def _decode(self, file: Path) -> tuple[NDArray[Any], float | None] | None:
+        """The pixels of a file and its `unused_bits`; None if it is corrupt and to be skipped."""
         try:
-            with Image.open(file) as image:
-                return pixels(image, self._shape, self.fit)
+            with open_image(file) as image:
+                return pixels(image, self._shape, self.fit, self.white), unused_bits(image, self.white)
         except DataError as error:
             raise DataError(f"{file}: {error}") from error
         except Exception as error:  # Pillow raises many types of exceptions for corrupt files
@@ -156,8 +303,54 @@ class ImagesSpec(ShuffledSpec):
             ) from error
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """Finds the image files below a folder by suffix, sorted; skips hidden files and folders."""
+def _cached(json_file: Path, shape: tuple[int, ...]) -> tuple[Tensor, Record] | None:
+    """Maps a decoded file if it is complete and has the hash that its record states."""
+    try:
+        if not json_file.is_file():
+            return None
+        record = Record.model_validate_json(read_limited(json_file, MAX_RECORD))
+        path = _decoded_file(json_file, record)
+        size = math.prod(shape) * np.dtype(record.dtype).itemsize
+        if not path.is_file() or path.stat().st_size != size or max(record.corrupt, default=0) >= shape[0]:
+            return None
+        images = _map(path, shape, record)
+    except (OSError, ValueError, DataError):
+        return None
+    same = hashlib.sha256(cast(Any, images.numpy())).hexdigest() == record.sha256
+    return (images, record) if same else None
+
+
+def _decoded_file(json_file: Path, record: Record) -> Path:
+    return json_file.with_suffix({"uint8": ".u8", "float32": ".f32"}[record.dtype])
+
+
+def _map(path: Path, shape: tuple[int, ...], record: Record) -> Tensor:
+    dtype = {"uint8": torch.uint8, "float32": torch.float32}[record.dtype]
+    return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=dtype).view(shape)
+
+
+def _digest(file: ImageFile) -> bytes:
+    try:
+        with file.path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except OSError:
+        return UNREADABLE
+
+
+def _has_deep_values(path: Path) -> bool:
+    try:
+        with open_image(path) as image:
+            return is_deep(image)
+    except Exception:
+        return False  # Its decoding says what is wrong with it.
+
+
+def _image_files(folder: Path) -> list[ImageFile]:
+    """Finds the image files below a folder by suffix, sorted; skips hidden files and folders.
+
+    Raises:
+        DataError: no folder, no images, or images beside the folders of splits.
+    """
     from PIL import Image
 
     if not folder.is_dir():
@@ -165,21 +358,41 @@ def _image_files(folder: Path) -> list[Path]:
     # Pillow writes some formats that it does not read, such as PDF. It reads MPO as JPEG.
     suffixes = Image.registered_extensions()
     readable = {suffix for suffix, name in suffixes.items() if name in {*Image.OPEN, "MPO"}}
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in readable
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    found: list[ImageFile] = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        # A link to a missing file, as git-annex makes, is an error when it is decoded.
+        is_file = path.is_file() or (path.is_symlink() and not path.exists())
+        if path.suffix.lower() in readable and is_file and not any(p.startswith(".") for p in parts):
+            split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
+            found.append(ImageFile(path, parts, split))
     if not found:
         raise DataError(f"{folder} contains no images, such as .png or .jpg")
-    return found
+    splits = {file.split for file in found} - {None}
+    if len(splits) < 2:  # A class may be called `train`.
+        return [file._replace(split=None) for file in found]
+    others = [file.path for file in found if file.split is None]
+    if others or "train" not in splits:
+        names = ", ".join(sorted({file.parts[0] for file in found if file.split is not None}))
+        reason = f"{others[0]} is in none of them" if others else "there is no folder `train`"
+        raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
+    return [file._replace(parts=file.parts[1:]) for file in found]
 
 
-def _labels(folder: Path, files: list[Path]) -> Tensor | None:
-    parts = [file.relative_to(folder).parts for file in files]
-    if any(len(part) < 2 for part in parts):
+def _labels(files: list[ImageFile]) -> Tensor | None:
+    if any(len(file.parts) < 2 for file in files):
         return None
-    names = sorted({part[0] for part in parts})
-    return torch.tensor([names.index(part[0]) for part in parts])
+    names = sorted({file.parts[0] for file in files})
+    return torch.tensor([names.index(file.parts[0]) for file in files])
+
+
+def _warn_shared(files: list[ImageFile], digests: list[bytes]) -> None:
+    """Warns if the folders of two splits contain the same bytes."""
+    first: dict[bytes, ImageFile] = {}
+    for file, digest in zip(files, digests, strict=True):
+        other = first.setdefault(digest, file)
+        if other.split != file.split:
+            warn_diagnostic(
+                "shared-images", f"{file.path} and {other.path} are the same image in two splits; remove one"
+            )
+            return

@@ -47,30 +47,35 @@ def split_slices(n: int, validation: float, test: float) -> dict[Split, slice]:
     }
 
 
-def hash_splits(x: Tensor, validation: float, test: float, seed: int) -> dict[Split, Tensor]:
+def hash_splits(
+    x: Tensor, validation: float, test: float, seed: int, few: int = FEW_DIFFERENT
+) -> dict[Split, Tensor]:
     """Divides samples into splits by a hash of each one.
 
     A sample stays in its split when others are added, and equal samples come into the same split. Of less
-    than `FEW_DIFFERENT` different samples, each occurrence is drawn by itself.
+    than `few` different samples, each occurrence is drawn by itself.
 
     Args:
         x: the samples, (n, *shape).
         validation: share of the validation split, which has at least one sample.
         test: share of the test split, which has at least one sample unless the share is 0.
         seed: part of every hash.
+        few: number of different samples below which equal ones are divided between the splits.
 
     Returns:
         The rows of each split, in the order of their hashes.
 
     Raises:
-        DataError: no samples are left for training.
+        DataError: no samples are left for training, or fewer different ones than splits.
     """
     split_slices(len(x), validation, test)
     digests = _hash_rows(x, seed)
-    if len(set(digests)) < FEW_DIFFERENT:
+    if len(set(digests)) < few:
         digests = _numbered(digests)
     drawn = np.array([int.from_bytes(digest) >> 11 for digest in digests], np.float64) / 2**53
     groups, group_of_row = np.unique(drawn, return_inverse=True)
+    if len(groups) < (splits := 3 if test else 2):
+        raise DataError(f"{len(groups)} different samples are too few for {splits} splits")
     # How many groups of equal samples go to the test split, and to it and the validation split together.
     to_test = max(int((groups < test).sum()), 1) if test else 0
     to_both = max(int((groups < test + validation).sum()), to_test + 1)
@@ -93,11 +98,12 @@ def _hash_rows(x: Tensor, seed: int) -> list[bytes]:
 
 
 def _numbered(digests: list[bytes]) -> list[bytes]:
-    """Hashes each digest with the number of times that it occurred before."""
+    """Hashes each digest with the number of times that it occurred before, unless it is the first."""
     times = Counter[bytes]()
     found: list[bytes] = []
     for digest in digests:
-        found.append(hashlib.blake2b(f"{digest.hex()} {times[digest]}".encode(), digest_size=8).digest())
+        again = f"{digest.hex()} {times[digest]}".encode()
+        found.append(hashlib.blake2b(again, digest_size=8).digest() if times[digest] else digest)
         times[digest] += 1
     return found
 
@@ -134,8 +140,7 @@ class ShuffledSpec(DatasetSpec):
     @override
     def load(self, split: Split) -> Samples:
         require_split(self, split)
-        samples = self.read()
-        rows = self.split_rows(samples)
+        samples, rows = self.read_splits()
         if getattr(self, "scale", "none") == "standard":
             samples = standardize(samples, rows["train"])
         return samples.select(rows[split])
@@ -145,6 +150,11 @@ class ShuffledSpec(DatasetSpec):
         require_split(self, split)
         samples = self.read().ordered_by(columns)
         return samples.select(self.split_rows(samples)[split]).scaled_for(scaler)
+
+    def read_splits(self) -> tuple[Samples, dict[Split, Tensor]]:
+        """Reads all samples, and the rows of each split."""
+        samples = self.read()
+        return samples, self.split_rows(samples)
 
     def split_rows(self, samples: Samples) -> dict[Split, Tensor]:
         """The rows of each split."""
