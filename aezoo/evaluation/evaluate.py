@@ -104,7 +104,7 @@ def evaluate(
             value, reason = finite_or_reason(value)
         found[run.metric.kind] = Measurement(
             value=value, reason=reason, source="computed", dataset=dataset, split=split, n=len(samples),
-            definition=run.metric.definition,
+            definition=run.definition,
         )  # fmt: skip
     # Last, because a filter may turn the first warning into an exception.
     for problem in (problem for run in runs for problem in run.problems):

@@ -50,7 +50,7 @@ class Metric(ABC):
     family: ClassVar[str] = "metric"
     kind: ClassVar[str]
     kind_name: ClassVar[str | None] = None
-    definition: ClassVar[str]
+    definition: str
     better: ClassVar[Literal["lower", "higher", "neither"]] = "neither"
     example_encoder: ClassVar[tuple[dict[str, Any], ...]] = ()
 
@@ -123,6 +123,12 @@ class MetricRun:
         if self._isolated:
             self._ae = self._run(lambda: copy.deepcopy(ae).eval()) or ae
         self._instance: Metric | None = None
+
+    @property
+    def definition(self) -> str:
+        """The formula; an instance may be more precise than its class, for the network that it measures."""
+        found: object = getattr(self._instance, "definition", None)
+        return found if isinstance(found, str) else self.metric.definition
 
     def applies(self) -> bool:
         """Whether the metric is meaningful for the network. True also if that cannot be found out."""

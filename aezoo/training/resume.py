@@ -104,16 +104,18 @@ def _digest(state: object) -> str:
         if isinstance(value, Tensor):
             tensor = value.detach().cpu().contiguous()
             digest.update(f"tensor {tensor.dtype} {list(tensor.shape)} ".encode())
-            digest.update(tensor.flatten().view(torch.uint8).numpy())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
             return
-        items = list(cast(dict[object, object], value).items()) if isinstance(value, dict) else value
-        if isinstance(items, list | tuple):
-            parts = cast(list[object], items)
-            digest.update(f"{type(value).__name__} {len(parts)} ".encode())
+        name = type(value).__name__
+        if isinstance(value, dict):
+            value = list(cast(dict[object, object], value).items())
+        if isinstance(value, list | tuple):
+            parts = cast(list[object], value)
+            digest.update(f"{name} {len(parts)} ".encode())
             for part in parts:
                 add(part)
         else:
-            digest.update(f"{type(value).__name__} {value!r} ".encode())
+            digest.update(f"{name} {value!r} ".encode())
 
     add(state)
     return digest.hexdigest()

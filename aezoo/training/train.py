@@ -28,7 +28,7 @@ from aezoo.training.loop import StageRunner
 from aezoo.training.run import TrainingRun, seed_global, weights_of
 from aezoo.zoo.folders import check_space, check_target, is_unfinished
 from aezoo.zoo.load import load
-from aezoo.zoo.names import check_name
+from aezoo.zoo.names import own_name
 from aezoo.zoo.save import save as save_folder
 from aezoo.zoo.schema import CONFIG, MAX_JSON_BYTES
 from aezoo.zoo.variant_files import read_file
@@ -114,7 +114,8 @@ def train_to_folder(
 
     This is what `aezoo train` does. A file `.FOLDER.resume` next to the folder holds the state after every
     epoch until the folder is written. If the training is interrupted or diverges, the folder is written with
-    the weights so far; their metrics are null.
+    the weights so far; their metrics are null. A changed copy of a published variant gets a name of its own,
+    as in `save`.
 
     Args:
         spec: the architecture and its recipe.
@@ -133,8 +134,7 @@ def train_to_folder(
     Raises:
         CheckpointError: the folder cannot be written; checked before training as far as possible.
         TrainingError: as for `train`, or an interrupted training was found and `resume` is False.
-        SpecError: as for `train`, or the name is that of a published variant with another recipe or dataset.
-        DataError, TrainingInterrupted: as for `train`.
+        SpecError, DataError, TrainingInterrupted: as for `train`.
     """
     require_spec(spec, VariantSpec)
     target = Path(spec.name if folder is None else folder)
@@ -142,10 +142,10 @@ def train_to_folder(
     if resume_path.exists() and not resume:
         text = f"{resume_path} found from an interrupted run"
         raise TrainingError(f"{text}; pass --resume (resume=True) to continue, or delete it to start over")
-    check_name(_trained_on(spec, data))
+    spec = own_name(_trained_on(spec, data), target)
     unfinished = resume and is_unfinished(target)
     # A process can be killed after it has written the folder, before or after it deletes its resume file.
-    written = resume and not unfinished and _is_of_spec(target, _trained_on(spec, data))
+    written = resume and not unfinished and _is_of_spec(target, spec)
     overwrite = overwrite or unfinished or (written and resume_path.exists())
     if overwrite or not written:
         check_target(target, overwrite=overwrite)

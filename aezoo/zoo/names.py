@@ -3,12 +3,11 @@
 import re
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 from aezoo.errors import (
     CheckpointError,
     HubError,
-    Problem,
-    SpecError,
     UnknownVariantError,
     warn_diagnostic,
 )
@@ -17,19 +16,10 @@ from aezoo.specs.variant import NAME, AutoencoderSpec, VariantSpec
 from aezoo.zoo.index import find_variant
 from aezoo.zoo.load import get_spec
 
-
-def check_name(spec: VariantSpec) -> None:
-    """Checks that a spec with the name of a published variant is that variant's.
-
-    Raises:
-        SpecError: it differs.
-    """
-    if _is_published(spec.name) and not _is_published_spec(spec):
-        text = f"{spec.name!r} is a published variant with another recipe; choose a name of your own"
-        raise SpecError([Problem("name", f"{text}, such as my-{spec.name}")])
+Spec = TypeVar("Spec", bound=AutoencoderSpec)
 
 
-def own_name(spec: AutoencoderSpec, folder: Path, *, modified: bool) -> AutoencoderSpec:
+def own_name(spec: Spec, folder: Path, *, modified: bool = False) -> Spec:
     """Returns the spec under a name that it may have in a folder, with a summary that is true of it.
 
     Args:

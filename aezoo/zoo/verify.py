@@ -80,7 +80,7 @@ def load(
     tensors = check_tensors(files, raw_weights, expected, weights_metadata(ae.spec, config.spec_sha256))
     check_values(tensors, f"{files.folder / WEIGHTS}: ")
 
-    check_scaling(files, config, ae, tensors)
+    _check_scaling(files, config, ae, tensors)
 
     ae.load_state_dict(tensors, strict=True, assign=True)
     if config.unpackaged:
@@ -241,7 +241,7 @@ def check_values(tensors: dict[str, Tensor], where: str = "") -> None:
             raise CheckpointError("not-finite", text)
 
 
-def check_scaling(
+def _check_scaling(
     files: VariantFiles, config: FolderConfig, ae: Autoencoder, tensors: Mapping[str, Tensor]
 ) -> None:
     """Check that inputs can be scaled and named: positive scales, and one distinct column for each value."""

@@ -20,6 +20,7 @@ from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import EVAL_SEED, MeanMetric, NotMeasured, double, recipe_of
 from aezoo.losses.reconstruction import BceSpec, MseSpec
 from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.layers.sampling import GaussianSample
 from aezoo.model.sequential import Aux, declared
 
 LIKELIHOOD = (
@@ -33,14 +34,20 @@ class KlMetric(MeanMetric):
 
     kind = "kl"
     definition = (
-        "KL divergence of the latents' distributions from the prior (a standard normal for "
-        "`gaussian_sample`), summed over latents, mean over samples, nats"
+        "KL divergence of the latents' distributions from the prior, summed over latents, mean over samples, "
+        "nats"
+    )
+    gaussian_definition = (
+        "KL divergence of the latents' normal distributions from a standard one, summed over latents, mean "
+        "over samples, nats"
     )
     uses = ("kl_divergence",)
 
     def __init__(self, ae: Autoencoder) -> None:
         super().__init__(ae)
         self.layer: Any = self.layer_of(ae)
+        if type(self.layer) is GaussianSample:
+            self.definition = self.gaussian_definition
         self.reason = next((reason for name in self.uses if (reason := _undeclared(self.layer, name))), None)
 
     @staticmethod
@@ -78,6 +85,7 @@ class LogLikelihoodMetric(KlMetric):
         f"log likelihood of the target at one draw of the latents, mean over samples, nats; {LIKELIHOOD}"
     )
     better = "higher"
+    gaussian_definition = definition
     uses = ("sample_posterior",)
 
     def __init__(self, ae: Autoencoder) -> None:
@@ -112,6 +120,7 @@ class ElboMetric(LogLikelihoodMetric):
         "log likelihood of the target at one draw of the latents minus the KL divergence (whose beta is 1 "
         f"here), mean over samples, nats; {LIKELIHOOD}"
     )
+    gaussian_definition = definition
     uses = ("sample_posterior", "kl_divergence")
 
     @override
