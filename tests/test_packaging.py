@@ -212,7 +212,7 @@ def test_installed_list(run: Callable[..., str]) -> None:
 
 @pytest.mark.slow
 def test_installed_train_and_evaluate(run: Callable[..., str]) -> None:
-    small = ("--set", "recipe.stages.0.epochs=1", "--set", "recipe.dataset.count=500")
+    small = ("--set", "name=mine", "--set", "recipe.stages.0.epochs=1", "--set", "recipe.dataset.count=500")
     trained = json.loads(run("-m", "aezoo", "train", "swissroll-2", *small, "--out", "mine", "--json"))
     measured = json.loads(run("-m", "aezoo", "evaluate", "./mine", "--json"))
     assert measured["mse"]["value"] == pytest.approx(trained["metrics"]["mse"]["value"], rel=1e-5)

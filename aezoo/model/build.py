@@ -3,13 +3,18 @@
 Every error is found on the meta device, where tensors have shapes but no memory.
 """
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import cast
 
 import torch
+from torch import Tensor, nn
 
 from aezoo.errors import NotSupportedError, Problem, SpecError, env_int
 from aezoo.model.autoencoder import Autoencoder
-from aezoo.model.sequential import LayerBuilder, LayerShape
+from aezoo.model.sequential import MAX_VALUES, LayerBuilder, LayerShape
 from aezoo.specs.variant import AutoencoderSpec, require_spec
 
 MAX_PARAMETERS = 1_000_000_000
@@ -70,6 +75,51 @@ def build_on_meta(
         text = f"{ae.num_parameters:,} parameters are more than the {limit:,} allowed"
         raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
     return ae
+
+
+def verify_shapes(ae: Autoencoder) -> None:
+    """Checks that the layers give the shapes with which an autoencoder was built without running them.
+
+    The network runs on an empty batch, which takes neither time nor memory, whatever its layers give. Where a
+    layer does not take an empty batch, the shapes are measured on the meta device.
+
+    Args:
+        ae: with weights, in evaluation mode.
+
+    Raises:
+        SpecError: a layer gives another shape, or more than `MAX_VALUES` values for one sample.
+    """
+    problems: list[Problem] = []
+
+    def watch(path: str) -> Callable[..., None]:
+        def check(_: nn.Module, __: object, out: object) -> None:
+            shape = tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
+            if (values := math.prod(shape)) > MAX_VALUES:
+                text = f"gives {values:,} values for one sample, more than {MAX_VALUES:,}"
+                raise SpecError([Problem(path, text)])
+            if path in ae.shapes and shape != ae.shapes[path].output:
+                problems.append(Problem(path, f"gives {shape}, {ae.shapes[path].output} is recorded"))
+
+        return check
+
+    weight = next(ae.parameters(), torch.empty(0))
+    x = torch.empty((0, *ae.spec.input.shape), dtype=weight.dtype, device=weight.device)
+    with ExitStack() as hooks, torch.no_grad():
+        for path, module in cast(Iterable[tuple[str, nn.Module]], ae.named_modules()):
+            hooks.callback(module.register_forward_hook(watch(path)).remove)
+        try:
+            ae(x)
+        except SpecError:
+            raise
+        except Exception:  # a layer that needs at least one sample, or one whose input has another shape
+            measured = build_on_meta(ae.spec, max_parameters=sys.maxsize).shapes
+            problems = [
+                Problem(path, f"gives {measured[path].output}, {recorded.output} is recorded")
+                for path, recorded in ae.shapes.items()
+                if measured[path] != recorded
+            ]
+    if problems:
+        raise SpecError(problems[:1])
 
 
 def materialize(

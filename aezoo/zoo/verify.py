@@ -19,7 +19,7 @@ from torch import Tensor
 from aezoo.errors import CheckpointError, SpecError, warn_diagnostic
 from aezoo.jsonio import canonical_json, strict_json
 from aezoo.model.autoencoder import Autoencoder, Source
-from aezoo.model.build import build_on_meta, require_device, require_float
+from aezoo.model.build import build_on_meta, require_device, require_float, verify_shapes
 from aezoo.model.sequential import LayerShape
 from aezoo.plugins.hookspecs import HOOKS
 from aezoo.plugins.registry import registry
@@ -101,7 +101,10 @@ def load(
         hashes=dict(files.hashes),
     )
     # Half precision is a storage format; computing in it is opt-in.
-    return ae.to(device=device, dtype=dtype).eval()
+    ae.to(device=device, dtype=dtype).eval()
+    with _errors_in(files.folder / CONFIG):
+        verify_shapes(ae)
+    return ae
 
 
 def check_config_bytes(files: VariantFiles) -> bytes:

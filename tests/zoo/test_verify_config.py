@@ -1,6 +1,7 @@
 """Checks 1 to 4 of a load: the config's bytes, its fields, its plugins, and the network it describes."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -31,7 +32,10 @@ from tests.zoo.folders import (
     config_of,
     edit_config,
     network,
+    pack,
     refused,
+    seal_weights,
+    unpack,
 )
 
 # -- 1: bytes -----------------------------------------------------------------------------------------
@@ -376,6 +380,37 @@ def test_recorded_sizes_follow_from_the_spec(
     folder: Path, change: Callable[[Json], None], words: str
 ) -> None:
     edit_config(folder, change)
+    assert words in refused(folder, "invalid-config")
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        (2, "encoder.0: gives (1, 12, 12), (1, 6, 6) is recorded"),
+        (1500, "encoder.0: gives (1, 9000, 9000), (1, 6, 6) is recorded"),
+        (10_000, "encoder.0: gives 3,600,000,000 values for one sample, more than 2,147,483,648"),
+    ],
+)
+def test_recorded_shapes_are_those_that_the_layers_give(scale: int, words: str, tmp_path: Path) -> None:
+    # Recorded shapes that fit one another are believed until the layers have run, on an empty batch.
+    small: list[Json] = [
+        {"kind": "upsample", "scale_factor": 1},
+        {"kind": "avg_pool", "kernel_size": 1},
+        *ENCODER,
+    ]
+    folder = aezoo.save(network(encoder=small), tmp_path / "small")
+
+    def lie(config: Json) -> None:
+        config["spec"]["encoder"][0]["scale_factor"] = scale
+        config["spec"]["encoder"][1]["kernel_size"] = min(scale, 6)
+
+    edit_config(folder, lie)
+    config = config_of(folder)
+    header, data = unpack(folder)
+    header["__metadata__"] = {
+        "aezoo": json.dumps({"name": "small", "spec_sha256": config["spec_sha256"]}, separators=(",", ":"))
+    }
+    seal_weights(folder, pack(header, data))
     assert words in refused(folder, "invalid-config")
 
 
