@@ -58,9 +58,9 @@ class ShapesRecord(Spec):
 class PluginRecord(Spec):
     """A plugin whose kinds the spec uses."""
 
-    name: str
-    distribution: str
-    version: str
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    distribution: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    version: Annotated[str, Field(pattern=r"^\w[\w.!+-]*$")]
 
 
 class FolderConfig(Spec):
@@ -101,6 +101,16 @@ def required_plugins(spec: Spec) -> tuple[tuple[PluginRecord, ...], tuple[str, .
                 name=who.name, distribution=str(who.distribution), version=str(who.version)
             )
     return tuple(plugins.values()), tuple(unpackaged)
+
+
+def unlisted_kind(spec: Spec, config: FolderConfig) -> str | None:
+    """A kind that a spec uses and that the config does not account for, in words; None if there is none."""
+    listed = {"aezoo", *(plugin.name for plugin in config.plugins)}
+    for family, kind in sorted(set(_kinds(spec))):
+        plugin = registry.plugin_of(family, kind).name
+        if plugin not in listed and f"{family}:{kind}" not in config.unpackaged:
+            return f"the {family} {kind!r} of the plugin {plugin!r} is used, but not listed"
+    return None
 
 
 def _kinds(value: object) -> Iterator[tuple[str, str]]:

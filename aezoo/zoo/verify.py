@@ -35,6 +35,7 @@ from aezoo.zoo.schema import (
     TensorTypes,
     expected_tensors,
     tensor_mismatch,
+    unlisted_kind,
     weights_metadata,
 )
 from aezoo.zoo.variant_files import VariantFiles, check_hash, read_file
@@ -146,12 +147,15 @@ def check_plugins(files: VariantFiles, config: FolderConfig) -> None:
     Nothing is installed or imported because a config asks for it.
     """
     path = files.folder / CONFIG
-    present = {plugin.name: plugin.error for plugin in registry.list_plugins()}
+    present = {plugin.name: plugin for plugin in registry.list_plugins()}
     for plugin in config.plugins:
+        install = f"install {plugin.distribution}=={plugin.version}"
         if plugin.name not in present:
-            reason = f"install {plugin.distribution}=={plugin.version}"
-        elif error := present[plugin.name]:
+            reason = install
+        elif error := present[plugin.name].error:
             reason = f"it is installed but could not be loaded: {error}"
+        elif (found := str(present[plugin.name].distribution)) != plugin.distribution:
+            reason = f"the installed one is of {found}; {install} instead"
         else:
             continue
         raise CheckpointError("missing-plugin", f"{path} needs the plugin {plugin.name!r}; {reason}")
@@ -173,7 +177,10 @@ def check_network(
     path = files.folder / CONFIG
     shapes = {key: LayerShape(value.input, value.output) for key, value in config.shapes.items()}
     with _errors_in(path):
-        ae = build_on_meta(_validated(config, spec_data), shapes, max_parameters)
+        spec = _validated(config, spec_data)
+        ae = build_on_meta(spec, shapes, max_parameters)
+    if unlisted := unlisted_kind(spec, config):
+        raise _invalid(path, f"plugins: {unlisted}")
     for name, found in (("latents", ae.num_latents), ("parameters", ae.num_parameters)):
         if (recorded := getattr(config, name)) != found:
             raise _invalid(path, f"{name}: {recorded:,} is recorded, the spec gives {found:,}")

