@@ -11,19 +11,22 @@ from typing import Any, cast
 
 import huggingface_hub
 
-from aezoo.errors import CheckpointError, HubError, NotSupportedError
+from aezoo.errors import CheckpointError, HubError, NotSupportedError, warn_diagnostic
+from aezoo.specs.variant import VariantSpec
+from aezoo.specs.yaml import read_spec
 from aezoo.text import printable
 from aezoo.zoo.folders import is_user_written, write_file
 from aezoo.zoo.hub import download, git_id, read_address
 from aezoo.zoo.hub_client import endpoint, translated_errors
-from aezoo.zoo.index import INDEX, read_index
+from aezoo.zoo.index import INDEX, read_index, zoo_root
 from aezoo.zoo.load import HUB, folder_of, is_folder
 from aezoo.zoo.model_card import card
-from aezoo.zoo.schema import CARD, CONFIG, FILES, WEIGHTS
+from aezoo.zoo.schema import CARD, CONFIG, FILES, SPEC, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles, read_text
 from aezoo.zoo.verify import load, require_variant
 from aezoo.zoo.write_index import write_published
 
+HUB_ENDPOINT = "https://huggingface.co"
 TAG = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_+-]*(\.[0-9A-Za-z_+-]+)*", re.ASCII)
 MAX_TAG = 200
 
@@ -80,7 +83,9 @@ def plan_push(
         allow_modified: whether to publish a network that was changed after its training.
 
     Raises:
-        CheckpointError: the folder cannot be loaded, is unfinished or modified, or differs from its index.
+        CheckpointError: the folder cannot be loaded, is unfinished or modified, has another `spec.yaml`, or
+            differs from its index.
+        SpecError: `spec.yaml` cannot be read.
         HubError: your user name could not be looked up.
     """
     folder = _folder(name)
@@ -94,6 +99,9 @@ def plan_push(
         raise CheckpointError(
             "modified", f"{text}; to publish it, pass allow_modified=True (--allow-modified)"
         )
+    if (folder / SPEC).is_file() and not _same_recipe(read_spec(folder / SPEC), spec):
+        text = f"{folder / SPEC} is not the spec that the weights were trained by; delete or correct it"
+        raise CheckpointError("invalid-config", text)
     path = folder.resolve()
     index = path.parent / INDEX
     entry = read_index(path.parent)["variants"].get(path.name) if index.is_file() else None
@@ -129,7 +137,8 @@ def push(
     """Publish a variant in a repository of its own: the changes in one commit, then verified.
 
     An interrupted push leaves the published version as it was; running it again completes it. The index that
-    lists the variant records the commit, unless it names another repository.
+    lists the variant records the commit, unless it names another repository. aezoo's own index records
+    commits of huggingface.co only.
 
     Args:
         name: a variant's name, or a folder, as for `aezoo.load`.
@@ -147,7 +156,10 @@ def push(
     plan = plan_push(name, org=org, license=license, allow_modified=allow_modified)
     published = _upload(plan, private=private, tag=tag)
     try:
-        if plan.index is not None:
+        if plan.index is not None and endpoint() != HUB_ENDPOINT and _ships(plan.index):
+            text = f"{plan.index} names commits of {HUB_ENDPOINT}; the commit at {endpoint()} is not recorded"
+            warn_diagnostic("endpoint", text)
+        elif plan.index is not None:
             write_published(plan.index.parent, plan.folder.resolve().name, plan.repository, published.commit)
         elif not is_user_written(plan.folder / CARD):
             write_file(plan.folder / CARD, plan.contents[CARD])
@@ -155,6 +167,20 @@ def push(
         text = f"{published.url} is at {published.commit}, but {error}; push again"
         raise CheckpointError("write-failed", text) from error
     return published
+
+
+def _same_recipe(a: VariantSpec, b: VariantSpec) -> bool:
+    """Whether two specs differ in nothing but name and summary."""
+    texts = {"name", "summary"}
+    return a.resolved().model_dump(exclude=texts) == b.resolved().model_dump(exclude=texts)
+
+
+def _ships(index: Path) -> bool:
+    """Whether an index is aezoo's own, which everybody reads."""
+    try:
+        return index.parent.resolve() == zoo_root().resolve()
+    except CheckpointError:
+        return False  # an installation without a zoo
 
 
 def _check_tag(tag: str | None) -> None:

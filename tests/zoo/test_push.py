@@ -10,7 +10,7 @@ import pytest
 import aezoo
 from aezoo.errors import AezooError, HubError, NotSupportedError, UnknownVariantError
 from aezoo.zoo.model_card import card
-from aezoo.zoo.push import Published
+from aezoo.zoo.push import Published, plan_push
 from aezoo.zoo.save import record_metrics
 from aezoo.zoo.schema import CARD, CONFIG, FILES, METRICS, PREVIEW, SPEC, TRAINING, WEIGHTS
 from tests.hub_server import GIT_ATTRIBUTES, HubServer, Reply, Request, sha256
@@ -432,3 +432,23 @@ def test_a_private_push_to_a_public_repository_is_refused(ann: HubServer, pushab
     with raises("failed", "is public, but private was requested"):
         aezoo.push(pushable, private=True)
     assert commits(ann)[-1] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"recipe.seed": 7}, "is not the spec that the weights were trained by"),
+        ({"encoder.1.activation": "tanh"}, "is not the spec that the weights were trained by"),
+        ({"name": "other", "summary": "Another text."}, None),
+    ],
+)
+def test_a_spec_yaml_of_another_training_is_not_pushed(
+    pushable: Path, change: dict[str, Any], match: str | None
+) -> None:
+    spec = aezoo.read_spec(pushable / "spec.yaml").replace(change)
+    (pushable / "spec.yaml").write_text(aezoo.to_yaml(spec))
+    if match is None:
+        assert plan_push(pushable, org="ann").contents["spec.yaml"]
+        return
+    with raises("invalid-config", match):
+        plan_push(pushable, org="ann")

@@ -52,6 +52,20 @@ def test_a_push_records_its_commit_in_the_index_and_nothing_else(
     assert sorted(path.name for path in root.iterdir()) == [INDEX, "other", "small"]
 
 
+def test_the_index_that_ships_records_commits_of_the_hub_only(
+    ann: HubServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = index_of(root)
+    monkeypatch.setattr("aezoo.zoo.push.zoo_root", lambda: root)
+    with pytest.warns(aezoo.DiagnosticWarning, match=f"endpoint: .*the commit at {ann.url} is not recorded"):
+        published = aezoo.push("small")
+    assert on_hub(ann)
+    assert index_of(root) == before
+    monkeypatch.setattr("aezoo.zoo.push.HUB_ENDPOINT", ann.url)
+    assert aezoo.push("small").commit == published.commit
+    assert index_of(root)["variants"]["small"]["commit"] == published.commit
+
+
 def test_a_pushed_variant_loads_by_name_without_its_folder(ann: HubServer, root: Path) -> None:
     ours = aezoo.load("small")
     published = aezoo.push("small")
