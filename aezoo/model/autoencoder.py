@@ -327,8 +327,13 @@ class Autoencoder(nn.Module):
     def transforms(self) -> Transforms:
         """The preprocessing that converts PIL images, arrays and uint8 tensors to input batches."""
         dataset: object = getattr(getattr(self.spec, "recipe", None), "dataset", None)
-        resize_mode, white = getattr(dataset, "fit", "stretch"), getattr(dataset, "white", None)
-        return Transforms(self.spec.input, self.scaler, self.columns, resize_mode, white)
+        return Transforms(
+            self.spec.input,
+            self.scaler,
+            self.columns,
+            resize_mode=getattr(dataset, "fit", "stretch"),
+            white=getattr(dataset, "white", None),
+        )
 
     @property
     def scaler(self) -> Scaler | None:
