@@ -110,6 +110,28 @@ def test_link_to_a_missing_file_is_named() -> None:
         read()
 
 
+def test_linked_folders_are_followed_once() -> None:
+    image_folder(3, path="elsewhere/cat")
+    image_folder(2, path="photos/dog")
+    (FOLDER / "cat").symlink_to(Path("elsewhere/cat").resolve())
+    (FOLDER / "dog" / "up").symlink_to(FOLDER.resolve())
+    assert labels_of(read()).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_folder_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    image_folder(2, path="photos/dog")
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> Any:
+        if self.name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with data_error("photos/dog cannot be read: Permission denied"):
+        read()
+
+
 def test_folder_named_like_an_image_is_searched() -> None:
     image_folder(2, path="photos/all.png")
     assert len(read()) == 2

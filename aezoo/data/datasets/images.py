@@ -359,11 +359,11 @@ def _image_files(folder: Path) -> list[ImageFile]:
     suffixes = Image.registered_extensions()
     readable = {suffix for suffix, name in suffixes.items() if name in {*Image.OPEN, "MPO"}}
     found: list[ImageFile] = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_visible_files(folder)):
         parts = path.relative_to(folder).parts
         # A link to a missing file, as git-annex makes, is an error when it is decoded.
         is_file = path.is_file() or (path.is_symlink() and not path.exists())
-        if path.suffix.lower() in readable and is_file and not any(p.startswith(".") for p in parts):
+        if path.suffix.lower() in readable and is_file:
             split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
             found.append(ImageFile(path, parts, split))
     if not found:
@@ -377,6 +377,22 @@ def _image_files(folder: Path) -> list[ImageFile]:
         reason = f"{others[0]} is in none of them" if others else "there is no folder `train`"
         raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
     return [file._replace(parts=file.parts[1:]) for file in found]
+
+
+def _visible_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Everything below a folder that is neither a folder nor hidden; linked folders are followed."""
+    real = folder.resolve()
+    if real in above:  # a link back to a folder that contains it
+        return
+    try:
+        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
+    for path in found:
+        if path.is_dir():
+            yield from _visible_files(path, (*above, real))
+        else:
+            yield path
 
 
 def _labels(files: list[ImageFile]) -> Tensor | None:
