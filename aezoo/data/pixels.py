@@ -181,6 +181,8 @@ def check_image(image: "PILImage") -> None:
     from PIL import Image
 
     limit, size = Image.MAX_IMAGE_PIXELS, image.size
+    if 0 in size:
+        raise DataError(f"the image has no pixels: {size[0]} x {size[1]}")
     if limit is not None and math.prod(size) > limit:
         raise DataError(
             f"{size[0]} x {size[1]} pixels are more than {limit:,}, the limit PIL.Image.MAX_IMAGE_PIXELS"

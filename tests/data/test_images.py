@@ -171,6 +171,30 @@ def test_missing_folder_error_names_the_working_directory() -> None:
         read(path="nowhere")
 
 
+@pytest.mark.parametrize(("path", "words"), [("p" * 5000, "ppp... is no path: File name too long"), ("~nobody-x/a", "~nobody-x/a is no path: ")])  # fmt: skip
+def test_path_that_the_system_does_not_take_is_rejected(path: str, words: str) -> None:
+    with data_error(words):
+        read(path=path)
+    with data_error(words):
+        aezoo.DatasetSpec.model_validate({"kind": "array", "path": path}).load("train")
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.svg", "a.psd", "a.eps"])
+def test_image_in_another_format_is_not_left_out(name: str) -> None:
+    image_folder(2)
+    (FOLDER / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    with data_error(f"photos/{name} cannot be decoded: Pillow finds no image in one of the formats AVIF, "):
+        read()
+    with pytest.warns(aezoo.DiagnosticWarning, match=f"skipped 1 of 3 images, first photos/{name}"):
+        assert len(read(skip_corrupt=True)) == 2
+
+
+def test_images_larger_than_the_memory_are_rejected() -> None:
+    image_folder(2)
+    with data_error("GiB, more than the memory; with a smaller `memory_mib`", "the decoded images need "):
+        read((10**6, 10**6), memory_mib=10**9)
+
+
 @pytest.mark.parametrize("files", [[], ["notes.txt", ".hidden.png"]])
 def test_folder_without_images_is_rejected(files: list[str]) -> None:
     for name in files:

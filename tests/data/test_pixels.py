@@ -413,6 +413,15 @@ def test_truncated_file_is_one_line(way: str) -> None:
         WAYS[way](FOLDER / "a.png", 3)
 
 
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_image_without_pixels_is_refused(mode: str) -> None:
+    image = Image.new(mode, (0, 4))
+    with data_error("the image has no pixels: 0 x 4"):
+        Transforms(TensorSpec(shape=(1, 4, 4), range=(0.0, 1.0)))(image)
+    with data_error("item 0: the image has no pixels: 0 x 4"):
+        prepare_splits([image, image], shape_spec((1, 4, 4)), seed=0)
+
+
 def test_formats_that_start_programs_are_not_in_the_list() -> None:
     assert not {"EPS", "WMF", "PDF", "MPEG", "HDF5"} & set(images.FORMATS)
     assert re.fullmatch("[A-Z0-9 ]+", " ".join(images.FORMATS))
