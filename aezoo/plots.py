@@ -278,7 +278,7 @@ def embedding(latents: Tensor, labels: Tensor, *, title: str = "") -> "Figure":
 
     Args:
         latents: (batch, latents), at least two latents.
-        labels: (batch,), integers for classes or floating point for a continuous scale.
+        labels: (batch,), integers for up to 20 classes, otherwise for a continuous scale.
         title: title of the figure.
 
     Returns:
@@ -298,17 +298,19 @@ def embedding(latents: Tensor, labels: Tensor, *, title: str = "") -> "Figure":
             f"expected {len(latents)} labels, one for each sample, found shape {list(labels.shape)}"
         )
     check_finite(latents)
-    points = latents.detach().cpu().float().flatten(1)
+    points = latents.detach().cpu().double().flatten(1)
     if points.shape[1] > 2:
         points = points - points.mean(0)
-        points = points @ cast(Tensor, torch.linalg.svd(points, full_matrices=False)[2])[:2].T
+        components = cast(Tensor, torch.linalg.svd(points, full_matrices=False)[2])[:2]
+        # A single sample has one component.
+        points = torch.nn.functional.pad(points @ components.T, (0, 2 - len(components)))
     figure = Figure(figsize=(6, 5), dpi=120, facecolor="white")
     axes = figure.subplots()
-    classes = not labels.is_floating_point()
-    labels = labels.int() if labels.dtype == torch.bool else labels
-    drawn = axes.scatter(
-        *points.T.numpy(), c=labels.cpu().numpy(), s=5, linewidths=0, cmap="tab10" if classes else "viridis"
-    )
+    colours = labels.cpu().double().numpy() if labels.is_floating_point() else labels.cpu().int().numpy()
+    number = len(np.unique(colours))
+    classes = not labels.is_floating_point() and number <= 20
+    cmap = "viridis" if not classes else "tab10" if number <= 10 else "tab20"
+    drawn = axes.scatter(*points.T.numpy(), c=colours, s=5, linewidths=0, cmap=cmap)
     if classes:
         axes.legend(*drawn.legend_elements(num=cast(Any, None)), fontsize=8, frameon=False, loc="center left",
                     bbox_to_anchor=(1, 0.5))  # fmt: skip

@@ -338,3 +338,19 @@ def test_a_trained_network_draws_the_targets_of_its_data(
     assert call["x"].shape == call["target"].shape
     assert not torch.equal(call["x"], call["target"])
     assert (tmp_path / "noisy" / "preview.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("latents", "labels"),
+    [
+        (torch.rand(1, 9), torch.tensor([3])),
+        (torch.rand(5, 3) * 3e38, torch.arange(5)),
+        (torch.rand(4, 2).half(), torch.rand(4).bfloat16()),
+        (torch.rand(4, 2), torch.tensor([True, False, True, True])),
+        (torch.rand(60, 2), torch.arange(60)),
+        (torch.rand(15, 2), torch.arange(15)),
+    ],
+    ids=["one sample", "largest", "half", "bool", "60 classes", "15 classes"],
+)
+def test_an_embedding_of_any_values_and_labels_is_drawn(latents: torch.Tensor, labels: torch.Tensor) -> None:
+    assert plots.png(plots.embedding(latents, labels))
