@@ -5,6 +5,7 @@ extra channels, lower bits, signs.
 """
 
 import math
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +31,8 @@ PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 """Modes whose colours are multiplied by their opacity -> the mode whose are not."""
 WHITE_16 = 65535
 """White of 16 bits."""
-STATES_WHITE = ("PNG", "PPM")
-"""Formats of which Pillow reads more than 8 bits as mode `I` with white at 65535."""
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, EXTRA_SAMPLES, SAMPLE_FORMAT = 0x0112, 258, 262, 338, 339
+DESCRIPTION, SAMPLES_PER_PIXEL, DEPTH = 270, 277, 32997
 """Tags of EXIF and TIFF."""
 
 
@@ -61,7 +61,7 @@ def open_image(path: Path) -> "PILImage":
     try:
         return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
-        raise ValueError(f"expected an image in one of the formats {', '.join(FORMATS)}") from error
+        raise ValueError(f"Pillow finds no image in one of the formats {', '.join(FORMATS)}") from error
 
 
 @contextmanager
@@ -181,6 +181,8 @@ def check_image(image: "PILImage") -> None:
     from PIL import Image
 
     limit, size = Image.MAX_IMAGE_PIXELS, image.size
+    if 0 in size:
+        raise DataError(f"the image has no pixels: {size[0]} x {size[1]}")
     if limit is not None and math.prod(size) > limit:
         raise DataError(
             f"{size[0]} x {size[1]} pixels are more than {limit:,}, the limit PIL.Image.MAX_IMAGE_PIXELS"
@@ -188,13 +190,26 @@ def check_image(image: "PILImage") -> None:
     # The second picture of an MPO, which is how phones write JPEG, is a thumbnail, a depth or a gain map.
     if image.format not in (None, "MPO", *FORMATS):
         raise DataError(f"the format {image.format} is not read; convert the image to PNG")
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    frames = 1 if image.format == "MPO" else max(getattr(image, "n_frames", 1), _planes(image))
+    if frames > 1:
         raise DataError(
-            f"the image has {getattr(image, 'n_frames', 2)} frames or pages, of which one would be read; "
+            f"the image has {frames} frames or pages, of which one would be read; "
             "save each as a file of its own, or pass a copy of one (image.copy())"
         )
     if reason := _lost_by_pillow(image):
         raise DataError(reason)
+
+
+def _planes(image: "PILImage") -> int:
+    """The number of planes in the only page of a TIFF file, as ImageJ and tifffile write stacks."""
+    description = str(getattr(image, "tag_v2", {}).get(DESCRIPTION, ""))
+    planes = max(_tiff_tag(image, DEPTH), default=1)
+    if found := re.search(r"^images=(\d+)$", description, re.MULTILINE):
+        planes = max(planes, int(found[1]))
+    if found := re.match(r'\{"shape": \[([\d, ]+)\]', description):
+        values = math.prod(image.size) * max(_tiff_tag(image, SAMPLES_PER_PIXEL), default=1)
+        planes = max(planes, math.prod(int(size) for size in found[1].split(",")) // values)
+    return planes
 
 
 def _lost_by_pillow(image: "PILImage") -> str | None:
@@ -242,7 +257,7 @@ def white_level(image: "PILImage", white: float | None = None) -> White:
             return White(2**bits - 1, True)
     if white is not None:
         return White(white, True)
-    if image.mode.startswith("I;16") or image.format in STATES_WHITE:
+    if image.mode.startswith("I;16") or image.format == "PNG":  # older versions of Pillow read PNG as `I`
         return White(WHITE_16, False)
     raise DataError(
         f"the white level of a PIL image of mode {image.mode} is undefined; pass an array, or set `white` of "

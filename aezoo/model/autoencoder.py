@@ -108,6 +108,7 @@ class Autoencoder(nn.Module):
         source: where the weights come from.
         examples: inputs of the validation split, (n, *input shape), of which `save` draws a preview; None if
             the autoencoder was not trained in this process.
+        example_targets: the targets of `examples`, (n, *target shape), or None.
     """
 
     target_mean: Tensor | None
@@ -135,6 +136,7 @@ class Autoencoder(nn.Module):
         self.training_record = {}
         self.source = Source("built")
         self.examples: Tensor | None = None
+        self.example_targets: Tensor | None = None
 
     def encode(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *latents"]:
         """Encodes a batch.

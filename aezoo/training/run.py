@@ -349,7 +349,10 @@ class TrainingRun:
         self.ae.history = [record for records in self.history for record in records]
         self.ae.training_record = self._record()
         self.ae.source = Source("trained")
-        self.ae.examples = preview_inputs(self.splits.validation, self.spec)
+        # A few points say nothing about their distribution.
+        n = 1000 if self.spec.input.shape == (2,) else 12
+        self.ae.examples = preview_inputs(self.splits.validation, self.spec, n)
+        self.ae.example_targets = self.splits.validation.batch(slice(0, n), self.spec).target
 
     def _record(self) -> dict[str, Any]:
         """Returns the contents of `training.json`."""

@@ -123,7 +123,7 @@ def _preview(ae: Autoencoder) -> bytes | None:
     """A picture of what the autoencoder does: of its examples, or the one that it was loaded with."""
     try:
         if ae.examples is not None:
-            return plots.png(plots.reconstructions(ae, ae.examples))
+            return plots.png(plots.reconstructions(ae, ae.examples, target=ae.example_targets))
         if ae.source.path is not None and ae.describes_weights("training_record"):
             return read_limited(Path(ae.source.path) / PREVIEW, sys.maxsize)
     except OSError:

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A folder of images
 #
-# An autoencoder can be trained on a folder of images of any size, in any format that Pillow reads. The folder
-# may be flat or have one subfolder per class. To run without a download, this page cuts the two photographs
-# that come with scikit-learn into tiles of 40 x 40 pixels.
+# An autoencoder can be trained on a folder of images of any size, in any common format. The folder may be flat,
+# have one subfolder per class, or have the subfolders `train`, `val` and `test`. To run without a download, this
+# page cuts the two photographs that come with scikit-learn into tiles of 40 x 40 pixels.
 
 # %%
 from pathlib import Path
@@ -21,9 +21,9 @@ for name, pixels in zip(("temple", "flower"), photos.images, strict=True):
 
 # %% [markdown]
 # The dataset is part of the spec. By default (`fit: crop`), every image is scaled to cover 32 x 32 pixels, and the
-# center is cut out. `test: 0.1` puts a tenth of the images into the test split; another tenth, also drawn at
-# random, is the validation split. `fvu` is the fraction of variance unexplained: 0 is a perfect reconstruction,
-# 1 is no better than the mean image.
+# center is cut out. `test: 0.1` puts a tenth of the images into the test split; another tenth is the validation
+# split. Both are drawn by a hash of each file, so that new files do not move the others. `fvu` is the fraction
+# of variance unexplained: 0 is a perfect reconstruction, 1 is no better than the mean image.
 
 # %%
 import aezoo
@@ -67,8 +67,8 @@ ae = aezoo.train(spec)
 print({name: round(ae.metrics[name]["value"], 4) for name in ("mse", "fvu")})
 
 # %% [markdown]
-# The saved network encodes new images: `ae.transforms()` accepts a PIL image of any size and mode and resizes it
-# as in training.
+# The saved network encodes new images: `ae.transforms()` accepts a PIL image of any size and resizes it as in
+# training.
 
 # %%
 folder = aezoo.save(ae, "tiles-ae", overwrite=True)

@@ -110,6 +110,28 @@ def test_link_to_a_missing_file_is_named() -> None:
         read()
 
 
+def test_linked_folders_are_followed_once() -> None:
+    image_folder(3, path="elsewhere/cat")
+    image_folder(2, path="photos/dog")
+    (FOLDER / "cat").symlink_to(Path("elsewhere/cat").resolve())
+    (FOLDER / "dog" / "up").symlink_to(FOLDER.resolve())
+    assert labels_of(read()).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_folder_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    image_folder(2, path="photos/dog")
+    listed = Path.iterdir
+
+    def iterdir(self: Path) -> Any:
+        if self.name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with data_error("photos/dog cannot be read: Permission denied"):
+        read()
+
+
 def test_folder_named_like_an_image_is_searched() -> None:
     image_folder(2, path="photos/all.png")
     assert len(read()) == 2
@@ -147,6 +169,30 @@ def test_transforms_resize_as_in_training(fit: Literal["crop", "stretch"], orien
 def test_missing_folder_error_names_the_working_directory() -> None:
     with data_error("", f"there is no folder nowhere; relative paths start at {Path.cwd()}"):
         read(path="nowhere")
+
+
+@pytest.mark.parametrize(("path", "words"), [("p" * 5000, "ppp... is no path: File name too long"), ("~nobody-x/a", "~nobody-x/a is no path: ")])  # fmt: skip
+def test_path_that_the_system_does_not_take_is_rejected(path: str, words: str) -> None:
+    with data_error(words):
+        read(path=path)
+    with data_error(words):
+        aezoo.DatasetSpec.model_validate({"kind": "array", "path": path}).load("train")
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.svg", "a.psd", "a.eps"])
+def test_image_in_another_format_is_not_left_out(name: str) -> None:
+    image_folder(2)
+    (FOLDER / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+    with data_error(f"photos/{name} cannot be decoded: Pillow finds no image in one of the formats AVIF, "):
+        read()
+    with pytest.warns(aezoo.DiagnosticWarning, match=f"skipped 1 of 3 images, first photos/{name}"):
+        assert len(read(skip_corrupt=True)) == 2
+
+
+def test_images_larger_than_the_memory_are_rejected() -> None:
+    image_folder(2)
+    with data_error("GiB, more than the memory; with a smaller `memory_mib`", "the decoded images need "):
+        read((10**6, 10**6), memory_mib=10**9)
 
 
 @pytest.mark.parametrize("files", [[], ["notes.txt", ".hidden.png"]])

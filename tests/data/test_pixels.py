@@ -231,12 +231,21 @@ def frames(path: Path) -> None:
     first.save(path, save_all=True, append_images=rest)
 
 
+def described(path: Path, description: str) -> None:
+    """A TIFF of one page whose description says that further planes follow it."""
+    picture(4, 4).convert("L").save(path, description=description)
+
+
 UP = (ramp(15) * 16).astype(np.uint8)
 LOST: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "pages": ("a.tif", frames, "the image has 3 frames or pages, of which one would be read"),
     "GIF frames": ("a.gif", frames, "the image has 3 frames or pages"),
     "APNG frames": ("a.png", frames, "the image has 3 frames or pages"),
     "WebP frames": ("a.webp", frames, "the image has 3 frames or pages"),
+    "stack of ImageJ": (
+        "a.tif", lambda p: described(p, "ImageJ=1.54\nimages=6\nslices=6"), "the image has 6 frames or pages",
+    ),
+    "stack of tifffile": ("a.tif", lambda p: described(p, '{"shape": [3, 4, 4]}'), "the image has 3 frames"),
     "signed bytes": (
         "a.tif", lambda p: odd_images.tiff(p, UP.view(np.int8), sample_format=2), "the values are signed",
     ),
@@ -278,11 +287,11 @@ LOST: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "transparent palette": (
         "a.png", lambda p: Image.new("P", (4, 4)).save(p, transparency=0), "transparent|PIL image of mode P",
     ),
-    "EPS": ("a.eps", lambda p: Image.new("L", (4, 4)).save(p), "formats|the format EPS is not read"),
+    "EPS": ("a.eps", lambda p: Image.new("L", (4, 4)).save(p), "no image in one of the formats|the format EPS is not read"),
     "EPS called PNG": (
-        "a.png", lambda p: Image.new("L", (4, 4)).save(p, "EPS"), "formats|the format EPS is not read",
+        "a.png", lambda p: Image.new("L", (4, 4)).save(p, "EPS"), "no image in one of the formats|the format EPS is not read",
     ),
-    "icon": ("a.ico", lambda p: Image.new("RGB", (16, 16)).save(p), "formats|the format ICO is not read"),
+    "icon": ("a.ico", lambda p: Image.new("RGB", (16, 16)).save(p), "no image in one of the formats|the format ICO is not read"),
 }  # fmt: skip
 
 
@@ -308,6 +317,11 @@ def test_what_would_be_lost_is_refused(way: str, what: str, monkeypatch: pytest.
         WAYS[way](FOLDER / name, channels)
     assert "\n" not in str(error.value)
     assert {"folder": name, "transforms": "", "dataset": "", "list": ""}[way] in str(error.value)
+
+
+def test_shape_of_one_plane_is_no_stack() -> None:
+    described(FOLDER / "a.tif", '{"shape": [1, 4, 4]}')
+    assert from_folder(FOLDER / "a.tif", 1).shape == (1, 1, 4, 4)
 
 
 @every_way
@@ -397,6 +411,15 @@ def test_truncated_file_is_one_line(way: str) -> None:
     words = {"folder": "photos/a.png cannot be decoded", "transforms": "photos/a.png: the image cannot"}
     with data_error(words.get(way, "item 0: the image cannot be decoded: ")):
         WAYS[way](FOLDER / "a.png", 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16"])
+def test_image_without_pixels_is_refused(mode: str) -> None:
+    image = Image.new(mode, (0, 4))
+    with data_error("the image has no pixels: 0 x 4"):
+        Transforms(TensorSpec(shape=(1, 4, 4), range=(0.0, 1.0)))(image)
+    with data_error("item 0: the image has no pixels: 0 x 4"):
+        prepare_splits([image, image], shape_spec((1, 4, 4)), seed=0)
 
 
 def test_formats_that_start_programs_are_not_in_the_list() -> None:

@@ -88,6 +88,23 @@ def test_a_few_patterns_are_in_every_split() -> None:
     assert len(same["train"]) + len(same["validation"]) == 50
 
 
+@pytest.mark.parametrize("n", [19, 20, 25])
+def test_one_more_sample_moves_no_other_between_few_and_many(n: int) -> None:
+    for seed in range(20):
+        x = torch.rand(n + 1, 4, generator=torch.Generator().manual_seed(seed))
+        before, after = (hash_splits(part, 0.3, 0.3, seed) for part in (x[:n], x))
+        for split in SPLITS:
+            assert {int(i) for i in before[split]} == {int(i) for i in after[split]} - {n}
+
+
+def test_equal_samples_stay_together_if_asked_to() -> None:
+    x = torch.arange(4.0)[:, None].repeat(10, 1)
+    rows = hash_splits(x, 0.3, 0.3, 0, few=0)
+    assert sum(len(samples_in(x[rows[split]])) for split in SPLITS) == 4
+    with data_error("2 different samples are too few for 3 splits"):
+        hash_splits(x[:2].repeat(10, 1), 0.3, 0.3, 0, few=0)
+
+
 def test_seed_determines_the_splits() -> None:
     first, again, other = (rows_of(counted(50, seed=seed), "validation") for seed in (0, 0, 1))
     assert first == again != other

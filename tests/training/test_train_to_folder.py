@@ -142,7 +142,11 @@ def test_preview_shows_the_first_validation_rows(
     noises: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Tensor] = []
-    monkeypatch.setattr(plots, "reconstructions", cast(Any, lambda ae, x: drawn.append(x)))
+
+    def draw(ae: object, x: Tensor, target: Tensor) -> None:
+        drawn.extend([x, target])
+
+    monkeypatch.setattr(plots, "reconstructions", draw)
     monkeypatch.setattr(plots, "png", cast(Any, lambda figure: b"picture"))
     spec = spec_of(noises=noises)
     to_folder(spec, tmp_path / "mine")
@@ -151,6 +155,7 @@ def test_preview_shows_the_first_validation_rows(
     rows = prepare_splits(IMAGES, spec, 0).validation.batch(slice(0, 12), spec).input
     assert torch.equal(drawn[0], rows) is (not noises)
     assert drawn[0].shape == rows.shape
+    assert torch.equal(drawn[1], rows)
 
 
 def test_preview_applies_the_noises_in_order_and_reproducibly() -> None:

@@ -35,13 +35,28 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def expanded(path: str) -> Path:
+    """Returns a path with `~` expanded.
+
+    Raises:
+        DataError: the system knows no such home, or takes no such path.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        raise DataError(f"{path if len(path) <= 80 else path[:80] + '...'} is no path: {reason}") from error
+    return found
+
+
 def existing_file(path: str) -> Path:
     """Returns the path of an existing file, `~` expanded.
 
     Raises:
         DataError: there is no such file.
     """
-    found = Path(path).expanduser()
+    found = expanded(path)
     if not found.is_file():
         start = "" if found.is_absolute() else f"; relative paths start at {Path.cwd()}"
         raise DataError(f"there is no file {path}{start}")

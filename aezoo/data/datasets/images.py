@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from typing_extensions import override
 
-from aezoo.data.datasets.files import cache_root, one_line
+from aezoo.data.datasets.files import cache_root, check_memory, expanded, one_line
 from aezoo.data.datasets.splits import ShuffledSpec, hash_splits
 from aezoo.data.pixels import ResizeMode, is_deep, open_image, pixels, unused_bits, warn_unused_bits
 from aezoo.data.samples import Samples
@@ -38,6 +38,12 @@ MAX_RECORD = 2**28
 """Limit for the record of decoded images, in bytes."""
 UNREADABLE = bytes(32)
 """Stands for the hash of a file that cannot be read; its decoding says why."""
+
+OTHER_IMAGES = {
+    ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".heic", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf",
+    ".rw2", ".svg",
+}  # fmt: skip
+"""Suffixes of images that Pillow does not know."""
 
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train", "training": "train",
@@ -148,7 +154,7 @@ class ImagesSpec(ShuffledSpec):
 
     def _read(self) -> tuple[Samples, list[ImageFile], list[bytes]]:
         """All samples, their files, and a hash of each file."""
-        folder = Path(self.path).expanduser()
+        folder = expanded(self.path)
         files = _image_files(folder)
         digests = self._in_threads(_digest, files)
         images, mapped, record = self._images(files, digests)
@@ -166,7 +172,7 @@ class ImagesSpec(ShuffledSpec):
 
     def _split_folders(self) -> set[Split | None]:
         with suppress(DataError):
-            return {file.split for file in _image_files(Path(self.path).expanduser())}
+            return {file.split for file in _image_files(expanded(self.path))}
         return set()
 
     def _rows(self, files: list[ImageFile], digests: list[bytes]) -> dict[Split, Tensor]:
@@ -228,7 +234,15 @@ class ImagesSpec(ShuffledSpec):
 
     def _decode_to_memory(self, files: list[Path], key: str) -> tuple[Tensor, Record]:
         record = Record(dtype=self._dtype(files))
-        values = np.empty((len(files), *self._shape), record.dtype)
+        size = len(files) * math.prod(self._shape) * np.dtype(record.dtype).itemsize
+        try:
+            check_memory(size)
+            values = np.empty((len(files), *self._shape), record.dtype)
+        except MemoryError as error:
+            raise DataError(
+                f"the decoded images need {size / 2**30:.1f} GiB, more than the memory; with a smaller "
+                "`memory_mib` they are mapped from a file"
+            ) from error
         for index, image in enumerate(self._decoded(files, record)):
             values[index] = image
         return torch.from_numpy(values), record
@@ -358,12 +372,14 @@ def _image_files(folder: Path) -> list[ImageFile]:
     # Pillow writes some formats that it does not read, such as PDF. It reads MPO as JPEG.
     suffixes = Image.registered_extensions()
     readable = {suffix for suffix, name in suffixes.items() if name in {*Image.OPEN, "MPO"}}
+    # Other images are not left out: their decoding says that they cannot be read.
+    suffixes_of_images = readable | OTHER_IMAGES
     found: list[ImageFile] = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_visible_files(folder)):
         parts = path.relative_to(folder).parts
         # A link to a missing file, as git-annex makes, is an error when it is decoded.
         is_file = path.is_file() or (path.is_symlink() and not path.exists())
-        if path.suffix.lower() in readable and is_file and not any(p.startswith(".") for p in parts):
+        if path.suffix.lower() in suffixes_of_images and is_file:
             split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
             found.append(ImageFile(path, parts, split))
     if not found:
@@ -377,6 +393,22 @@ def _image_files(folder: Path) -> list[ImageFile]:
         reason = f"{others[0]} is in none of them" if others else "there is no folder `train`"
         raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
     return [file._replace(parts=file.parts[1:]) for file in found]
+
+
+def _visible_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Everything below a folder that is neither a folder nor hidden; linked folders are followed."""
+    real = folder.resolve()
+    if real in above:  # a link back to a folder that contains it
+        return
+    try:
+        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
+    for path in found:
+        if path.is_dir():
+            yield from _visible_files(path, (*above, real))
+        else:
+            yield path
 
 
 def _labels(files: list[ImageFile]) -> Tensor | None:
