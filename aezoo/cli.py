@@ -4,7 +4,10 @@ Exit codes: 0 done, 1 refused with one clear line, 2 wrong usage.
 """
 
 import os
+import signal
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +34,7 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE", help="Run a Python file that registers kinds."),
 ]
 INTERRUPTED = 130
+TERMINATED = 143
 PLACEHOLDER_USER = "you"
 HEADLINE = {"mse": "mse", "fvu": "fvu", "l0": "l0", "dead_latents": "dead latents"}
 """Metrics that `list` and `demo` show -> heading of their column."""
@@ -56,6 +60,27 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
     word = "warning" if issubclass(category, UserWarning) else category.__name__
     word = "advice" if issubclass(category, DiagnosticWarning) else word
     print_error(f"{word}: {printable(message)}")
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Generator[None]:
+    """Context manager in which SIGTERM, which schedulers send, saves the weights so far as Ctrl-C does."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not received:
+            raise
+        print_error("terminated")
+        raise SystemExit(TERMINATED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _version(wanted: bool | None) -> None:
@@ -244,6 +269,10 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that holds weights.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted training of this folder.")] = False,
+    write_anywhere: Annotated[
+        bool,
+        typer.Option("--write-anywhere", help="Let the recipe's callbacks write outside of this folder."),
+    ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -264,7 +293,10 @@ def train(
     if changes:
         variant = variant.replace(dict(_parse_override(text) for text in changes))
     target = to or _own_folder(file, variant.name) or Path(variant.name)
-    ae = train_to_folder(variant, target, device=device, overwrite=overwrite, resume=resume)
+    with _interrupted_by_sigterm():
+        ae = train_to_folder(
+            variant, target, device=device, overwrite=overwrite, resume=resume, write_anywhere=write_anywhere
+        )
     if env_rank() > 0:
         return
     if as_json:

@@ -237,6 +237,15 @@ class DatasetSpec(RegisteredSpec):
         return "the dataset's own split"
 
 
+WRITTEN = "written"
+OutputPath = Annotated[str, WRITTEN]
+"""A file or folder that a callback writes; relative to the current folder.
+
+`train_to_folder` and `aezoo train` refuse one that is neither below the current folder nor next to the folder
+that they write: a recipe from elsewhere must not overwrite files.
+"""
+
+
 class CallbackSpec(RegisteredSpec):
     """Code that runs during training; `build` returns a `Callback`, which may keep state."""
 

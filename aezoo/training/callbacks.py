@@ -17,7 +17,7 @@ from aezoo.model.autoencoder import Autoencoder, StepContext, eval_mode
 from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count
-from aezoo.specs.components import CallbackSpec
+from aezoo.specs.components import CallbackSpec, OutputPath
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.stages import GreedyStage, StageSpec
 from aezoo.specs.variant import VariantSpec
@@ -133,7 +133,7 @@ class HistorySpec(CallbackSpec):
     """Logs the record of every epoch as a line of JSON."""
 
     kind: Literal["history"] = "history"
-    path: str
+    path: OutputPath
     """The file, overwritten by each training; relative to the current folder."""
 
     @override
@@ -153,7 +153,7 @@ class LearningRateSpec(CallbackSpec):
     """Logs the learning rate of every step as a line of JSON."""
 
     kind: Literal["learning_rate"] = "learning_rate"
-    path: str
+    path: OutputPath
     """The file, overwritten by each training; relative to the current folder."""
 
     @override
@@ -180,7 +180,7 @@ class CheckpointSpec(CallbackSpec):
     """Saves the autoencoder every few epochs, as a folder without metrics that `aezoo.load` reads."""
 
     kind: Literal["checkpoint"] = "checkpoint"
-    folder: str
+    folder: OutputPath
     """Parent of the folders `epoch-NNNNNN`; epochs are counted from the start of training."""
     every: Count = 1
     """Epochs between two checkpoints."""

@@ -1,8 +1,10 @@
 """Checks of a recipe against the network, on the meta device, before anything is trained."""
 
 import copy
+import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,7 +15,7 @@ from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
 from aezoo.model.sequential import LayerBuilder
 from aezoo.specs.base import check
-from aezoo.specs.components import LayerSpec
+from aezoo.specs.components import WRITTEN, LayerSpec
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.stages import FitStage, GreedyStage, PcaStage
 from aezoo.specs.tensor import TensorSpec
@@ -199,3 +201,35 @@ def _check_fit(ae: Autoencoder, stage: FitStage, where: str) -> None:
             raise SpecError([Problem(f"{where}.freeze", text)])
     if not set(ae.parameters()) - {p for module in frozen for p in module.parameters()}:
         raise SpecError([Problem(f"{where}.freeze", "freezes all weights, so nothing is left to train")])
+
+
+def check_written_paths(recipe: RecipeSpec, folder: Path) -> None:
+    """Checks that a recipe's callbacks write below the current folder, or below the parent of `folder`, only.
+
+    Raises:
+        SpecError: a path leads elsewhere.
+    """
+    allowed = [Path.cwd(), folder.resolve().parent]
+    for index, callback in enumerate(recipe.callbacks):
+        for name, info in type(callback).model_fields.items():
+            if WRITTEN not in info.metadata:
+                continue
+            path = Path(str(getattr(callback, name))).resolve()
+            if not any(path.is_relative_to(place) for place in allowed):
+                where = f"recipe.callbacks.{index}.{name}"
+                text = f"{path} is outside of the current folder; to allow it, pass write_anywhere=True"
+                raise SpecError([Problem(where, f"{text} (--write-anywhere)")])
+            if path.is_file() and not _is_log(path):
+                where = f"recipe.callbacks.{index}.{name}"
+                text = f"{path} exists and is not the log of a training; it would be overwritten"
+                raise SpecError([Problem(where, text)])
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file is empty or begins with a line of JSON, as logs of callbacks do."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = file.readline(100_000)
+        return not first or isinstance(json.loads(first), dict)
+    except (OSError, ValueError):
+        return False

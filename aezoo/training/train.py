@@ -21,7 +21,7 @@ from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
 from aezoo.specs.variant import VariantSpec, require_spec
 from aezoo.training.callbacks import Callback
-from aezoo.training.checks import check_recipe
+from aezoo.training.checks import check_recipe, check_written_paths
 from aezoo.training.diagnostics import lint_spec, warn_identical_targets
 from aezoo.training.distributed import env_rank, init_distributed
 from aezoo.training.loop import StageRunner
@@ -109,6 +109,7 @@ def train_to_folder(
     progress: bool = True,
     overwrite: bool = False,
     resume: bool = False,
+    write_anywhere: bool = False,
 ) -> Autoencoder:
     """Trains a variant and writes its folder: weights, metrics, training record, preview and model card.
 
@@ -127,6 +128,8 @@ def train_to_folder(
         overwrite: whether to replace a folder that holds weights.
         resume: whether to continue an interrupted training of this folder. A folder that already holds the
             result of the same training is loaded.
+        write_anywhere: whether the recipe's callbacks may write outside of the current folder and the parent
+            of `folder`, and overwrite files that are not logs.
 
     Returns:
         The autoencoder, as from `train`.
@@ -142,6 +145,8 @@ def train_to_folder(
     if resume_path.exists() and not resume:
         text = f"{resume_path} found from an interrupted run"
         raise TrainingError(f"{text}; pass --resume (resume=True) to continue, or delete it to start over")
+    if not write_anywhere:
+        check_written_paths(spec.recipe, target)
     spec = own_name(_trained_on(spec, data), target)
     unfinished = resume and is_unfinished(target)
     # A process can be killed after it has written the folder, before or after it deletes its resume file.

@@ -129,6 +129,44 @@ def test_weights_are_saved_if_the_preview_cannot_be_drawn(
     assert not (tmp_path / "mine" / "preview.png").exists()
 
 
+@pytest.mark.parametrize("kind", ["history", "learning_rate", "checkpoint"])
+def test_callbacks_of_a_recipe_write_below_the_current_folder(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "a" / "work"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    field = "folder" if kind == "checkpoint" else "path"
+    (tmp_path / "link").symlink_to("/")
+    for path in (tmp_path / "victim", "../victim", "a/../../victim", "/dev/null/x", "../link/victim"):
+        spec = spec_of(callbacks=[{"kind": kind, field: str(path)}], stages=[stage(1)])
+        text = f"recipe.callbacks.0.{field}: .* is outside of the current folder"
+        with pytest.raises(aezoo.SpecError, match=text):
+            to_folder(spec, Path("mine"), data=object())
+    assert [path.name for path in tmp_path.iterdir() if path.name != "link"] == ["a"]
+    assert list(work.iterdir()) == []
+    spec = spec_of(callbacks=[{"kind": kind, field: "logs/x"}], stages=[stage(1)])
+    to_folder(spec, Path("mine"))
+    assert Path("logs/x").exists()
+    spec = spec_of(callbacks=[{"kind": kind, field: str(tmp_path / "victim")}], stages=[stage(1)])
+    to_folder(spec, Path("other"), write_anywhere=True)
+    assert (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("kind", ["history", "learning_rate"])
+def test_logs_overwrite_logs_only(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = spec_of(callbacks=[{"kind": kind, "path": "file"}], stages=[stage(1)])
+    for content in (b"[project]\n", b"\xff\x00", b"12\n", b"x" * 10**6):
+        Path("file").write_bytes(content)
+        with pytest.raises(aezoo.SpecError, match="exists and is not the log of a training; it would be"):
+            to_folder(spec, Path("mine"), data=object())
+        assert Path("file").read_bytes() == content
+    Path("file").unlink()
+    for folder in ("mine", "again"):
+        to_folder(spec, Path(folder))
+
+
 # -- the preview --------------------------------------------------------------------------------------
 
 
@@ -300,13 +338,14 @@ def test_a_training_that_is_killed_repeatedly_gives_the_same_bytes(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_sigint_interrupts_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_interrupt_the_command_line(number: signal.Signals, status: int, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     process = start(spec_file(tmp_path, epochs=100_000), folder)
     wait_for_an_epoch(process, resume_file(folder), 0)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+    assert process.returncode == status, err
     assert out == ""
     assert "not measured; pass --resume to continue from the last finished epoch" in err
     assert "Traceback" not in err
