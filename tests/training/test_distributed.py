@@ -81,6 +81,16 @@ SPECS = {
         stages=[greedy(2, tie=True), stage(1)],
     ),
     "fewer rows than processes": spec(batch_size=3),
+    "switches": spec(
+        [
+            {"kind": "conv", "out_channels": 2, "kernel_size": 3, "padding": 1},
+            {"kind": "max_pool", "kernel_size": 2, "switches": "a"},
+        ],
+        [
+            {"kind": "max_unpool", "kernel_size": 2, "switches": "a"},
+            {"kind": "conv", "out_channels": 1, "kernel_size": 3, "padding": 1},
+        ],
+    ),
 }
 
 
