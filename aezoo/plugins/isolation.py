@@ -97,11 +97,7 @@ def _settings() -> Iterator[Setting]:
         yield from _torch_settings(torch)
     specs = sys.modules.get("aezoo.specs.base")
     if closed := getattr(specs, "CLOSED", None):
-        yield Setting(
-            "the closed families of aezoo",
-            lambda: {family: dict(kinds) for family, kinds in closed.items()},
-            lambda value: (closed.clear(), closed.update(value)),
-        )
+        yield Setting("the closed families of aezoo", lambda: _Closed.of(closed), lambda v: v.restore(closed))
 
 
 def _attribute(owner: Any, name: str, label: str) -> Setting:
@@ -117,6 +113,37 @@ class _Same:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and self.value is other.value
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+@dataclass(frozen=True, eq=False)
+class _Closed:
+    """The kinds of the closed families. Those that aezoo adds when a module is imported are no change."""
+
+    kinds: dict[tuple[str, str], Any]
+
+    @classmethod
+    def of(cls, closed: dict[str, dict[str, Any]]) -> "_Closed":
+        return cls({(family, kind): c for family, kinds in closed.items() for kind, c in kinds.items()})
+
+    def __eq__(self, other: object) -> bool:
+        # `other` is the state before.
+        return isinstance(other, _Closed) and self._without_new(other) == other.kinds
+
+    def _without_new(self, other: "_Closed") -> dict[tuple[str, str], Any]:
+        return {
+            key: c
+            for key, c in self.kinds.items()
+            if key in other.kinds or not c.__module__.startswith("aezoo.")
+        }
+
+    def restore(self, closed: dict[str, dict[str, Any]]) -> None:
+        kept = _Closed.of(closed)
+        new = {key: c for key, c in kept.kinds.items() if c.__module__.startswith("aezoo.")}
+        closed.clear()
+        for (family, kind), c in (new | self.kinds).items():
+            closed.setdefault(family, {})[kind] = c
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 

@@ -336,3 +336,24 @@ def test_an_index_of_any_size_is_not_read(odd_zoo: Path) -> None:
         forget_index()
     with pytest.raises(CheckpointError, match="larger than"):
         read_index(odd_zoo)
+
+
+def test_built_in_kinds_that_an_import_adds_are_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aezoo.specs import base
+
+    closed = {family: dict(kinds) for family, kinds in base.CLOSED.items()}
+    activations = closed.pop("activation")
+    monkeypatch.setattr(base, "CLOSED", closed)
+
+    class Foreign:
+        pass
+
+    with preserved_settings() as changed:
+        closed["activation"] = dict(activations)
+    assert not changed
+    assert closed["activation"] == activations
+    with preserved_settings() as changed:
+        closed["activation"]["relu"] = Foreign  # type: ignore[assignment]
+        closed["activation"]["mine"] = Foreign  # type: ignore[assignment]
+    assert changed == ["the closed families of aezoo"]
+    assert closed["activation"] == activations
