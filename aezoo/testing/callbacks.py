@@ -87,13 +87,17 @@ class _Recorder(Callback):
         before, network = rng_states(), ModuleSnapshot(state.ae, values=False)
         tensors = _tensors(state)
         copies = {name: tensor.clone() for name, tensor in tensors.items()}
-        epoch, step = state.epoch, state.step
+        epoch, step, records = state.epoch, state.step, list(state.history)
         getattr(self.inner, hook)(state)
         if changed := changed_rng(before):
             self.changed = f"{changed} in {hook}"
         altered = network.change()
         if altered is None and (state.epoch, state.step) != (epoch, step):
             altered = "another epoch or step in the state"
+        if len(state.history) != len(records) or any(
+            a is not b for a, b in zip(state.history, records, strict=True)
+        ):
+            altered = "other records in the history"
         if names := changed_tensors(copies, tensors):
             altered = f"{names[0]} changed"
         # A callback may unfreeze layers.

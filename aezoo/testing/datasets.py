@@ -196,7 +196,19 @@ def alike(spec: DatasetSpec) -> str | None:
                 return f"{name} of {a.dtype} {tuple(a.shape[1:])} and {b.dtype} {tuple(b.shape[1:])}"
         if different := _scales(first[1], samples):
             return f"inputs {different[1]} in {split}, {different[0]} in {first[0]}"
+        if _is_standardized(first[1]) and _is_standardized(samples):
+            return f"inputs of {split} that are standardized by themselves, as those of {first[0]} are"
     return None
+
+
+def _is_standardized(samples: Samples) -> bool:
+    """Whether every value has mean 0 and standard deviation 1 over the rows, which chance does not give."""
+    if len(samples) < 2 or not samples.inputs.is_floating_point():
+        return False
+    values = samples.inputs.flatten(1)[:, :1000].double()
+    mean, std = values.mean(0), values.std(0)
+    alike = ((std - 1).abs() < 1e-3) | ((values.std(0, correction=0) - 1).abs() < 1e-3)
+    return bool((mean.abs() < 1e-4).all() and alike.all())
 
 
 def _scales(a: Samples, b: Samples) -> tuple[str, str] | None:

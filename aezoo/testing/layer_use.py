@@ -1,11 +1,11 @@
 """Contract checks of a layer in use: batches of any size and layout, precisions, modes, resumed training."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aezoo.model.sequential import Aux, LayerSequence
 from aezoo.testing.contract import CheckList
@@ -46,13 +46,32 @@ def module_intact(layer: LayerFixture) -> str | None:
     for mode, training in MODES.items():
         layers = layer.trained().train(training)
         snapshot = ModuleSnapshot(layers, values=False)
+        weights = {name: parameter.detach().clone() for name, parameter in layers.named_parameters()}
+        types = {name: buffer.dtype for name, buffer in layers.named_buffers()}
         with seeded(4):
             layers(layer.x(), {})
-        if changed := snapshot.change():
+        changed = snapshot.change() or _kept_tensors(layers, types)
+        if changed is None and (names := changed_tensors(weights, dict(layers.named_parameters()))):
+            changed = f"{names[0]} changed"
+        if changed:
             return f"{changed} after a call in {mode}"
         call_after_step(layers)
         if changed := snapshot.change():
             return f"{changed} after after_step"
+    return None
+
+
+def _kept_tensors(layers: nn.Module, types: Mapping[str, torch.dtype]) -> str | None:
+    """What a call has left in a module: a graph or another dtype in a buffer, or a stray tensor."""
+    for name, buffer in layers.named_buffers():
+        if buffer.grad_fn is not None:
+            return f"{name} holds the graph of the batch"
+        if buffer.dtype != types.get(name, buffer.dtype):
+            return f"{name} has another dtype"
+    for module in layers.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                return f"{type(module).__name__}.{name} holds a tensor that is neither parameter nor buffer"
     return None
 
 

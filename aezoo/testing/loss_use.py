@@ -50,8 +50,11 @@ def network_intact(loss: LossFixture) -> str | None:
             output = ae(context.input)
             if training:
                 snapshot = ModuleSnapshot(ae, values=False)
+            for p in ae.parameters():
+                p.grad = torch.ones_like(p)  # of a term before
+            snapshot.gradients = {name: p.grad for name, p in ae.named_parameters()}
             term(output, context, ae)
-        if any(p.grad is not None for p in ae.parameters()):
+        if any(p.grad is None or not bool((p.grad == 1).all()) for p in ae.parameters()):
             return "gradients at parameters"
         if changed := snapshot.change() or (own and own.change()):
             return changed

@@ -114,7 +114,12 @@ def batch_intact(loss: LossFixture) -> str | None:
                 "target": context.target, **output.aux,
             }  # fmt: skip
             before = {name: part.clone() for name, part in parts.items()}
-            term(output, context, ae)
+            names = list(output.aux)
+            value = term(output, context, ae)
+        if list(output.aux) != names:
+            return "other names in aux"
+        if value.dtype != output.x_hat.dtype:
+            return f"a value of {value.dtype} for a network of {output.x_hat.dtype}"
         if changed := changed_tensors(before, parts):
             return f"{', '.join(changed)} changed"
     return None
