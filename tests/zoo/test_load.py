@@ -1,7 +1,7 @@
 """What `load` gives: the same bits as were saved, on the requested device, ready to run and to train."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -171,16 +171,20 @@ def test_the_default_dtype_does_not_matter(folder: Path) -> None:
     assert same(after, before)
 
 
-def test_a_load_runs_no_layer_and_leaves_the_random_state(
+def test_a_load_runs_layers_on_an_empty_batch_alone_and_leaves_the_random_state(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("a forward pass")
+    batches: list[tuple[int, ...]] = []
+    forward = LayerSequence.forward
 
-    monkeypatch.setattr(nn.Module, "__call__", refuse)
-    monkeypatch.setattr(LayerSequence, "forward", refuse)
+    def watch(self: LayerSequence, h: torch.Tensor, aux: Any = None) -> torch.Tensor:
+        batches.append(tuple(h.shape))
+        return forward(self, h, aux)
+
+    monkeypatch.setattr(LayerSequence, "forward", watch)
     before = torch.get_rng_state()
     assert aezoo.load(folder).num_latents == 5
+    assert batches == [(0, 1, 6, 6), (0, 5)]
     assert torch.equal(torch.get_rng_state(), before)
 
 
