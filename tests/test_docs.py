@@ -177,6 +177,7 @@ def test_shell_blocks_name_commands_that_exist(path: Path) -> None:
                 assert {word for word in arguments if word.startswith("--")} <= options, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_registry")
 @pytest.mark.parametrize("script", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_runs_and_its_markdown_is_current(

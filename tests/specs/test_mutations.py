@@ -21,6 +21,10 @@ class Outcome(NamedTuple):
     seconds: float
 
 
+# About 40 seconds.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     path = tmp_path_factory.mktemp("mutations") / "spec.yaml"

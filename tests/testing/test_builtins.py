@@ -11,7 +11,7 @@ import aezoo
 from aezoo.testing import check_callback, check_dataset, check_variant
 
 
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("every", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_callbacks(every: int) -> None:
     data = {"kind": "resample_dead", "every": every}
     assert check_callback(aezoo.CallbackSpec.model_validate(data)).passed

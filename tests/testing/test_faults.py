@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from aezoo.specs.base import RegisteredSpec
+from aezoo.specs.components import CallbackSpec
 from aezoo.testing import ContractError, Failure
 from aezoo.testing.layer_use import USE_CHECKS
 from aezoo.testing.loss_use import USE_CHECKS as LOSS_USE_CHECKS
@@ -29,10 +30,14 @@ def failures(planted: str) -> tuple[Failure, ...]:
     return ()
 
 
-@pytest.mark.parametrize(
-    "planted",
-    [pytest.param(n, marks=pytest.mark.data) if n.startswith("variant/wrong-number") else n for n in PLANTED],
-)
+def marks(planted: str) -> list[pytest.MarkDecorator]:
+    if planted.startswith("variant/wrong-number"):
+        return [pytest.mark.data]
+    # Checks of callbacks train several networks.
+    return [pytest.mark.slow] if planted.startswith("callback/") else []
+
+
+@pytest.mark.parametrize("planted", [pytest.param(name, marks=marks(name)) for name in PLANTED])
 def test_fault_is_found_by_its_check(planted: str) -> None:
     fault = PLANTED[planted]
     found = {failure.check: failure.found for failure in failures(planted)}
@@ -66,7 +71,17 @@ def test_failures_are_complete_and_on_one_line(planted: str) -> None:
             assert text
 
 
-@pytest.mark.parametrize("spec", GOOD, ids=[f"{spec.kind_name}-{i}" for i, spec in enumerate(GOOD)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(
+            spec,
+            id=f"{spec.kind_name}-{i}",
+            marks=[pytest.mark.slow] if isinstance(spec, CallbackSpec) else [],
+        )
+        for i, spec in enumerate(GOOD)
+    ],
+)
 def test_originals_of_the_faults_pass(spec: RegisteredSpec) -> None:
     report = check(spec)
     assert report.failures == []
