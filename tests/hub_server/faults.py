@@ -18,6 +18,7 @@ Kind = Literal[
     "longer",  # `size` is announced, by default one more than twice the real size; the body is the real one
     "corrupt",  # one byte of the body is changed; length and headers stay
     "no-commit-header",  # the answer lacks X-Repo-Commit
+    "headers",  # `headers` replace those of the answer
     "garbage-json",  # the body is not JSON, whatever its Content-Type says
 ]
 
@@ -74,6 +75,7 @@ class Fault:
     delay: float = 0.0
     retry_after: int | None = None
     size: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     seen: int = 0
     """How many requests have matched so far."""
 
@@ -117,6 +119,8 @@ class Fault:
             case "no-commit-header":
                 headers.pop("X-Repo-Commit", None)
                 return replace(reply, headers=headers)
+            case "headers":
+                return replace(reply, headers=headers | dict(self.headers))
             case "garbage-json":
                 return replace(reply, body=b"<html>This is not JSON.")
             case _:

@@ -1,5 +1,6 @@
 """Other bytes from the Hub or its cache than the published ones, and repositories of something else."""
 
+import contextlib
 import json
 import math
 import pickle
@@ -263,3 +264,30 @@ def test_weights_beyond_the_spec_or_the_limit_are_not_requested(
     with raises("invalid-config", match="parameters"):
         aezoo.load(f"hub:{REPO}@{commit}", max_parameters=100)
     assert lines(hub, match=f"{commit}/{WEIGHTS}") == []
+
+
+# -- headers that are parts of paths ------------------------------------------------------------------
+
+PATHS = ["../../../../outside", "/tmp/outside", "a/b", "..", "x" * 200, "a b", "%2e%2e"]
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+@pytest.mark.parametrize("value", PATHS)
+@pytest.mark.parametrize(
+    "headers",
+    [("ETag",), ("X-Linked-Etag",), ("ETag", "X-Linked-Etag"), ("X-Repo-Commit",)],
+    ids=lambda headers: "+".join(headers),
+)
+def test_an_etag_or_a_commit_that_is_a_path_is_refused(
+    hub: HubServer, others: Files, tmp_path: Path, name: str, value: str, headers: tuple[str, ...]
+) -> None:
+    commit = hub.add(REPO, others)
+    hub.fault("headers", match=f"(GET|HEAD) .*{name}", headers=dict.fromkeys(headers, f'"{value}"'))
+    # The client reads the `ETag` of a large file from `X-Linked-Etag` alone.
+    ignored = headers == ("ETag",) and name == WEIGHTS
+    with contextlib.nullcontext() if ignored else pytest.raises(aezoo.AezooError) as caught:
+        aezoo.load(f"hub:{REPO}@{commit}")
+    assert ignored or "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {"hf"}
+    assert {path.name for path in (tmp_path / "hf").rglob("*")}.isdisjoint({"outside", "outside.lock"})
+    assert not Path("/tmp/outside").exists()
