@@ -114,8 +114,12 @@ def computed(ae: aezoo.Autoencoder) -> dict[str, dict[str, Any]]:
     }
 
 
+# Every third in each run; `make check` measures the others as well.
+IN_PARTS = [pytest.param(n, marks=[] if i % 3 == 0 else [pytest.mark.slow]) for i, n in enumerate(VARIANTS)]
+
+
 @pytest.mark.data
-@every_variant
+@pytest.mark.parametrize("name", IN_PARTS)
 def test_every_metric_of_a_pass_is_recomputed(name: str) -> None:
     ae = aezoo.load(name)
     published, found = computed(ae), evaluate_variant(ae, "test")
