@@ -72,7 +72,7 @@ def train(folder: Path, layer: dict[str, Any], size: int) -> tuple[float, torch.
     return apart, torch.tensor(codebooks)
 
 
-@pytest.mark.parametrize("restart", [0.0, 0.5])
+@pytest.mark.parametrize("restart", [0.5])
 def test_two_processes_have_the_codebook_of_one(restart: float, tmp_path: Path) -> None:
     layer = {"kind": "vq.quantize", "codes": 16, "restart": restart}
     _, alone = train(tmp_path, layer, 1)
