@@ -124,7 +124,7 @@ def list_(
         print_json(entries)
         return
     if not entries:
-        hint = f"; write ./{pattern} for the folder" if Path(pattern).is_dir() else ""
+        hint = f"; write ./{pattern} for the folder" if os.path.isdir(pattern) else ""  # noqa: PTH112, Path.is_dir raises for long names
         print_line(f"no variant matches {pattern!r}{hint}")
         return
     print_table(
@@ -595,7 +595,7 @@ def _load_plugin_files(files: list[Path] | None) -> None:
 def _spec_file(text: str) -> Path | None:
     """Returns the file an argument names; None if it is a variant's name."""
     path = Path(text)
-    return path if path.suffix in (".yaml", ".yml") or path.is_file() else None
+    return path if path.suffix in (".yaml", ".yml") or os.path.isfile(path) else None  # noqa: PTH113, as above
 
 
 def _own_folder(file: Path | None, name: str) -> Path | None:

@@ -36,6 +36,7 @@ from aezoo.training.objective import Objective
 from aezoo.training.optim import copy_state, has_state, restore_state
 from aezoo.training.resume import ResumeFile
 from aezoo.training.stages import TrainUnit, train_units
+from aezoo.zoo.variant_files import check_path
 
 
 @dataclass
@@ -240,7 +241,7 @@ class TrainingRun:
         """
         if path is None:
             return
-        self.resume_file = ResumeFile(Path(path), self._identity())
+        self.resume_file = ResumeFile(check_path(Path(path), "target"), self._identity())
         self.resumed = self.group.broadcast(self.resume_file.read() if self.group.is_main else None)
         self.clock -= 0.0 if self.resumed is None else self.resumed["seconds"]
 

@@ -31,7 +31,7 @@ from aezoo.zoo.load import load
 from aezoo.zoo.names import own_name
 from aezoo.zoo.save import save as save_folder
 from aezoo.zoo.schema import CONFIG, MAX_JSON_BYTES
-from aezoo.zoo.variant_files import read_file
+from aezoo.zoo.variant_files import check_path, read_file
 
 
 def train(
@@ -140,8 +140,8 @@ def train_to_folder(
         SpecError, DataError, TrainingInterrupted: as for `train`.
     """
     require_spec(spec, VariantSpec)
-    target = Path(spec.name if folder is None else folder)
-    resume_path = target.parent / f".{target.name}.resume"
+    target = check_path(Path(spec.name if folder is None else folder), "target")
+    resume_path = check_path(target.parent / f".{target.name}.resume", "target")
     if resume_path.exists() and not resume:
         text = f"{resume_path} found from an interrupted run"
         raise TrainingError(f"{text}; pass --resume (resume=True) to continue, or delete it to start over")

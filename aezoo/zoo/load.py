@@ -12,7 +12,7 @@ from aezoo.specs.variant import VariantSpec
 from aezoo.zoo import verify
 from aezoo.zoo.index import Entry, all_variants, find_variant, is_folder, own_variants, require_name
 from aezoo.zoo.schema import FILES, WEIGHTS
-from aezoo.zoo.variant_files import VariantFiles
+from aezoo.zoo.variant_files import VariantFiles, check_path
 
 # aezoo.zoo.hub is imported where it is needed: its client takes longer to import than a variant to load.
 
@@ -81,7 +81,7 @@ def find_files(name: str | os.PathLike[str]) -> VariantFiles:
         require_name(name)
         if not is_folder(name):
             return _files_at(name) if name.startswith(HUB) else files_of(name)
-    folder = Path(name).expanduser()
+    folder = check_path(Path(name), "missing-file")
     if not folder.exists():
         sweep(folder)  # a process may have been killed while it replaced the folder
     return VariantFiles(folder)

@@ -9,7 +9,7 @@ from aezoo.plugins.registry import registry
 from aezoo.zoo.folders import write_folder
 from aezoo.zoo.load import find_files
 from aezoo.zoo.schema import FILES, WEIGHTS
-from aezoo.zoo.variant_files import check_hash
+from aezoo.zoo.variant_files import check_hash, check_path
 from aezoo.zoo.verify import load, require_variant
 
 
@@ -33,7 +33,7 @@ def pull(name: str, to: str | os.PathLike[str] | None = None) -> Path:
         raise CheckpointError("target", "no target folder: pass one (--to DIR), or set AEZOO_ZOO")
     files = find_files(name)
     ae = load(files)
-    target = Path(place).expanduser() / require_variant(ae.spec, name).name
+    target = check_path(Path(place), "target") / require_variant(ae.spec, name).name
     contents = {file: files.read(file) for file in FILES if file != WEIGHTS and files.has(file)}
     contents[WEIGHTS] = files.path(WEIGHTS).read_bytes()
     for file, sha256 in ae.source.hashes.items():
@@ -65,6 +65,6 @@ def pull_dataset(kind: str, to: str | os.PathLike[str] | None = None) -> Path:
     cls = registry.get("dataset", kind)
     if not issubclass(cls, TorchvisionSplits) or any(f.is_required() for f in cls.model_fields.values()):
         raise DataError(f"the dataset {kind} cannot be pulled; mnist and fashion_mnist can")
-    root = data_root() if to is None else Path(to).expanduser()
+    root = data_root() if to is None else check_path(Path(to), "target")
     cls().fetch(root)
     return root

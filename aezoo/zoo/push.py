@@ -22,7 +22,7 @@ from aezoo.zoo.index import INDEX, read_index, zoo_root
 from aezoo.zoo.load import HUB, folder_of, is_folder
 from aezoo.zoo.model_card import card
 from aezoo.zoo.schema import CARD, CONFIG, FILES, SPEC, WEIGHTS
-from aezoo.zoo.variant_files import VariantFiles, read_text
+from aezoo.zoo.variant_files import VariantFiles, check_path, read_text
 from aezoo.zoo.verify import load, require_variant
 from aezoo.zoo.write_index import write_published
 
@@ -193,7 +193,7 @@ def _check_tag(tag: str | None) -> None:
 
 def _folder(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, os.PathLike) or is_folder(name):
-        return Path(name).expanduser()
+        return check_path(Path(name), "missing-file")
     if name.startswith(HUB):
         raise NotSupportedError(f"{name!r} is on the Hub already; push takes a variant's name or a folder")
     return folder_of(name)

@@ -1,6 +1,8 @@
 """The files of one variant: read from a folder, or downloaded by a subclass."""
 
+import errno
 import hashlib
+import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
@@ -43,7 +45,7 @@ class VariantFiles:
     def __init__(
         self, folder: Path, pinned_hashes: Mapping[str, str] | None = None, kind: str = "folder"
     ) -> None:
-        self.folder = folder
+        self.folder = check_path(folder, "missing-file")
         self.pinned_hashes = dict(pinned_hashes or {})
         self.kind = kind
         self.hashes: dict[str, str] = {}
@@ -162,6 +164,24 @@ def _training_problem(record: Mapping[str, object]) -> str | None:
     if not all(isinstance(value, str) for value in cast(dict[str, object], versions).values()):
         return "versions: expected a text for each package"
     return None
+
+
+def check_path(path: Path, code: str) -> Path:
+    """Returns a path that the file system can be asked for, with `~` replaced.
+
+    Raises:
+        CheckpointError: with the given code: it holds a null byte, an unknown user, or too long a name.
+    """
+    try:
+        path = path.expanduser()
+        os.lstat(path)
+    except (ValueError, RuntimeError) as error:  # RuntimeError: there is no such user
+        raise CheckpointError(code, f"{str(path)[:400]!r} cannot be used: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            text = f"{str(path)[:200]}... cannot be used: {error.strerror}"
+            raise CheckpointError(code, text) from error
+    return path
 
 
 def read_file(path: Path, limit: int) -> bytes:
