@@ -18,7 +18,7 @@ from aezoo.specs.yaml import Document, read_spec, to_yaml
 from aezoo.text import markdown, markdown_block, markdown_code
 from aezoo.zoo.folders import is_user_written, write_file
 from aezoo.zoo.schema import CARD, MARKER, METRIC_KEYS, METRICS, PREVIEW, SPEC, FolderConfig
-from aezoo.zoo.variant_files import VariantFiles, read_text
+from aezoo.zoo.variant_files import VariantFiles, check_path, read_text
 from aezoo.zoo.verify import check_config, check_config_bytes, load, require_variant
 
 FRONT_MATTER = re.compile(r"\s*---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
@@ -38,7 +38,7 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
     Raises:
         CheckpointError: the folder cannot be loaded, or holds an architecture without a recipe.
     """
-    files = VariantFiles(Path(folder))
+    files = VariantFiles(check_path(Path(folder), "missing-file"))
     path = files.folder
     ae = load(files)
     spec = require_variant(ae.spec, path)

@@ -45,7 +45,7 @@ class VariantFiles:
     def __init__(
         self, folder: Path, pinned_hashes: Mapping[str, str] | None = None, kind: str = "folder"
     ) -> None:
-        self.folder = check_path(folder, "missing-file")
+        self.folder = folder
         self.pinned_hashes = dict(pinned_hashes or {})
         self.kind = kind
         self.hashes: dict[str, str] = {}
