@@ -16,21 +16,20 @@ from huggingface_hub.utils import validate_repo_id
 from typing_extensions import override
 
 from aezoo.errors import CheckpointError, HubError, UnknownVariantError, warn_diagnostic
-from aezoo.text import printable
 from aezoo.zoo.hub_client import (
     TRANSIENT,
     cache_folder,
     endpoint,
+    hub_requests,
     offline,
     one_line,
     translated_errors,
     with_retries,
 )
+from aezoo.zoo.hub_session import COMMIT
 from aezoo.zoo.schema import CONFIG, MAX_JSON_BYTES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-ETAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 # Repository and revision become parts of paths in the client's cache.
 ADDRESS = re.compile(r"(hub:)?(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>\w[\w./+-]{0,199}))?", re.ASCII)
 UNANSWERED = TRANSIENT | {"not-cached", "unreachable"}
@@ -138,7 +137,7 @@ class Repository(VariantFiles):
             if error.code != "missing-file":
                 raise
             # The client records in its cache that this commit does not have the file.
-            return download(repository, wanted, name, self._cache)
+            return download(repository, wanted, name, self._cache, size=0)
         if commit != wanted:
             raise HubError("failed", f"{where} was requested, the Hub answered with commit {commit}")
         if expected is None and name != WEIGHTS:
@@ -150,7 +149,8 @@ class Repository(VariantFiles):
         if force and known.is_file() and not known.is_symlink():
             # On systems without symbolic links, the client keeps a file that exists.
             known.unlink()
-        return download(repository, wanted, name, self._cache, force=force)
+        size = expected if size is None else size
+        return download(repository, wanted, name, self._cache, size=size, force=force)
 
 
 def resolve(repository: str, revision: str) -> str:
@@ -169,7 +169,7 @@ def resolve(repository: str, revision: str) -> str:
         size, commit = _file_metadata(repository, revision, CONFIG)
         _check_announced_size(f"{repository}@{revision}", CONFIG, size)
         # Under the revision's name, so that the client records the commit.
-        download(repository, revision, CONFIG, cache)
+        download(repository, revision, CONFIG, cache, size=size)
         return commit
     except HubError as error:
         known = _from_cache(repository, revision, CONFIG, cache) if error.code in UNANSWERED else None
@@ -182,7 +182,15 @@ def resolve(repository: str, revision: str) -> str:
         return commit
 
 
-def download(repository: str, revision: str, name: str, cache: Path, *, force: bool = False) -> Path:
+def download(
+    repository: str,
+    revision: str,
+    name: str,
+    cache: Path,
+    *,
+    size: int | None,
+    force: bool = False,
+) -> Path:
     """Download a file into a cache, unless it is there.
 
     Args:
@@ -190,6 +198,7 @@ def download(repository: str, revision: str, name: str, cache: Path, *, force: b
         revision: a branch, tag or commit.
         name: of the file.
         cache: the client's cache folder.
+        size: the file's bytes; None allows those of a JSON file.
         force: whether to download a file that is there.
 
     Raises:
@@ -197,7 +206,8 @@ def download(repository: str, revision: str, name: str, cache: Path, *, force: b
     """
 
     def get() -> Path:
-        with translated_errors(repository, revision, name):
+        limit = MAX_JSON_BYTES if size is None else size
+        with hub_requests(repository, revision, name, limit=limit):
             return Path(
                 huggingface_hub.hf_hub_download(
                     repository,
@@ -227,9 +237,8 @@ def _file_metadata(repository: str, revision: str, name: str) -> tuple[int | Non
     url = huggingface_hub.hf_hub_url(repository, name, revision=revision, endpoint=endpoint())
 
     def ask() -> tuple[int | None, str | None]:
-        with translated_errors(repository, revision, name):
+        with hub_requests(repository, revision, name):
             metadata = huggingface_hub.get_hf_file_metadata(url)
-            _check_headers(where, name, metadata.commit_hash, metadata.etag)
             return metadata.size, metadata.commit_hash
 
     try:
@@ -242,14 +251,6 @@ def _file_metadata(repository: str, revision: str, name: str) -> tuple[int | Non
         text = f"{endpoint()} does not answer as the Hub does: no commit in its answer; see HF_ENDPOINT"
         raise HubError("server-error", text)
     return size, commit
-
-
-def _check_headers(where: str, name: str, commit: str | None, etag: str | None) -> None:
-    """Refuse what cannot be a commit or a content's id: the client uses both as parts of paths."""
-    for what, value, pattern in (("commit", commit, COMMIT), ("ETag", etag, ETAG)):
-        if value is not None and not pattern.fullmatch(value):
-            text = f"the server names the {what} {printable(value, 100)!r}, which the Hub never does"
-            raise HubError("failed", f"{where}: {name}: {text}; see HF_ENDPOINT")
 
 
 def _from_cache(repository: str, revision: str, name: str, cache: Path) -> object:

@@ -29,6 +29,8 @@ from huggingface_hub.errors import (
 )
 
 from aezoo.errors import AezooError, CheckpointError, HubError, UnknownVariantError
+from aezoo.zoo.hub_session import guarded_session
+from aezoo.zoo.schema import MAX_JSON_BYTES
 
 WAITS = (0.5, 2.0)
 """Seconds before the first and the second retry."""
@@ -87,6 +89,30 @@ def with_retries(call: Callable[[], T], codes: frozenset[str] = TRANSIENT) -> T:
 
 
 @contextmanager
+def hub_requests(
+    repository: str,
+    revision: str | None = None,
+    name: str | None = None,
+    *,
+    limit: int = MAX_JSON_BYTES,
+) -> Generator[None]:
+    """Guard the client's requests (see `guarded_session`), and translate its exceptions.
+
+    Args:
+        repository: to name in messages.
+        revision: to name in messages, if given.
+        name: of the requested file, if any.
+        limit: bytes that the body of an answer may have.
+    """
+    where = repository if revision is None else f"{repository}@{revision}"
+    with (
+        translated_errors(repository, revision, name),
+        guarded_session(endpoint(), where if name is None else f"{where}: {name}", limit),
+    ):
+        yield
+
+
+@contextmanager
 def translated_errors(
     repository: str, revision: str | None = None, name: str | None = None
 ) -> Generator[None]:
@@ -115,6 +141,9 @@ def _to_hub_error(error: Exception, where: str, name: str | None) -> AezooError:
     what = where if name is None else f"{where}: {name}"
     chain = list(_chain(error))
     for link in chain:
+        if isinstance(link, AezooError):
+            # Raised by a hook of the session, and wrapped by the client.
+            return link
         if found := _from_client(link, where, what, name) or _from_disk(link, what):
             return found
     cause = chain[-1]

@@ -17,7 +17,7 @@ from aezoo.specs.yaml import read_spec
 from aezoo.text import printable
 from aezoo.zoo.folders import is_user_written, write_file
 from aezoo.zoo.hub import download, git_id, read_address
-from aezoo.zoo.hub_client import endpoint, translated_errors
+from aezoo.zoo.hub_client import endpoint, hub_requests
 from aezoo.zoo.index import INDEX, read_index, zoo_root
 from aezoo.zoo.load import HUB, folder_of, is_folder
 from aezoo.zoo.model_card import card
@@ -200,7 +200,7 @@ def _folder(name: str | os.PathLike[str]) -> Path:
 
 
 def _user() -> str:
-    with translated_errors("your account"):
+    with hub_requests("your account"):
         return str(cast(dict[str, Any], _api().whoami())["name"])
 
 
@@ -211,7 +211,7 @@ def _api() -> huggingface_hub.HfApi:
 def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
     """Upload a plan's files in one commit, and compare all of them with what comes back."""
     api, repository, contents = _api(), plan.repository, plan.contents
-    with translated_errors(repository):
+    with hub_requests(repository):
         api.create_repo(repository, private=private, exist_ok=True)
         if private and api.model_info(repository).private is False:
             text = f"{repository} exists and is public, but private was requested; nothing was uploaded"
@@ -229,7 +229,7 @@ def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
             *(huggingface_hub.CommitOperationAdd(name, contents[name]) for name in sent),
             *(huggingface_hub.CommitOperationDelete(name) for name in removed),
         ]
-        with translated_errors(repository):
+        with hub_requests(repository):
             created = api.create_commit(
                 repository,
                 operations,
@@ -240,7 +240,7 @@ def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
     _check_uploaded(repository, commit, contents)
     # A tag is a promise, so it comes after the comparison.
     if tag is not None and tag not in tags:
-        with translated_errors(repository, tag):
+        with hub_requests(repository, tag):
             api.create_tag(repository, tag=tag, revision=commit)
     return Published(repository, commit, f"{endpoint()}/{repository}", (*sent, *removed))
 
@@ -250,7 +250,7 @@ def _check_released(plan: PushPlan) -> None:
     if plan.released is None:
         return
     try:
-        with translated_errors(plan.repository, plan.released):
+        with hub_requests(plan.repository, plan.released):
             _, released = _remote_files(plan.repository, plan.released)
     except HubError as error:
         if error.code != "no-revision":
@@ -287,7 +287,7 @@ def _check_uploaded(repository: str, commit: str, contents: Mapping[str, bytes])
     """Download all files into an empty cache, and refuse other bytes than were sent."""
     with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
         for name, raw in contents.items():
-            found = download(repository, commit, name, Path(folder)).read_bytes()
+            found = download(repository, commit, name, Path(folder), size=len(raw)).read_bytes()
             if found != raw:
                 digests = [hashlib.sha256(data).hexdigest() for data in (found, raw)]
                 text = f"{name} came back with sha256 {digests[0]}, expected {digests[1]}"

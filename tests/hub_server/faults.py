@@ -16,9 +16,12 @@ Kind = Literal[
     "truncate",  # the full length is announced, half of the body is sent, and the connection is closed
     "short",  # half of the body is announced and sent
     "longer",  # `size` is announced, by default one more than twice the real size; the body is the real one
+    "endless",  # the body, without an announced length, is repeated without end
+    "slow",  # the body comes a byte at a time, `delay` seconds apart
     "corrupt",  # one byte of the body is changed; length and headers stay
     "no-commit-header",  # the answer lacks X-Repo-Commit
     "headers",  # `headers` replace those of the answer
+    "body",  # `body` replaces that of the answer
     "garbage-json",  # the body is not JSON, whatever its Content-Type says
 ]
 
@@ -57,6 +60,10 @@ class Reply:
     """The Content-Length; by default the body's length."""
     sent: int | None = None
     """Bytes of the body that are sent before the connection is closed; by default all."""
+    endless: bool = False
+    """Whether the body is repeated without end."""
+    pause: float = 0.0
+    """Seconds between single bytes of the body; 0 sends it at once."""
 
 
 @dataclass
@@ -76,6 +83,7 @@ class Fault:
     retry_after: int | None = None
     size: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
     seen: int = 0
     """How many requests have matched so far."""
 
@@ -112,6 +120,12 @@ class Fault:
                 if linked is None:
                     return replace(reply, announced=announced, sent=size)
                 return replace(reply, headers=headers | {"X-Linked-Size": str(announced)})
+            case "endless":
+                return replace(reply, body=body or b"?", endless=True)
+            case "slow":
+                return replace(reply, pause=self.delay)
+            case "body":
+                return replace(reply, body=self.body)
             case "corrupt" if body:
                 flipped = bytearray(body)
                 flipped[len(body) // 2] ^= 0xFF

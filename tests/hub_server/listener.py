@@ -6,6 +6,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -89,9 +90,20 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             self.send_header(name, value)
         length = len(reply.body) if reply.announced is None else reply.announced
-        self.send_header("Content-Length", str(length))
+        if reply.endless:
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         if self.command == "HEAD":
+            return
+        while reply.endless:
+            # Ended by the client, which closes the connection.
+            self.wfile.write(reply.body)
+        if reply.pause:
+            for byte in reply.body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(reply.pause)
             return
         self.wfile.write(reply.body[: reply.sent])
         if reply.sent is not None:

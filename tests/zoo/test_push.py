@@ -452,3 +452,24 @@ def test_a_spec_yaml_of_another_training_is_not_pushed(
         return
     with raises("invalid-config", match):
         plan_push(pushable, org="ann")
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["whole", "in-parts"])
+def test_the_token_is_sent_to_no_other_host(ann: HubServer, pushable: Path, parts: bool) -> None:
+    """The server names another host for the check after an upload."""
+    oid, size = sha256((pushable / WEIGHTS).read_bytes()), (pushable / WEIGHTS).stat().st_size
+    upload: dict[str, Any] = {"href": f"{ann.cdn_url}/upload/{REPO}/{oid}"}
+    if parts:
+        upload = {"href": f"{ann.cdn_url}/complete", "header": {"chunk_size": size, "1": upload["href"]}}
+    actions = {"upload": upload, "verify": {"href": f"{ann.cdn_url}/verify"}}
+    objects = [{"oid": oid, "size": size, "authenticated": True, "actions": actions}]
+    body = json.dumps({"transfer": "basic", "objects": objects}).encode()
+    ann.fault("body", match="info/lfs/objects/batch", body=body)
+    with pytest.raises(HubError) as caught:
+        aezoo.push(pushable)
+    # The parts carry no token; the check afterwards would.
+    assert parts or "asks to send your token to 127.0.0.1; it was not sent" in str(caught.value)
+    elsewhere = [request for request in ann.requests if request.port == "cdn"]
+    assert elsewhere
+    assert not any("authorization" in request.headers for request in elsewhere)
+    assert on_hub(ann) == {}
