@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_python_seeds = itertools.count()
+_other_seeds = itertools.count()
 
 
 @contextmanager
 def seeded(seed: int) -> Generator[None]:
     """Seed PyTorch's global CPU random state inside the context; restore all random states afterwards.
 
-    Python's random state gets a different seed each time: a component must not depend on it. It cannot be
-    compared like the others, because runtime type checkers draw from it.
+    The random states of Python and NumPy get different seeds each time: a component must not depend on them.
+    Python's cannot be compared like the others, because runtime type checkers draw from it.
     """
     python, numpy = random.getstate(), cast(Any, np.random.get_state())
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        random.seed(next(_python_seeds))
+        random.seed(other := next(_other_seeds))
+        np.random.seed(other)
         try:
             yield
         finally:

@@ -14,6 +14,8 @@ from aezoo.testing.layer_fixture import BATCH_SIZE, MODES, LayerFixture, call_af
 from aezoo.testing.observation import ModuleSnapshot, another_day, rows_differ
 
 USE_CHECKS: CheckList[LayerFixture] = CheckList()
+STEPS = 8
+"""Steps of a resumed training, so that what happens at a small count happens in it."""
 SIZES = (1, 2, 3, 65, 257)
 """Numbers of rows: one, few, and more than a power of two, where a kernel or a buffer of fixed size ends."""
 
@@ -44,12 +46,12 @@ def module_intact(layer: LayerFixture) -> str | None:
     Fix: change values in place under `torch.no_grad()`, and leave modes, `requires_grad` and hooks alone.
     """
     for mode, training in MODES.items():
+        types = {name: buffer.dtype for name, buffer in layer.build().named_buffers()}
         layers = layer.trained().train(training)
         snapshot = ModuleSnapshot(layers, values=False)
         weights = {name: parameter.detach().clone() for name, parameter in layers.named_parameters()}
-        types = {name: buffer.dtype for name, buffer in layers.named_buffers()}
         with seeded(4):
-            layers(layer.x(), {})
+            layers(layer.x().requires_grad_(), {})
         changed = snapshot.change() or _kept_tensors(layers, types)
         if changed is None and (names := changed_tensors(weights, dict(layers.named_parameters()))):
             changed = f"{names[0]} changed"
@@ -309,18 +311,18 @@ def row_draws(layer: LayerFixture) -> str | None:
 def training_resumes(layer: LayerFixture) -> str | None:
     """A resumed training gives the weights of an uninterrupted one, however often it is validated.
 
-    Failure: `another output after the state is loaded into a new layer`
+    Failure: `another training after its state is loaded into a new layer`
     Fix: keep everything that training depends on in registered buffers, and change none in evaluation.
     """
 
     def go_on(layers: LayerSequence) -> tuple[Tensor, dict[str, Tensor]]:
         outputs: list[Tensor] = []
         with seeded(7):
-            for step in range(2):
+            for step in range(STEPS):
                 with torch.no_grad():
                     outputs.append(layers.train()(layer.x(seed=40 + step), {}))
                 call_after_step(layers)
-        return outputs[-1], copy_state(layers)
+        return torch.stack(outputs), copy_state(layers)
 
     fresh, evaluated = layer.build(seed=3), layer.trained()
     fresh.load_state_dict(copy_state(layer.trained()))

@@ -12,12 +12,11 @@ from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import Metric, NotMeasured
 from aezoo.model.autoencoder import Autoencoder, Output
 from aezoo.model.build import build
-from aezoo.plugins.isolation import preserved_settings
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 from aezoo.testing.contract import CheckList, Report
 from aezoo.testing.determinism import changed_rng, changed_tensors, half_a_day_away, rng_states, seeded
 from aezoo.testing.loss_fixture import example_network, example_networks
-from aezoo.testing.observation import ModuleSnapshot, another_day
+from aezoo.testing.observation import ModuleSnapshot, another_day, observed_settings
 from aezoo.testing.specs import SETTING_CHECKS
 
 ROWS = 130
@@ -40,7 +39,7 @@ def check_metric(metric: type[Metric], *, networks: Sequence[AutoencoderSpec] = 
         ContractError: a check failed; the message says for each what was expected and found.
     """
     report = Report(f"metric {metric.kind}")
-    with preserved_settings() as changed:
+    with observed_settings() as changed:
         METRIC_CHECKS.run(MetricFixture(metric, networks), report)
     return SETTING_CHECKS.run(changed, report).raise_on_failure()
 

@@ -1,6 +1,8 @@
 """What a component must leave as it is: modules, tensors and settings; and another day on the clock."""
 
+import contextlib
 import datetime
+import io
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -10,10 +12,12 @@ from typing import Any, cast
 from torch import Tensor, nn
 from typing_extensions import override
 
+from aezoo.plugins.isolation import preserved_settings
 from aezoo.testing.determinism import equal
 
 DAYS_AWAY = datetime.timedelta(days=200, hours=13, minutes=17)
 """Another hour, day of the week and month, in every time zone."""
+PRINTED = "standard output, by printing,"
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -88,6 +92,38 @@ def rows_differ(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: flo
         if not bool(((x - y).abs() <= tolerance * (1 + x.abs())).logical_or(x.isnan() & y.isnan()).all()):
             return name
     return None
+
+
+class _Tee(io.TextIOBase):
+    """Passes text on to another stream, and notes whether there was any."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.used = False
+
+    @override
+    def write(self, text: str, /) -> int:
+        self.used = True
+        return int(self.stream.write(text))
+
+    @override
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+@contextmanager
+def observed_settings() -> Generator[list[str]]:
+    """Restores the settings of the process, and notes whether anything is printed.
+
+    Yields:
+        A list that contains, after the context, the names of what had changed.
+    """
+    tee = _Tee(sys.stdout)
+    # In this order, so that the stream itself counts as unchanged.
+    with preserved_settings() as changed, contextlib.redirect_stdout(cast(Any, tee)):
+        yield changed
+    if tee.used:
+        changed.append(PRINTED)
 
 
 @contextmanager

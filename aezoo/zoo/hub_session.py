@@ -63,8 +63,8 @@ def guarded_session(endpoint: str, where: str, limit: int = MAX_JSON_BYTES) -> G
     """
     factory = _http._GLOBAL_CLIENT_FACTORY
     if not isinstance(factory, _HookedFactory):
-        # The client replaces its session after an error of the connection. Its public function would close the
-        # session that other threads use.
+        # The client replaces its session after an error of the connection. `set_client_factory` would close
+        # the session that other threads use.
         _http._GLOBAL_CLIENT_FACTORY = _HookedFactory(factory)
     _add_hooks(_http.get_session())
     guard = _Guard(endpoint, where, limit, threading.get_ident())

@@ -52,6 +52,13 @@ class WritesTheTargetSpec(SquaredSpec):
         return value
 
 
+@plant("loss/clips-the-latents", "batch-intact")
+class ClipsTheLatentsSpec(SquaredSpec):
+    def __call__(self, output: Any, context: Any, ae: Any) -> Tensor:
+        output.latents.data.clamp_(min=0)
+        return super().__call__(output, context, ae)
+
+
 NOT_A_NUMBER = ("rows-averaged", "unweighted", "gradient-reaches", "finite-when-perfect")
 
 

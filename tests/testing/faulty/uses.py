@@ -4,6 +4,7 @@ import datetime
 import time
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -367,3 +368,70 @@ class ChangesTheNetwork(Largest):
 class HourMetric(Largest):
     def compute(self) -> float:
         return super().compute() + time.gmtime().tm_hour
+
+
+@plant_layer(CentreSpec, "prints", "settings")
+class Prints(Centre):
+    def forward(self, h: Tensor) -> Tensor:
+        print("a batch")
+        return super().forward(h)
+
+
+@plant_layer(CentreSpec, "seeds-numpy", "train-repeatable", also=("eval-random-state",))
+class SeedsNumpy(Centre):
+    def forward(self, h: Tensor) -> Tensor:
+        np.random.seed(0)
+        return super().forward(h)
+
+
+class Average(Centre):
+    """Counts batches and averages them."""
+
+    def __init__(self, in_shape: tuple[int, ...]) -> None:
+        super().__init__(in_shape)
+        self.average: Tensor
+        self.batches: Tensor
+        self.register_buffer("average", torch.zeros(in_shape))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.average.lerp_(h.mean(0).to(self.average.dtype), 0.1)
+                self.batches += 1
+        return super().forward(h) - self.average.to(h.dtype)
+
+
+@good()
+class AverageSpec(ModuleSpec):
+    kind: Literal["faulty.average"] = "faulty.average"
+    module = Average
+
+
+@plant_layer(AverageSpec, "graph-in-a-buffer", "module-intact")
+class GraphInABuffer(Average):
+    def forward(self, h: Tensor) -> Tensor:
+        if self.training:
+            self.average = 0.9 * self.average + 0.1 * h.mean(0).to(self.average.dtype)
+        return Centre.forward(self, h)
+
+
+@plant_layer(AverageSpec, "buffer-changes-dtype", "module-intact")
+class BufferChangesDtype(Average):
+    def forward(self, h: Tensor) -> Tensor:
+        out = super().forward(h)
+        if self.training:
+            self.batches = self.batches.double()
+        return out
+
+
+@plant_layer(CentreSpec, "after-step-at-a-count", "training-resumes", also=("after-step",))
+class AfterStepAtACount(Centre):
+    steps = 0
+
+    def after_step(self) -> None:
+        self.steps += 1
+        if self.steps == 5:
+            with torch.no_grad():
+                for parameter in self.parameters():
+                    parameter.mul_(0.5)
