@@ -10,7 +10,6 @@ from aezoo.data.datasets.torchvision import MnistSpec
 from aezoo.data.samples import Samples
 from aezoo.zoo.demo import sample_digits
 
-
 VARIANTS = aezoo.list_variants()
 # A third of them in each run, the others in `make check`.
 IN_PARTS = [pytest.param(n, marks=[] if i % 3 == 0 else [pytest.mark.slow]) for i, n in enumerate(VARIANTS)]

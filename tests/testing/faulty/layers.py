@@ -120,7 +120,7 @@ class InitIgnoresSeed(Centre):
         self.weight = nn.Parameter((0.5 + drawn).to(self.weight.device))
 
 
-@plant_layer(CentreSpec, "init-ignores-seed by NumPy", "init")
+@plant_layer(CentreSpec, "init-ignores-seed by NumPy", "init", also=("train-repeatable",))
 class InitByNumpy(Centre):
     def __init__(self, in_shape: tuple[int, ...]) -> None:
         super().__init__(in_shape)
