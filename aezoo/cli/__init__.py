@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aezoo.cli.common import app
+from aezoo.cli.application import app
 from aezoo.errors import AezooError, DiagnosticWarning
 from aezoo.terminal import print_error, print_line, safe_streams
 from aezoo.text import printable

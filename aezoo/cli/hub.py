@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aezoo.cli.common import Json, Plugins, app, as_load_argument, load_plugin_files
+from aezoo.cli.application import Json, Plugins, app, as_load_argument, load_plugin_files
 from aezoo.errors import HubError
 from aezoo.terminal import print_error, print_json, print_line, print_lines, print_table
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aezoo.cli.common import Json, Plugins, app, load_plugin_files
+from aezoo.cli.application import Json, Plugins, app, load_plugin_files
 from aezoo.terminal import print_json, print_line, print_lines, print_table
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aezoo.cli.common import Json, Plugins, Variant, app, as_load_argument, load_plugin_files, number
+from aezoo.cli.application import Json, Plugins, Variant, app, as_load_argument, load_plugin_files, number
 from aezoo.errors import DataError
 from aezoo.terminal import print_error, print_json, print_line, print_table
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aezoo.cli.common import HEADLINE, Json, Variant, app, number, shape
+from aezoo.cli.application import HEADLINE, Json, Variant, app, number, shape
 from aezoo.terminal import print_json, print_line, print_lines, print_table
 
 
