@@ -282,7 +282,7 @@ PRODUCT = small(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=variants())
 @example(data=PRODUCT)
 def test_any_valid_variant_runs_and_survives_a_folder(data: Json) -> None:
@@ -308,7 +308,7 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(aezoo.json_schema())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=variants(recipe=True))
 @example(data=small(summary="tab\t, break\n, return\r, \x85, \u2028, \u2029, \ufeff, bell\x07, \U0001f40d"))
 @example(

@@ -332,6 +332,7 @@ def test_classes_survive_json_and_yaml(data: dict[str, Any], classes: tuple[int,
 # -- torchvision with a CPU build of torch ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["aezoo first", "torchvision first"])
 def test_torchvision_can_be_imported_in_any_order(order: str) -> None:
     directly = """

@@ -173,6 +173,7 @@ def folder(tmp_path: Path, file: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_line_accepts_a_plugin_file(folder: Path) -> None:
     without = run("validate", "spec.json.yaml", cwd=folder)
     assert without.returncode == 1

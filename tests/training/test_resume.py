@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import aezoo
 from aezoo.data.inputs import prepare_splits
 from aezoo.training.resume import FORMAT, ResumeFile
+from tests.parts import in_parts
 from tests.training.networks import (
     DENSE,
     FLAT,
@@ -96,14 +97,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "half precision": {"weights_dtype": "float16", "refit": True, "stages": [stage(2)]},
     "callbacks": {"callbacks": [{"kind": "resample_dead", "every": 2}], "stages": [stage(5, optimizer=HIGH)]},
 }  # fmt: skip
-each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
-@each_recipe
-def test_a_training_cut_off_at_any_epoch_end_gives_the_same_result(
-    recipe: dict[str, Any], tmp_path: Path
-) -> None:
-    spec, counts, file = spec_of(**recipe), Cut(), tmp_path / "resume"
+@pytest.mark.parametrize("recipe", in_parts(RECIPES, 2))
+def test_a_training_cut_off_at_any_epoch_end_gives_the_same_result(recipe: str, tmp_path: Path) -> None:
+    spec, counts, file = spec_of(**RECIPES[recipe]), Cut(), tmp_path / "resume"
     whole = train(spec, counts)
     assert counts.calls == len(whole.history) > 0
     for n in range(1, counts.calls + 1):
@@ -119,12 +117,10 @@ def test_a_training_cut_off_at_any_epoch_end_gives_the_same_result(
         assert not file.exists()
 
 
-@each_recipe
-def test_a_training_cut_off_within_every_epoch_gives_the_same_result(
-    recipe: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("recipe", in_parts(RECIPES, 3))
+def test_a_training_cut_off_within_every_epoch_gives_the_same_result(recipe: str, tmp_path: Path) -> None:
     """Each piece finishes one epoch and is cut off two steps later."""
-    spec, file = spec_of(**recipe), tmp_path / "resume"
+    spec, file = spec_of(**RECIPES[recipe]), tmp_path / "resume"
     whole, pieces = train(spec, Cut()), 0
     while True:
         try:

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 import aezoo
 from aezoo.data.inputs import prepare_splits
 from aezoo.evaluation.evaluate import applicable_metrics, evaluate_variant
+from tests.parts import in_parts
 from tests.training.networks import DENSE, IMAGES, LINEAR, adam, same_weights, spec_of, stage, train
 from tests.training.probes import Cut, CutOff, DataTerm, Penalty, Tiny, constant, on, on_validation
 
@@ -258,7 +259,7 @@ def test_a_refit_cut_short_leaves_the_measured_network_of_the_first_round(
     )
 
 
-@pytest.mark.parametrize("n", range(1, 15))
+@pytest.mark.parametrize("n", in_parts(range(1, 15), 3))
 def test_a_training_with_everything_that_counts_epochs_is_resumed_after_any_epoch(
     n: int, tmp_path: Path
 ) -> None:

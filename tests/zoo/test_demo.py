@@ -9,13 +9,10 @@ import aezoo
 from aezoo.data.datasets.torchvision import MnistSpec
 from aezoo.data.samples import Samples
 from aezoo.zoo.demo import sample_digits
-
-VARIANTS = aezoo.list_variants()
-# A third of them in each run, the others in `make check`.
-IN_PARTS = [pytest.param(n, marks=[] if i % 3 == 0 else [pytest.mark.slow]) for i, n in enumerate(VARIANTS)]
+from tests.parts import in_parts
 
 
-@pytest.mark.parametrize("name", IN_PARTS)
+@pytest.mark.parametrize("name", in_parts(aezoo.list_variants(), 4))
 def test_the_demo_measures_and_draws_or_refuses(name: str, tmp_path: Path) -> None:
     picture = tmp_path / "new" / "picture.png"
     if aezoo.get_entry(name)["input"] != [1, 28, 28]:

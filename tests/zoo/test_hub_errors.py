@@ -197,7 +197,7 @@ STEPS = [*((match, "main") for match in REQUESTS), *((match, "commit") for match
 
 @pytest.mark.usefixtures("naps")
 @pytest.mark.parametrize("status", sorted(FAILURES))
-@pytest.mark.parametrize(("match", "revision"), STEPS)
+@pytest.mark.parametrize(("match", "revision"), in_parts(STEPS, 2))
 def test_a_request_that_fails_is_repeated(
     hub: HubServer, rejects: Rejection, others: Files, match: str, revision: str, status: int
 ) -> None:

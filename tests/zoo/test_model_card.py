@@ -22,12 +22,13 @@ from aezoo.zoo.schema import CARD, CONFIG, MARKER, METRICS, PREVIEW, SPEC, TRAIN
 from aezoo.zoo.write_index import write_published
 from tests.examples import small, small_spec
 from tests.hub_server import HubServer
+from tests.parts import in_parts
 from tests.raising import raises
 from tests.zoo.conftest import Run
 from tests.zoo.folders import ENCODER, architecture, contents, flip, metric, network, no_space
 
 ZOO = Path(__file__).parents[2] / "zoo"
-every_variant = pytest.mark.parametrize("name", aezoo.list_variants())
+every_variant = pytest.mark.parametrize("name", in_parts(aezoo.list_variants(), 3))
 
 # Metrics that rank variants; all others are a description or a baseline.
 RANKING = {"checkerboard", "dead_latents", "denoised_mse", "elbo", "fvu", "log_likelihood", "mse", "sse"}

@@ -14,6 +14,7 @@ from aezoo.specs.schema import spec_sha256
 from aezoo.zoo.demo import sample_digits
 from aezoo.zoo.schema import METRICS, PREVIEW, SPEC, TRAINING, WEIGHTS
 from aezoo.zoo.write_index import build_index
+from tests.parts import in_parts
 
 VARIANTS = aezoo.list_variants()
 every_variant = pytest.mark.parametrize("name", VARIANTS)
@@ -115,11 +116,10 @@ def computed(ae: aezoo.Autoencoder) -> dict[str, dict[str, Any]]:
 
 
 # Every third in each run; `make check` measures the others as well.
-IN_PARTS = [pytest.param(n, marks=[] if i % 3 == 0 else [pytest.mark.slow]) for i, n in enumerate(VARIANTS)]
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", IN_PARTS)
+@pytest.mark.parametrize("name", in_parts(VARIANTS, 5))
 def test_every_metric_of_a_pass_is_recomputed(name: str) -> None:
     ae = aezoo.load(name)
     published, found = computed(ae), evaluate_variant(ae, "test")
