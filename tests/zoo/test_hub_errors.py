@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 import aezoo
 from aezoo.zoo.schema import CONFIG, METRICS, TRAINING, WEIGHTS
 from tests.hub_server import HubServer
+from tests.parts import in_parts
 from tests.zoo.hub_files import NOWHERE, REPO, Files, Rejection, assert_is, in_cache, lines
 
 OTHER = "hub:ann/other@main"
