@@ -311,8 +311,8 @@ def warn_random_items(data: MapDataset, read: Sequence[Tensor]) -> None:
                 warn_diagnostic(
                     "random-items",
                     f"item {index} differs when it is read twice. Every item is read once, so that a random "
-                    "transform is drawn only once, for the validation split as well. Remove it; to corrupt "
-                    "the inputs anew in every epoch, use `recipe.noises`",
+                    "transform is drawn only once, for the validation split as well. Remove it; for noise "
+                    "that is drawn again in every epoch, use `recipe.noises`",
                 )
                 return
 

@@ -376,12 +376,25 @@ def installed_entry_points(group: str) -> tuple[list[EntryPoint], list[str]]:
             continue
         seen.add(key)
         try:
+            _check_regular_files(distribution)
             found += [point for point in distribution.entry_points if point.group == group]
         except Exception as error:
             problems.append(
                 f"the entry points of {folder} cannot be read and were left out: {_reason(error)}"
             )
     return found, problems
+
+
+def _check_regular_files(distribution: Distribution) -> None:
+    """Checks that the metadata are files: reading a pipe would wait for ever.
+
+    Raises:
+        RegistryError: something else is in the place of one.
+    """
+    path = getattr(distribution, "_path", None)
+    for name in ("METADATA", "entry_points.txt") if isinstance(path, Path) else ():
+        if (path / name).exists() and not (path / name).is_file():
+            raise RegistryError(f"{name} is not a file")
 
 
 def _folder_name(distribution: Distribution) -> str:

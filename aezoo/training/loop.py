@@ -239,8 +239,8 @@ class StageRunner:
     def _shuffled_batches(self) -> Iterator[tuple[Batch, float]]:
         """Yields the batches of an epoch in random order, each with the fractional epoch at its start.
 
-        Epochs are counted over all stages; each layer pair of a greedy stage, whose losses start anew, counts
-        its own.
+        Epochs are counted over all stages; each layer pair of a greedy stage, whose losses are built again,
+        counts its own.
         """
         samples, size = self.round.samples, self.recipe.batch_size
         n = len(samples)

@@ -596,7 +596,7 @@ def test_a_class_may_be_called_like_a_split() -> None:
     [
         (["train/1.png", "test/2.png", "more/3.png"], "folders of splits (test, train), but photos/more/3.png is in"),
         (["train/1.png", "val/2.png", "3.png"], "folders of splits (train, val), but photos/3.png is in none of"),
-        (["val/1.png", "test/2.png"], "folders of splits (test, val), but there is no folder `train`"),
+        (["val/1.png", "test/2.png"], "folders of splits (test, val), but no folder train"),
     ],
 )  # fmt: skip
 def test_images_beside_folders_of_splits_are_rejected(names: list[str], words: str) -> None:

@@ -326,6 +326,16 @@ def test_an_index_that_is_a_pipe_is_not_waited_for(odd_zoo: Path) -> None:
         forget_index()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("name", ["METADATA", "entry_points.txt"])
+def test_metadata_that_are_a_pipe_are_not_waited_for(odd_zoo: Path, site: Site, name: str) -> None:
+    path = site.folder / "aezoo_odd-1.2.3.dist-info" / name
+    path.unlink()
+    os.mkfifo(path)
+    (message,) = (m for m in messages(all_variants) if "odd" in m)
+    assert f"{name} is not a file" in message
+
+
 def test_an_index_of_any_size_is_not_read(odd_zoo: Path) -> None:
     with (odd_zoo / "index.json").open("wb") as file:
         file.truncate(2**31)

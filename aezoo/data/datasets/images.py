@@ -390,7 +390,7 @@ def _image_files(folder: Path) -> list[ImageFile]:
     others = [file.path for file in found if file.split is None]
     if others or "train" not in splits:
         names = ", ".join(sorted({file.parts[0] for file in found if file.split is not None}))
-        reason = f"{others[0]} is in none of them" if others else "there is no folder `train`"
+        reason = f"{others[0]} is outside of them" if others else "no folder train"
         raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
     return [file._replace(parts=file.parts[1:]) for file in found]
 
