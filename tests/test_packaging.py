@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -146,10 +145,12 @@ def environment(
 ) -> Path:
     """A new environment with the wheels, at the lowest versions that they allow or at the newest.
 
-    torch is at the version of `constraints.txt` in place of the newest.
+    torch is at the version of `constraints.txt` in place of the newest. AEZOO_PYTHON names another Python for
+    the newest versions.
     """
     home = tmp_path_factory.mktemp(request.param)
-    venv.create(home, with_pip=True)
+    python = os.environ.get("AEZOO_PYTHON", sys.executable) if request.param == "newest" else sys.executable
+    call(python, "-m", "venv", home, cwd=home.parent)
     versions = home / "constraints.txt"
     newest = (ROOT / "constraints.txt").read_text("utf-8")
     versions.write_text(constraints() if request.param == "oldest" else newest)

@@ -391,8 +391,10 @@ def _check_regular_files(distribution: Distribution) -> None:
     Raises:
         RegistryError: something else is in the place of one.
     """
-    path = getattr(distribution, "_path", None)
-    for name in ("METADATA", "entry_points.txt") if isinstance(path, Path) else ():
+    path: object = getattr(distribution, "_path", None)
+    if not isinstance(path, Path):
+        return
+    for name in ("METADATA", "entry_points.txt"):
         if (path / name).exists() and not (path / name).is_file():
             raise RegistryError(f"{name} is not a file")
 
