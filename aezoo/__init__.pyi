@@ -22,6 +22,10 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.metric import Metric as Metric
 from .evaluation.metric import NotMeasured as NotMeasured
 from .evaluation.protocols import run_protocol as run_protocol
+from .inference.run import decode_to as decode_to
+from .inference.run import encode_to_file as encode_to_file
+from .inference.run import reconstruct_to as reconstruct_to
+from .inference.run import score_to_file as score_to_file
 from .model.autoencoder import Autoencoder as Autoencoder
 from .model.autoencoder import Output as Output
 from .model.autoencoder import Source as Source

@@ -87,3 +87,46 @@ class EpochBar:
             print_error(self._pending)
             self._printed = time.monotonic()
         self._pending = ""
+
+
+class ItemProgress:
+    """Context manager that shows how many items are done, on standard error.
+
+    Args:
+        enabled: whether to show anything.
+        title: what is done, such as `encode`.
+        total: number of items; None if it is not known.
+    """
+
+    def __init__(self, enabled: bool, title: str, total: int | None) -> None:
+        console = Console(stderr=True)
+        terminal = console.file.isatty() and os.environ.get("TERM") != "dumb"
+        self._title, self._total, self._done = title, total, 0
+        self._lines = enabled and not terminal
+        self._printed = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not (enabled and terminal),
+        )
+        self._task = self._bar.add_task(title, total=total)
+
+    def __enter__(self) -> "ItemProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, items: int) -> None:
+        """Adds finished items."""
+        self._done += items
+        self._bar.advance(self._task, items)
+        if self._lines and time.monotonic() - self._printed >= SECONDS:
+            of = "" if self._total is None else f" of {self._total:,}"
+            print_error(f"{self._title}: {self._done:,}{of}")
+            self._printed = time.monotonic()

@@ -61,5 +61,6 @@ def type_name(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     cls = type(value)
-    package = cls.__module__.partition(".")[0]
-    return cls.__name__ if package in ("builtins", "aezoo") else f"{cls.__module__}.{cls.__name__}"
+    # Python 3.13 defines the classes of pathlib in pathlib._local.
+    public = [part for part in cls.__module__.split(".") if not part.startswith("_")]
+    return cls.__name__ if public[:1] in ([], ["builtins"], ["aezoo"]) else ".".join([*public, cls.__name__])

@@ -1,6 +1,7 @@
 """Input preprocessing: images, arrays and uint8 tensors to model input."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
-from aezoo.data.pixels import ResizeMode, image_errors, is_image, pixels
+from aezoo.data.pixels import ResizeMode, image_errors, is_image, open_image, pixels
 from aezoo.errors import DataError
 from aezoo.specs.tensor import TensorSpec
 
@@ -108,6 +109,7 @@ class Transforms:
     - A PIL image of any mode is converted to gray (one channel), RGB (three) or RGBA (four), and resized
       if its size differs. One that would lose something is refused: further frames, transparency, lower
       bits.
+    - A path, as text or `Path`, is the image in that file.
     - A uint8 array or tensor is scaled from 0..255 to the range of the input.
     - A floating-point array or tensor is not scaled; its values must lie in the range of the input.
     - The batch axis may be missing, and so may the channel axis of a single channel. NumPy images may
@@ -140,7 +142,7 @@ class Transforms:
         """Returns the batch, float32, (batch, *shape).
 
         Args:
-            data: a PIL image, an array, a tensor, columns of a table, or a list or tuple of these.
+            data: a PIL image or its path, an array, a tensor, columns of a table, or a list of these.
 
         Raises:
             DataError: unsupported data, wrong shape or dtype, NaN or infinite values, or values outside
@@ -188,6 +190,14 @@ class Transforms:
 
     def _to_tensor(self, data: object) -> Tensor:
         shape = self.spec.shape
+        if isinstance(data, str | os.PathLike):
+            path = Path(cast("str | os.PathLike[str]", data))
+            if not path.is_file():
+                raise DataError(f"there is no file {path}; relative paths start at {Path.cwd()}")
+            with image_errors(str(path)):
+                image = open_image(path)
+            with image:
+                return self._to_tensor(image)
         if is_image(data):
             image = cast("PILImage", data)
             with image_errors(getattr(image, "filename", "")):
@@ -208,7 +218,7 @@ class Transforms:
             return with_batch_axis(x, shape)
         if not isinstance(data, Tensor):
             found = f"{type(data).__name__}{advice(data)}"
-            raise DataError(f"expected a PIL image, a NumPy array or a tensor, found {found}")
+            raise DataError(f"expected a PIL image, a path, a NumPy array or a tensor, found {found}")
         return with_batch_axis(plain_tensor(data), shape)
 
 

@@ -351,8 +351,12 @@ class Autoencoder(nn.Module):
             setattr(self, name, None)
         try:
             super()._apply(fn, recurse)
-        except AssertionError as error:  # from .to("cuda") or .cuda() without CUDA
-            raise NotSupportedError(f"the device is not available: {error}") from error
+        except (AssertionError, RuntimeError) as error:
+            # AssertionError: PyTorch without CUDA. RuntimeError: PyTorch with CUDA on a machine without.
+            if isinstance(error, RuntimeError) and "NVIDIA" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise NotSupportedError(f"the device is not available: {reason}") from error
         finally:
             for name, tensor in scaling.items():
                 setattr(self, name, tensor)

@@ -20,7 +20,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, version
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pluggy
 
@@ -332,7 +332,7 @@ def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
         return None, None
     try:
         # Not text if the metadata are missing or lack the line.
-        name, its_version = (_text(point.dist.metadata[key]) for key in ("Name", "Version"))
+        name, its_version = (_text(cast(Any, point.dist.metadata).get(key)) for key in ("Name", "Version"))
     except Exception as error:  # metadata of another encoding, a missing file
         raise RegistryError(f"the metadata of its distribution cannot be read: {_reason(error)}") from error
     return name, its_version

@@ -594,8 +594,8 @@ def test_a_class_may_be_called_like_a_split() -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["train/1.png", "test/2.png", "more/3.png"], "folders of splits (test, train), but photos/more/3.png is in"),
-        (["train/1.png", "val/2.png", "3.png"], "folders of splits (train, val), but photos/3.png is in none of"),
+        (["train/1.png", "test/2.png", "more/3.png"], "folders of splits (test, train), but photos/more/3.png is outside"),
+        (["train/1.png", "val/2.png", "3.png"], "folders of splits (train, val), but photos/3.png is outside"),
         (["val/1.png", "test/2.png"], "folders of splits (test, val), but no folder train"),
     ],
 )  # fmt: skip

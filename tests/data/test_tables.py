@@ -309,7 +309,7 @@ def test_incomplete_table_is_rejected(kind: Callable[[Any], object], change: str
 
 def test_mapping_is_rejected_if_the_training_data_were_not_a_table() -> None:
     ae = aezoo.build(tiny_variant((3,)))
-    with data_error("expected a PIL image, a NumPy array or a tensor, found dict"):
+    with data_error("expected a PIL image, a path, a NumPy array or a tensor, found dict"):
         ae.transforms()({"a": [1.0], "b": [2.0], "c": [3.0]})
 
 

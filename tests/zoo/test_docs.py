@@ -27,7 +27,7 @@ def test_the_seven_checks_are_called_in_the_documented_order(repository: Path) -
 
 @pytest.mark.parametrize(("cls", "page"), [(CheckpointError, "folders.md"), (HubError, "hub.md")])
 def test_every_code_is_documented_and_raised(repository: Path, cls: type[Exception], page: str) -> None:
-    codes = re.findall(r"^    - `([\w-]+)`", str(cls.__doc__), re.MULTILINE)
+    codes = re.findall(r"^ *- `([\w-]+)`", str(cls.__doc__), re.MULTILINE)
     assert codes
     documented = re.findall(r"^\| `([a-z-]+)` \|", (repository / "docs" / page).read_text(), re.MULTILINE)
     assert documented == codes

@@ -360,10 +360,32 @@ def _has_deep_values(path: Path) -> bool:
 
 
 def _image_files(folder: Path) -> list[ImageFile]:
-    """Finds the image files below a folder by suffix, sorted; skips hidden files and folders.
+    """The image files below a folder, each with its split.
 
     Raises:
         DataError: no folder, no images, or images beside the folders of splits.
+    """
+    found: list[ImageFile] = []
+    for path in image_paths(folder):
+        parts = path.relative_to(folder).parts
+        split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
+        found.append(ImageFile(path, parts, split))
+    splits = {file.split for file in found} - {None}
+    if len(splits) < 2:  # A class may be called `train`.
+        return [file._replace(split=None) for file in found]
+    others = [file.path for file in found if file.split is None]
+    if others or "train" not in splits:
+        names = ", ".join(sorted({file.parts[0] for file in found if file.split is not None}))
+        reason = f"{others[0]} is outside of them" if others else "no folder train"
+        raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
+    return [file._replace(parts=file.parts[1:]) for file in found]
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Finds the image files below a folder by suffix, sorted; skips hidden files and folders.
+
+    Raises:
+        DataError: no folder, or no images.
     """
     from PIL import Image
 
@@ -374,25 +396,15 @@ def _image_files(folder: Path) -> list[ImageFile]:
     readable = {suffix for suffix, name in suffixes.items() if name in {*Image.OPEN, "MPO"}}
     # Other images are not left out: their decoding says that they cannot be read.
     suffixes_of_images = readable | OTHER_IMAGES
-    found: list[ImageFile] = []
+    found: list[Path] = []
     for path in sorted(_visible_files(folder)):
-        parts = path.relative_to(folder).parts
         # A link to a missing file, as git-annex makes, is an error when it is decoded.
         is_file = path.is_file() or (path.is_symlink() and not path.exists())
         if path.suffix.lower() in suffixes_of_images and is_file:
-            split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
-            found.append(ImageFile(path, parts, split))
+            found.append(path)
     if not found:
         raise DataError(f"{folder} contains no images, such as .png or .jpg")
-    splits = {file.split for file in found} - {None}
-    if len(splits) < 2:  # A class may be called `train`.
-        return [file._replace(split=None) for file in found]
-    others = [file.path for file in found if file.split is None]
-    if others or "train" not in splits:
-        names = ", ".join(sorted({file.parts[0] for file in found if file.split is not None}))
-        reason = f"{others[0]} is outside of them" if others else "no folder train"
-        raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
-    return [file._replace(parts=file.parts[1:]) for file in found]
+    return found
 
 
 def _visible_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

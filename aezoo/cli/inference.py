@@ -1,0 +1,156 @@
+"""Commands that run a trained autoencoder on files: encode, decode, reconstruct, score."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aezoo.cli.application import Json, Plugins, Variant, app, load_plugin_files, number
+from aezoo.terminal import print_error, print_json, print_line
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="A folder of images, images, an array (.npy, .npz, .safetensors), a table (.csv, .parquet), or "
+        "a split such as mnist:test.",
+    ),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="What to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Key = Annotated[str | None, typer.Option(help="Name of the array in a file that has several.")]
+SkipCorrupt = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read, and list them.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples in a batch.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Report no progress.")]
+
+
+@app.command()
+def encode(
+    name: Variant,
+    inputs: Inputs,
+    out: Out,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Write all latents of a sparse code, not index and value.")
+    ] = False,
+    key: Key = None,
+    skip_corrupt: SkipCorrupt = False,
+    force: Force = False,
+    batch_size: BatchSize = 256,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Encode images, arrays or tables to a file of latents: .npy, .npz, .safetensors or .parquet."""
+    load_plugin_files(plugin)
+    from aezoo.inference.run import encode_to_file
+
+    result = encode_to_file(
+        name, _given(inputs), out, dense=dense, key=key, skip_corrupt=skip_corrupt, force=force,
+        batch_size=batch_size, progress=not quiet,
+    )  # fmt: skip
+    _report(result, as_json)
+    if not as_json and result.code_bytes is not None:
+        sizes = f"{result.code_bytes:,.0f} bytes per sample for {result.item_bytes:,.0f}"
+        print_line(f"latents: {sizes}, {number(result.ratio)} times smaller")
+
+
+@app.command()
+def decode(
+    name: Variant,
+    latents: Annotated[Path, typer.Argument(help="A file of latents, as `aezoo encode` writes it.")],
+    out: Out,
+    force: Force = False,
+    batch_size: BatchSize = 256,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Decode latents to a folder of images, or to a .npy, .npz, .safetensors, .parquet or .csv file."""
+    load_plugin_files(plugin)
+    from aezoo.inference.run import decode_to
+
+    result = decode_to(name, latents, out, force=force, batch_size=batch_size, progress=not quiet)
+    _report(result, as_json)
+
+
+@app.command()
+def reconstruct(
+    name: Variant,
+    inputs: Inputs,
+    out: Out,
+    key: Key = None,
+    skip_corrupt: SkipCorrupt = False,
+    force: Force = False,
+    batch_size: BatchSize = 256,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Encode and decode: clean or colour a folder of images, with the same names, or write numbers."""
+    load_plugin_files(plugin)
+    from aezoo.inference.run import reconstruct_to
+
+    result = reconstruct_to(
+        name, _given(inputs), out, key=key, skip_corrupt=skip_corrupt, force=force, batch_size=batch_size,
+        progress=not quiet,
+    )  # fmt: skip
+    _report(result, as_json)
+
+
+@app.command()
+def score(
+    name: Variant,
+    inputs: Inputs,
+    out: Out,
+    threshold: Annotated[
+        float | None, typer.Option(help="Accepted share of false alarms, such as 0.01; needs --calibrate.")
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(metavar="GOOD", help="Usual samples, none of the training.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Name the column or the pixel with the largest error.")
+    ] = False,
+    key: Key = None,
+    skip_corrupt: SkipCorrupt = False,
+    force: Force = False,
+    batch_size: BatchSize = 256,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Score how unusual each sample is by its mean squared error; with a threshold, say which are."""
+    load_plugin_files(plugin)
+    from aezoo.inference.run import score_to_file
+
+    result = score_to_file(
+        name, _given(inputs), out, calibrate=calibrate, threshold=threshold, explain=explain, key=key,
+        skip_corrupt=skip_corrupt, force=force, batch_size=batch_size, progress=not quiet,
+    )  # fmt: skip
+    _report(result, as_json)
+    if not as_json and result.threshold is not None:
+        print_line(
+            f"anomalous: {result.anomalous:,} with an error above {number(result.threshold)}; of the "
+            f"calibration samples, {number(result.false_alarm_rate)} are"
+        )
+
+
+def _given(inputs: list[str]) -> Any:
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _report(result: Any, as_json: bool) -> None:
+    for name, reason in result.skipped.items():
+        print_error(f"skipped {name}: {reason}")
+    if as_json:
+        print_json({
+            "path": str(result.path), "n": result.n, "skipped": result.skipped,
+            "item_bytes": result.item_bytes, "code_bytes": result.code_bytes, "ratio": result.ratio,
+            "threshold": result.threshold, "false_alarm_rate": result.false_alarm_rate,
+            "anomalous": result.anomalous,
+        })  # fmt: skip
+        return
+    skipped = f", {len(result.skipped):,} skipped" if result.skipped else ""
+    print_line(f"{result.path}: {result.n:,} samples{skipped}")

@@ -1,0 +1,1 @@
+"""A trained autoencoder at work: encode, decode, reconstruct and score files, in bounded memory."""
