@@ -50,9 +50,7 @@ def _check_stamp(ae: Autoencoder, stamp: dict[str, Any], path: Path) -> None:
     made_by, own = stamp.get("fingerprint"), ae.fingerprint()
     if made_by is not None and made_by != own:
         name = stamp.get("variant") or "another network"
-        raise DataError(
-            f"{path} holds latents of {name} with other weights than these; decode them with its own"
-        )
+        raise DataError(f"{path} holds latents of {name}, whose weights are not those of this network")
 
 
 def _latents_of(ae: Autoencoder, path: Path) -> Tensor:

@@ -22,10 +22,10 @@ def loaded(ae: Autoencoder | str) -> Autoencoder:
 
 def _on_network(ae: Autoencoder, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Runs a function of a batch in evaluation mode, on the network's device and in its dtype."""
-    if len(x) == 0:
-        return function(torch.zeros(1, *x.shape[1:]).to(next(ae.parameters(), x)))[:0].float().cpu()
+    # Layers may not take an empty batch, such as one whose images were all skipped.
+    given = x if len(x) else torch.zeros(1, *x.shape[1:])
     with eval_mode(ae), torch.no_grad():
-        return function(x.to(next(ae.parameters(), x))).float().cpu()
+        return function(given.to(next(ae.parameters(), given)))[: len(x)].float().cpu()
 
 
 def encode(ae: Autoencoder, x: Tensor) -> Tensor:

@@ -128,7 +128,8 @@ def open_source(
             paths = [existing_file(os.fspath(cast("str | os.PathLike[str]", item))) for item in items]
             names = _unique_names(paths)
             return _images(transforms, f"{len(paths)} files", paths, names, skip_corrupt, batch_size)
-    if not isinstance(data, Tensor | np.ndarray) and not is_table(given):
+    # A Samples has columns, too.
+    if isinstance(data, Samples) or not (isinstance(data, Tensor | np.ndarray) or is_table(given)):
         samples = as_samples(given).scaled_for(ae.scaler, ae.columns).validated_for(ae.spec)
         return _samples(ae, f"{len(samples)} samples", samples, batch_size)
     return _in_memory(transforms, str(type(given).__name__), given, batch_size)
@@ -180,7 +181,7 @@ def _images(
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    values = int(np.prod(transforms.spec.shape))
+    values = float(np.prod(transforms.spec.shape))
     return Source(text, chunks, len(paths), values, True, paths)
 
 
