@@ -1,4 +1,4 @@
-"""Commands for specs and trainings: validate, schema, train, evaluate, protocols."""
+"""Commands for specs and trainings: validate, schema, train, evaluate, verify, protocols."""
 
 import os
 import signal
@@ -12,10 +12,22 @@ from typing import Annotated, Any
 import typer
 
 from aezoo.cli.application import Json, Plugins, Variant, app, as_load_argument, load_plugin_files, number
-from aezoo.errors import DataError
+from aezoo.errors import AezooError, DataError
 from aezoo.terminal import print_error, print_json, print_line, print_table
 
 TERMINATED = 143
+
+
+@contextmanager
+def _noted_other_data() -> Generator[list[object]]:
+    """Context manager that shows warnings at its end, and yields a list of those that data are others."""
+    other: list[object] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", "other-data")
+        yield other
+    for warning in caught:
+        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    other += [w.message for w in caught if getattr(w.message, "code", None) == "other-data"]
 
 
 @contextmanager
@@ -178,12 +190,8 @@ def evaluate(
         raise typer.BadParameter("--record is for the test split; omit --split")
     split = split or "test"
     ae = load(name)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", "other-data")
+    with _noted_other_data() as other_data:
         found = run_protocol(protocol, ae) if protocol else evaluate_variant(ae, split)
-    for warning in caught:
-        warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-    other_data = any(getattr(warning.message, "code", None) == "other-data" for warning in caught)
     if record and other_data:
         raise DataError("nothing was recorded: these numbers are not those of the variant's own data")
     changed = [] if record else changed_values(ae, found)
@@ -206,6 +214,70 @@ def evaluate(
         rows.append((metric, number(entry["value"], digits=8), then, number(entry["n"])))
     print_table(("metric", "computed now", "published", "samples"), rows, drop=("samples",))
     raise failed
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="A variant's name, or a folder such as ./mine.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Verify every variant that is listed.")] = False,
+    protocols: Annotated[
+        bool, typer.Option("--protocols/--no-protocols", help="Recompute the numbers of protocols, too.")
+    ] = True,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute every published number of a variant that follows from its weights and data.
+
+    The exit code is 1 if a number differs, cannot be measured, or the data are not those of the training.
+    Relative differences up to 1e-5 are none; in protocols up to 1e-4, in the protocol probe up to 5e-3.
+    """
+    load_plugin_files(plugin)
+    from aezoo.evaluation.verification import verify as verify_
+    from aezoo.zoo.index import list_variants
+    from aezoo.zoo.load import load
+
+    if (name is None) != all_:
+        raise typer.BadParameter("name one variant or folder, or give --all")
+    results: dict[str, list[dict[str, Any]]] = {}
+    failed = False
+    for one in list_variants() if name is None else [name]:
+        try:
+            ae = load(one)
+            with _noted_other_data() as other_data:
+                verdicts = verify_(ae, protocols=protocols)
+        except AezooError as error:
+            if name is not None:
+                raise
+            print_error(f"{one}: {error}")
+            failed = True
+            continue
+        results[one] = list(map(asdict, verdicts))
+        bad = [verdict for verdict in verdicts if verdict.verdict != "same"]
+        failed = failed or bool(bad) or bool(other_data)
+        if as_json:
+            continue
+        if name is None:
+            same = f"{len(verdicts) - len(bad)} of {len(verdicts)} numbers are the same"
+            print_line(f"{one}: {same}")
+        shown = verdicts if name is not None else bad
+        if shown:
+            print_table(
+                ("metric", "published", "computed now", "difference", "verdict"),
+                (
+                    (
+                        v.metric,
+                        number(v.published, digits=8),
+                        number(v.computed, digits=8),
+                        "-" if v.difference is None else f"{v.difference:.1e}",
+                        v.verdict if v.reason is None else f"{v.verdict}: {v.reason}",
+                    )
+                    for v in shown
+                ),
+                drop=("difference",),
+            )
+    if as_json:
+        print_json(results)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command("protocols")
