@@ -1,11 +1,14 @@
 """The autoencoder: encode, decode, forward; and the records of a trained one."""
 
 import hashlib
+import importlib
 import json
 import math
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -456,6 +459,65 @@ class Autoencoder(nn.Module):
             digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
+    # -- other libraries' verbs -------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Writes a folder; the same as `aezoo.save(ae, folder)`.
+
+        Args:
+            folder: created with its parents.
+            overwrite: whether a folder with weights may be replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            CheckpointError: as for `aezoo.save`.
+        """
+        return _zoo("save").save(self, folder, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], *, revision: str | None = None) -> "Autoencoder":
+        """Loads and verifies a variant; the same as `aezoo.load("hub:OWNER/NAME@REVISION")`.
+
+        Args:
+            name: `owner/name` on the Hub, a folder, or the name of a variant.
+            revision: a branch, tag or commit of the repository; its main branch by default.
+
+        Raises:
+            UnknownVariantError, CheckpointError, HubError: as for `aezoo.load`; or a revision of something
+                that is not a repository.
+        """
+        return _zoo("pretrained").from_pretrained(name, revision)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        tag: str | None = None,
+        license: str | None = None,
+        allow_modified: bool = False,
+    ) -> Any:
+        """Publishes the autoencoder on the Hub, then downloads and compares every file, as `aezoo.push` does.
+
+        Args:
+            repository: `owner/name`; the variant is published under this name.
+            private: whether a new repository is visible to its owner only.
+            tag: for the commit, such as `v1.0`; an existing tag never moves.
+            license: of the weights, for the card, such as `mit`.
+            allow_modified: whether to publish weights that were changed after their training.
+
+        Returns:
+            What was published, as for `aezoo.push`.
+
+        Raises:
+            NotSupportedError: the spec is not that of a variant.
+            CheckpointError, HubError: as for `aezoo.push`; or the name is that of another published variant.
+        """
+        options = {"private": private, "tag": tag, "license": license, "allow_modified": allow_modified}
+        return _zoo("pretrained").push_to_hub(self, repository, **options)
+
     # -- printing ---------------------------------------------------------------------------------
 
     def summary(self) -> list[LayerRow]:
@@ -551,3 +613,8 @@ def get_layer(ae: Autoencoder, path: str) -> nn.Module | None:
         return ae.get_submodule(path)
     except AttributeError:
         return None
+
+
+def _zoo(module: str) -> Any:
+    """A module of `aezoo.zoo`, which is built on this one and is therefore found when it is needed."""
+    return importlib.import_module(f"aezoo.zoo.{module}")
