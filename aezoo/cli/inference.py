@@ -7,6 +7,7 @@ import typer
 
 from aezoo.cli.application import Json, Plugins, Variant, app, load_plugin_files, number
 from aezoo.terminal import print_error, print_json, print_line
+from aezoo.text import printable
 
 Inputs = Annotated[
     list[str],
@@ -53,7 +54,9 @@ def encode(
     _report(result, as_json)
     if not as_json and result.code_bytes is not None:
         sizes = f"{result.code_bytes:,.0f} bytes per sample for {result.item_bytes:,.0f}"
-        print_line(f"latents: {sizes}, {number(result.ratio)} times smaller")
+        ratio = result.item_bytes / result.code_bytes
+        times = f"{number(ratio)} times smaller" if ratio >= 1 else f"{number(1 / ratio)} times larger"
+        print_line(f"latents: {sizes}, {times}")
 
 
 @app.command()
@@ -143,7 +146,7 @@ def _given(inputs: list[str]) -> Any:
 
 def _report(result: Any, as_json: bool) -> None:
     for name, reason in result.skipped.items():
-        print_error(f"skipped {name}: {reason}")
+        print_error(f"skipped {printable(name)}: {reason}")
     if as_json:
         print_json({
             "path": str(result.path), "n": result.n, "skipped": result.skipped,
@@ -153,4 +156,4 @@ def _report(result: Any, as_json: bool) -> None:
         })  # fmt: skip
         return
     skipped = f", {len(result.skipped):,} skipped" if result.skipped else ""
-    print_line(f"{result.path}: {result.n:,} samples{skipped}")
+    print_line(f"{result.path}: {result.n:,} sample{'s' * (result.n != 1)}{skipped}")

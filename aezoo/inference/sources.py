@@ -32,6 +32,7 @@ from aezoo.errors import DataError, RegistryError, optional
 from aezoo.evaluation.evaluate import SPLITS, load_for
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import registry
+from aezoo.text import printable
 
 BATCH_SIZE = 256
 """Samples in a chunk. Results do not depend on how a source is divided among processes, since chunks begin at
@@ -164,7 +165,7 @@ def _images(
                 ids.append(names[index])
             except DataError as error:
                 if not skip:
-                    raise DataError(f"{error}; --skip-corrupt leaves out such images") from error
+                    raise DataError(f"{error}; skip_corrupt=True (--skip-corrupt) leaves it out") from error
                 skipped[names[index]] = str(error)
         return Chunk(ids, torch.cat(parts) if parts else torch.empty(0, *transforms.spec.shape), skipped)
 
@@ -189,8 +190,9 @@ def _image(transforms: Transforms, path: Path) -> Tensor:
     try:
         return transforms(path)
     except DataError as error:
-        text = str(error)
-        raise error if text.startswith(str(path)) else DataError(f"{path}: {text}") from error
+        # Errors of decoding name the file already.
+        text, named = str(error), printable(path)
+        raise error if named in text else DataError(f"{path}: {text}") from error
 
 
 # -- arrays -------------------------------------------------------------------------------------------

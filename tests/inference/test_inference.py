@@ -446,7 +446,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(ae: aezoo.Autoencoder, tmp_p
 def test_a_corrupt_image_is_named_or_skipped(ae: aezoo.Autoencoder, folder: Path, tmp_path: Path) -> None:
     (folder / "a" / "0100.png").write_bytes(b"\x89PNG no more")
     out = tmp_path / "out.npz"
-    with pytest.raises(DataError, match=r"0100\.png: .*--skip-corrupt leaves out such images"):
+    with pytest.raises(DataError, match=r"0100\.png: .*; skip_corrupt=True \(--skip-corrupt\) leaves it out"):
         aezoo.encode_to_file(ae, folder, out)
     assert not out.exists()
     result = aezoo.encode_to_file(ae, folder, out, skip_corrupt=True)
