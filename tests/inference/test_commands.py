@@ -44,7 +44,8 @@ def test_a_folder_goes_through_all_four(photos: Path, run: Run) -> None:
     assert sorted(path.name for path in Path("decoded").iterdir()) == ["aezoo.json", "p0.png", "p1.png"]
     code, out, _ = run("reconstruct", "denoise-gaussian", "decoded", "-o", "clean", "--json")
     assert (code, json.loads(out)["n"]) == (0, 2)
-    assert Image.open("clean/p0.png").size == (28, 28)
+    with Image.open("clean/p0.png") as image:
+        assert image.size == (28, 28)
     code, out, _ = run("score", "fc-64", photos, "-o", "s.csv", *skip)
     assert (code, out) == (0, "s.csv: 2 samples, 1 skipped\n")
     lines = Path("s.csv").read_text().splitlines()
