@@ -21,10 +21,11 @@ demo: setup
 demo-hub: setup
 	$(BIN)/python tests/demo_hub.py
 
-# aezoo by itself, then each plugin as it is installed.
+# aezoo by itself, then the plugins as they are installed; two processes with one thread each.
+test: export OMP_NUM_THREADS = 1
 test: setup
 	$(BIN)/pytest -n 2
-	$(foreach plugin,$(PLUGINS),$(BIN)/pytest $(plugin)/tests &&) true
+	$(BIN)/pytest -n 2 --dist worksteal $(PLUGINS:=/tests)
 
 check: setup
 	$(BIN)/ruff check .

@@ -290,7 +290,7 @@ def test_any_valid_variant_runs_and_survives_a_folder(data: Json) -> None:
 
 
 @pytest.mark.parametrize("kind", aezoo.LayerSpec.kinds())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_any_layer_of_every_kind_runs_and_survives_a_folder(kind: str, data: st.DataObject) -> None:
     options, in_shape = data.draw(st.sampled_from(BY_FAMILY["layer"][kind]))

@@ -22,6 +22,7 @@ from aezoo.plugins.isolation import preserved_settings, stdout_to_stderr
 from aezoo.plugins.registry import GROUP, Registry, installed_entry_points
 from aezoo.specs.base import CLOSED
 from aezoo.zoo.index import all_variants, forget_index, read_index
+from tests.parts import in_parts
 from tests.plugins.installed import HEADER, Site, good, hook, kind_class, messages
 
 # Statement at import -> the setting that it changes.
@@ -72,7 +73,7 @@ def settings() -> Any:
 
 
 @pytest.mark.parametrize("ending", ["", "\n1 / 0"], ids=["loaded", "refused"])
-@pytest.mark.parametrize(("statement", "name"), CHANGES.items(), ids=CHANGES)
+@pytest.mark.parametrize(("statement", "name"), in_parts(CHANGES.items(), 2))
 def test_what_a_plugin_changes_at_import_is_restored_and_reported(
     site: Site, statement: str, name: str, ending: str
 ) -> None:
