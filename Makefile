@@ -21,11 +21,10 @@ demo: setup
 demo-hub: setup
 	$(BIN)/python tests/demo_hub.py
 
-# aezoo by itself, then the plugins as they are installed; two processes with one thread each.
-test: export OMP_NUM_THREADS = 1
+# aezoo by itself, then the plugins as they are installed. One thread for each of two processes is faster.
 test: setup
 	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 2 --dist worksteal $(PLUGINS:=/tests)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(PLUGINS:=/tests)
 
 check: setup
 	$(BIN)/ruff check .
