@@ -255,8 +255,11 @@ VALUES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 DRAWN = [
-    (1,), (40,), (2, 9), (3, 6, 6), (2, 3, 4, 5),
-    *(pytest.param(shape, marks=pytest.mark.slow) for shape in [(2,), (1, 1, 1), (1, 6, 6), (5, 1, 6)]),
+    (40,), (2, 9), (3, 6, 6),
+    *(
+        pytest.param(shape, marks=pytest.mark.slow)
+        for shape in [(1,), (2,), (1, 1, 1), (1, 6, 6), (5, 1, 6), (2, 3, 4, 5)]
+    ),
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from tests.losses.networks import (
     spec_of,
     train,
 )
+from tests.parts import in_parts
 
 EXAMPLES = [
     pytest.param(loss_of(kind, **options), id=f"{kind}-{i}")
@@ -56,7 +57,7 @@ def values(*shape: int, seed: int = 0) -> Tensor:
     return 0.6 + 0.3 * torch.rand(shape, generator=Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@each_loss
+@pytest.mark.parametrize("loss", in_parts(EXAMPLES, 2))
 def test_loss_keeps_the_contract(loss: aezoo.LossSpec) -> None:
     assert check_loss(loss).passed
 

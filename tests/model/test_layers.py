@@ -12,6 +12,7 @@ from aezoo.specs.components import output_bounds
 from aezoo.testing import check_layer
 from tests.examples import LAYER_CASES
 from tests.model.layers.modules import layer_specs, normal
+from tests.parts import in_parts
 
 Specs = tuple[aezoo.LayerSpec, ...]
 Shape = tuple[int, ...]
@@ -28,7 +29,7 @@ def build(layers: Specs, in_shape: Shape) -> aezoo.LayerSequence:
     return aezoo.LayerSequence.build(layers, in_shape, "layers")
 
 
-@cases
+@pytest.mark.parametrize(("layers", "in_shape"), in_parts(LAYER_CASES, 3))
 def test_layer_keeps_the_contract(layers: Specs, in_shape: Shape) -> None:
     assert check_layer(layers[-1], in_shape, before=layers[:-1]).passed
 

@@ -33,8 +33,8 @@ def failures(planted: str) -> tuple[Failure, ...]:
 def marks(planted: str) -> list[pytest.MarkDecorator]:
     if planted.startswith("variant/wrong-number"):
         return [pytest.mark.data]
-    # Checks of callbacks train several networks. Of the others, every third one is planted in each run.
-    in_each_run = not planted.startswith("callback/") and list(PLANTED).index(planted) % 3 == 0
+    # Checks of callbacks train several networks. Of the others, every fourth one is planted in each run.
+    in_each_run = not planted.startswith("callback/") and list(PLANTED).index(planted) % 4 == 0
     return [] if in_each_run else [pytest.mark.slow]
 
 

@@ -98,7 +98,7 @@ def check_stopped_training(place: Path, number: int, expected: Bytes, *, killed:
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "Ctrl-C"])
-@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stopped_training_is_resumed_to_the_same_bytes(killed: bool, step: int, tmp_path: Path) -> None:
     train(tmp_path / "whole" / "mine")
     expected = trained(tmp_path / "whole" / "mine")

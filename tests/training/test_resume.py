@@ -99,7 +99,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", in_parts(RECIPES, 2))
+@pytest.mark.parametrize("recipe", in_parts(RECIPES, 3))
 def test_a_training_cut_off_at_any_epoch_end_gives_the_same_result(recipe: str, tmp_path: Path) -> None:
     spec, counts, file = spec_of(**RECIPES[recipe]), Cut(), tmp_path / "resume"
     whole = train(spec, counts)
