@@ -11,7 +11,6 @@ import torch
 import aezoo
 from aezoo.errors import DataError
 from aezoo.evaluation.protocols import PROTOCOLS
-from tests.parts import in_parts
 from tests.zoo.conftest import Run, run
 
 __all__ = ["run"]
@@ -36,7 +35,8 @@ def verdicts(folder: Path, **options: Any) -> dict[str, Any]:
     return {verdict.metric: verdict for verdict in aezoo.verify(aezoo.load(folder), **options)}
 
 
-@pytest.mark.parametrize("name", in_parts(aezoo.list_variants(), 20))
+# The numbers of every variant are recomputed by tests/zoo/test_variants.py.
+@pytest.mark.parametrize("name", ["anomaly-0", "linear-32", "sparse-topk16.fashion"])
 def test_published_numbers_are_recomputed(name: str) -> None:
     ae = aezoo.load(name)
     found = aezoo.verify(ae, protocols=False)
