@@ -301,8 +301,9 @@ def metrics_page() -> str:
         table(["metric", "definition", "better"], rows),
         "`aezoo verify NAME` computes every published number of a variant again that follows from its "
         "weights and data, those of protocols included, and exits with 1 if one differs by more than 1e-5 of "
-        "its value; in protocols 1e-4 is allowed, in the protocol `probe`, whose optimizer belongs to "
-        "scikit-learn, 5e-3. `aezoo verify --all` does so for all variants.",
+        "its value; in protocols 1e-4 is allowed, in `neighbors` 1e-3, and in `clustering`, `probe` and "
+        "`probe-full`, whose optimizers belong to scikit-learn, 5e-3. `aezoo verify --all` does so for "
+        "all variants.",
         "`aezoo evaluate NAME --protocol PROTOCOL` measures what takes more than one pass. `--record` "
         "writes what was measured into the `metrics.json` of a folder of your own. What is drawn is seeded, "
         "and what must be chosen is chosen on the validation split.",

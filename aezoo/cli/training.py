@@ -229,7 +229,7 @@ def verify(
     """Recompute every published number of a variant that follows from its weights and data.
 
     The exit code is 1 if a number differs, cannot be measured, or the data are not those of the training.
-    Relative differences up to 1e-5 are none; in protocols up to 1e-4, in the protocol probe up to 5e-3.
+    Relative differences up to 1e-5 are none; in protocols more is allowed, which docs/metrics.md states.
     """
     load_plugin_files(plugin)
     from aezoo.evaluation.verification import verify as verify_

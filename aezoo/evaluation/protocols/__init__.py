@@ -6,10 +6,13 @@ from types import MappingProxyType
 from aezoo.errors import NotSupportedError
 from aezoo.evaluation.evaluate import Measurement
 from aezoo.evaluation.protocols.activity import Activity
+from aezoo.evaluation.protocols.clustering import Clustering
 from aezoo.evaluation.protocols.few_label import FewLabel
+from aezoo.evaluation.protocols.image_quality import ImageQuality
+from aezoo.evaluation.protocols.neighbors import Neighbors
 from aezoo.evaluation.protocols.noise import Noise
 from aezoo.evaluation.protocols.one_class import OneClass
-from aezoo.evaluation.protocols.probe import Probe
+from aezoo.evaluation.protocols.probe import FullProbe, Probe
 from aezoo.evaluation.protocols.protocol import Protocol
 from aezoo.evaluation.protocols.stability import Stability
 from aezoo.evaluation.protocols.subspace import Subspace
@@ -21,7 +24,20 @@ from aezoo.plugins.registry import suggestion
 PROTOCOLS: Mapping[str, type[Protocol]] = MappingProxyType(
     {
         protocol.name: protocol
-        for protocol in (Activity, FewLabel, Noise, OneClass, Probe, Stability, Subspace, Unrolling)
+        for protocol in (
+            Activity,
+            Clustering,
+            FewLabel,
+            ImageQuality,
+            Neighbors,
+            Noise,
+            OneClass,
+            Probe,
+            FullProbe,
+            Stability,
+            Subspace,
+            Unrolling,
+        )
     }
 )
 

@@ -37,3 +37,14 @@ def test_the_first_training_samples_are_used_and_the_test_split_is_measured(
     assert "first 20 training samples" in found["probe_accuracy"]["definition"]
     assert "latents" in found["probe_accuracy"]["definition"]
     assert "input values" in found["probe_accuracy.input"]["definition"]
+
+
+def test_the_full_probe_uses_all_training_samples() -> None:
+    # As above, but most of the samples say the opposite of the first ones.
+    right = classes(20, 2)
+    assert right.labels is not None
+    wrong = Samples(right.inputs, None, 1 - right.labels)
+    data = dataset(train=right.concat(wrong).concat(wrong), validation=right, test=classes(12, 2, seed=3))
+    found = run_protocol("probe-full", linear(data, torch.eye(2)))
+    assert values(found) == {"probe_accuracy.full": 0.0, "probe_accuracy.full.input": 0.0}
+    assert "of all 60 training samples" in found["probe_accuracy.full"]["definition"]

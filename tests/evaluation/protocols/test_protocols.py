@@ -33,7 +33,10 @@ from tests.evaluation.protocols.networks import (
 )
 from tests.examples import small
 
-NAMES = ["activity", "few-label", "noise", "one-class", "probe", "stability", "subspace", "unrolling"]
+NAMES = [
+    "activity", "clustering", "few-label", "image-quality", "neighbors", "noise", "one-class", "probe", "probe-full",
+    "stability", "subspace", "unrolling",
+]  # fmt: skip
 
 
 def test_protocols_are_sorted_by_name() -> None:
@@ -47,7 +50,7 @@ def test_protocols_are_sorted_by_name() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ("prob", "no protocol 'prob' (did you mean 'probe'?); known are activity, few-label, noise"),
+        ("prob", "no protocol 'prob' (did you mean 'probe'?); known are activity, clustering, few-label"),
         ("few_label", "no protocol 'few_label' (did you mean 'few-label'?); known are"),
         ("xyz", "no protocol 'xyz'; known are activity"),
         ("", "no protocol ''; known are activity"),
@@ -80,6 +83,7 @@ def decoding(decoder: list[Any], **changes: Any) -> aezoo.Autoencoder:
     return build(splits_of_classes(), [dense(1)], decoder, **changes)
 
 
+OF_CLASSES = ("probe", "probe-full", "clustering", "neighbors", "few-label")
 UNIT = {"shape": [2], "range": [0, 1]}
 TO_CONV = [{"kind": "unflatten", "shape": [1, 1]}, {"kind": "conv", "out_channels": 2, "kernel_size": 1}]
 NO_DATASET = "the recipe names no dataset"
@@ -90,12 +94,9 @@ NOT_LINEAR = "the decoder is not one linear layer without an activation"
 INCOMPATIBLE: list[tuple[str, Callable[[], aezoo.Autoencoder], str]] = [
     *((name, lambda: linear(None, torch.eye(2)), NO_DATASET) for name in NAMES),
     *((name, architecture, NO_DATASET) for name in NAMES),
-    *((name, lambda: labelled(None), NO_CLASSES) for name in ("probe", "few-label")),
-    *((name, lambda: labelled(torch.linspace(0, 1, 6)), NO_CLASSES) for name in ("probe", "few-label")),
-    *(
-        (name, lambda: labelled(torch.full((6,), 3)), "the dataset has a single class")
-        for name in ("probe", "few-label")
-    ),
+    *((name, lambda: labelled(None), NO_CLASSES) for name in OF_CLASSES),
+    *((name, lambda: labelled(torch.linspace(0, 1, 6)), NO_CLASSES) for name in OF_CLASSES),
+    *((name, lambda: labelled(torch.full((6,), 3)), "the dataset has a single class") for name in OF_CLASSES),
     ("unrolling", of_classes, "the dataset is not a swiss roll"),
     ("noise", lambda: of_classes(input={"shape": [2], "range": [-1, 1]}), NOT_UNIT),
     ("noise", lambda: of_classes(input={"shape": [2]}), NOT_UNIT),
@@ -152,6 +153,9 @@ def compatible(name: str, monkeypatch: pytest.MonkeyPatch) -> aezoo.Autoencoder:
     data = in_torchvision(monkeypatch, images(80), images(40, seed=1))
     if name == "unrolling":
         return build(ROLL, [dense(2, dropout=0.5)], [dense(3)], input={"shape": [3]})
+    if name == "image-quality":
+        data = in_torchvision(monkeypatch, images(80, side=12), images(40, side=12, seed=1))
+        return for_images(data, side=12, latents=2, dropout=0.5)
     selected = {"classes": [3]} if name == "one-class" else {}
     return for_images(data | selected, latents=2, dropout=0.5)
 
