@@ -23,6 +23,9 @@ from .evaluation.metric import Metric as Metric
 from .evaluation.metric import NotMeasured as NotMeasured
 from .evaluation.protocols import run_protocol as run_protocol
 from .evaluation.verification import verify as verify
+from .inference.comparison import Comparison as Comparison
+from .inference.comparison import ComparisonRow as ComparisonRow
+from .inference.comparison import compare as compare
 from .inference.run import decode_to as decode_to
 from .inference.run import encode_to_file as encode_to_file
 from .inference.run import reconstruct_to as reconstruct_to

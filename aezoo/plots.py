@@ -322,6 +322,113 @@ def embedding(latents: Tensor, labels: Tensor, *, title: str = "") -> "Figure":
     return figure
 
 
+def comparison(
+    rows: dict[str, Tensor],
+    *,
+    value_range: tuple[float, float] | None = None,
+    columns: tuple[str, ...] = (),
+    notes: dict[str, str] | None = None,
+) -> "Figure":
+    """Draws the same samples as several networks return them, a row for each, on one scale.
+
+    Args:
+        rows: name of the row -> (samples, *shape), floating point, all of one shape.
+        value_range: values drawn as black and as white; None takes the smallest and the largest of all.
+        columns: names of the values of a sample, for bars.
+        notes: name of a row -> a short text below it.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(next(iter(rows.values())))
+    bars = _is_bars(next(iter(rows.values())))
+    limits = _limits(*rows.values())
+    width = max(0.8, 0.13 * next(iter(rows.values())).shape[1] if bars else 0.0)
+    longest = max(len(text) for name in rows for text in (name, (notes or {}).get(name, "")))
+    left, bottom, height = 0.35 + 0.075 * longest, 0.55 if bars and columns else 0.05, 0.8 * len(rows)
+    size = (width * count + left + 0.05, height + bottom + 0.05)
+    figure = Figure(figsize=size, dpi=120, facecolor="white")
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for axes_of_row, (name, x) in zip(grid, rows.items(), strict=True):
+        for axes, one in zip(axes_of_row, x, strict=True):
+            _draw(axes, one, value_range, limits)
+        note = (notes or {}).get(name)
+        label = axes_of_row[0].set_ylabel(
+            printable(name) + (f"\n{note}" if note else ""),
+            rotation=0, ha="right", va="center", fontsize=8, color=INK, labelpad=6,
+        )  # fmt: skip
+        label.set_parse_math(False)
+    if bars and len(columns) == next(iter(rows.values())).shape[1]:
+        for axes in grid[-1]:
+            _name_bars(axes, columns)
+    figure.subplots_adjust(
+        left=left / size[0], right=1 - 0.05 / size[0], top=1 - 0.05 / size[1], bottom=bottom / size[1],
+        hspace=0.08, wspace=0.08,
+    )  # fmt: skip
+    return figure
+
+
+def pareto(names: list[str], errors: list[float], costs: dict[str, list[float]]) -> "Figure":
+    """Draws errors against several costs, on logarithmic axes; a line connects what nothing else dominates.
+
+    A point is dominated if another has no larger error and no larger cost, and one of them is smaller.
+
+    Args:
+        names: of the points, numbered in the legend.
+        errors: error of each point.
+        costs: name of a cost -> cost of each point.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    figure = Figure(figsize=(11, 7 + 0.08 * len(names)), dpi=120, facecolor="white")
+    panels = list(figure.subplots(2, math.ceil(len(costs) / 2), squeeze=False).flat)
+    for axes, (cost, values) in zip(panels, costs.items(), strict=False):
+        front = sorted(non_dominated(list(zip(values, errors, strict=True))))
+        axes.plot(*zip(*front, strict=True), color="#c5ccd3", linewidth=1.2, zorder=1)
+        for number, (x, y) in enumerate(zip(values, errors, strict=True), 1):
+            best = (x, y) in front
+            axes.scatter(x, y, s=90, color=BAR if best else "white", edgecolors=BAR, zorder=2)
+            colour = "white" if best else INK
+            axes.annotate(str(number), (x, y), ha="center", va="center", fontsize=6, color=colour, zorder=3)
+        for axis, numbers, set_scale in (
+            (axes.xaxis, values, axes.set_xscale),
+            (axes.yaxis, errors, axes.set_yscale),
+        ):
+            if all(value > 0 for value in numbers):
+                set_scale("log")
+                for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
+                    set_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+        axes.set_xlabel(cost, fontsize=9, color=INK)
+        axes.set_ylabel("mean squared error", fontsize=9, color=INK)
+        axes.tick_params(labelsize=7, which="both")
+        axes.margins(0.12)
+    for unused in panels[len(costs) :]:
+        unused.axis("off")
+    figure.tight_layout()
+    lines = math.ceil(len(names) / 4)
+    figure.subplots_adjust(bottom=0.1 + 0.03 * lines)
+    for number, name in enumerate(names):
+        at = (0.06 + 0.235 * (number % 4), 0.03 * (lines - number // 4) - 0.015)
+        text = figure.text(*at, f"{number + 1}  {printable(name, 34)}", fontsize=8, color=INK)
+        text.set_parse_math(False)
+    return figure
+
+
+def non_dominated(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points of which no other is at most as large in both values and smaller in one."""
+    return [
+        point
+        for point in points
+        if not any(a <= point[0] and b <= point[1] and (a, b) != point for a, b in points)
+    ]
+
+
 def png(figure: "Figure") -> bytes:
     """Renders a figure as PNG; the same figure always gives the same bytes."""
     buffer = io.BytesIO()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from aezoo.cli.application import Json, Plugins, Variant, app, load_plugin_files, number
-from aezoo.terminal import print_error, print_json, print_line
+from aezoo.terminal import print_error, print_json, print_line, print_table
 from aezoo.text import printable
 
 Inputs = Annotated[
@@ -138,6 +138,64 @@ def score(
             f"anomalous: {result.anomalous:,} with an error above {number(result.threshold)}; of the "
             f"calibration samples, {number(result.false_alarm_rate)} are"
         )
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Variants, or folders such as ./mine.")
+    ],
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, a file, or a split such as mnist:test. [default: the test split of their "
+            "dataset]",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for comparison.json, samples.png and pareto.png."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="Samples to which PCA is fitted. [default: training samples]", show_default=False),
+    ] = None,
+    key: Key = None,
+    force: Force = False,
+    batch_size: BatchSize = 256,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Compare variants on the same samples, with PCA among them: errors, sizes and times."""
+    load_plugin_files(plugin)
+    from aezoo.inference.comparison import check_folder
+    from aezoo.inference.comparison import compare as compare_
+
+    if out is not None:
+        check_folder(out.expanduser(), force=force)
+    found = compare_(names, on, fit=fit, key=key, batch_size=batch_size, progress=not quiet)
+    if out is not None:
+        found.save(out, force=force)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    print_table(
+        ("name", "mse", "fvu", "l0", "latents", "parameters", "milliseconds"),
+        (
+            (
+                row.name, number(row.mse), number(row.fvu), number(row.l0), number(row.latents),
+                number(row.parameters), number(row.milliseconds, digits=3),
+            )
+            for row in found.rows
+        ),
+        drop=("parameters", "fvu"),
+    )  # fmt: skip
+    print_line(f"on {found.data}: {found.n:,} samples; errors in {found.units}")
+    print_line(f"pca: fitted to {found.pca_data}; milliseconds: for a batch of {found.batch}")
+    if out is not None:
+        print_line(f"{out}: comparison.json, samples.png, pareto.png")
 
 
 def _given(inputs: list[str]) -> Any:
