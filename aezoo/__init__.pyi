@@ -62,6 +62,9 @@ from .training.callbacks import Callback as Callback
 from .training.callbacks import TrainingState as TrainingState
 from .training.checks import validate as validate
 from .training.objective import Objective as Objective
+from .training.retraining import RetrainedMetric as RetrainedMetric
+from .training.retraining import Retraining as Retraining
+from .training.retraining import verify_training as verify_training
 from .training.train import train as train
 from .training.train import train_to_folder as train_to_folder
 from .zoo.demo import demo as demo

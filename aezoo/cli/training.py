@@ -223,6 +223,12 @@ def verify(
     protocols: Annotated[
         bool, typer.Option("--protocols/--no-protocols", help="Recompute the numbers of protocols, too.")
     ] = True,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Run the recipe again, too, and compare the weights.")
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option(min=2, help="Trainings of --retrain where the bits depend on the machine.")
+    ] = 3,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -230,30 +236,36 @@ def verify(
 
     The exit code is 1 if a number differs, cannot be measured, or the data are not those of the training.
     Relative differences up to 1e-5 are none; in protocols more is allowed, which docs/metrics.md states.
+    With --retrain, the weights must have the published bits on a machine of the same kind; elsewhere, the
+    numbers must agree with those of trainings with several seeds.
     """
     load_plugin_files(plugin)
     from aezoo.evaluation.verification import verify as verify_
+    from aezoo.training.retraining import verify_training
     from aezoo.zoo.index import list_variants
     from aezoo.zoo.load import load
 
     if (name is None) != all_:
         raise typer.BadParameter("name one variant or folder, or give --all")
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, Any] = {}
     failed = False
     for one in list_variants() if name is None else [name]:
         try:
             ae = load(one)
             with _noted_other_data() as other_data:
                 verdicts = verify_(ae, protocols=protocols)
+            training = verify_training(ae, seeds=seeds, progress=not as_json) if retrain else None
         except AezooError as error:
             if name is not None:
                 raise
             print_error(f"{one}: {error}")
             failed = True
             continue
-        results[one] = list(map(asdict, verdicts))
+        numbers = list(map(asdict, verdicts))
+        results[one] = numbers if training is None else {"numbers": numbers, "training": asdict(training)}
         bad = [verdict for verdict in verdicts if verdict.verdict != "same"]
         failed = failed or bool(bad) or bool(other_data)
+        failed = failed or (training is not None and training.verdict == "differs")
         if as_json:
             continue
         if name is None:
@@ -275,6 +287,8 @@ def verify(
                 ),
                 drop=("difference",),
             )
+        if training is not None:
+            _print_training(one, training)
     if as_json:
         print_json(results)
     raise typer.Exit(1 if failed else 0)
@@ -291,6 +305,24 @@ def protocols_(as_json: Json = False) -> None:
     print_table(
         ("protocol", "what is measured"), ((name, protocol.summary) for name, protocol in PROTOCOLS.items())
     )
+
+
+def _print_training(name: str, training: Any) -> None:
+    reason = f": {training.reason}" if training.reason else ", bit for bit"
+    runs = f"seed {training.seeds[0]}" if len(training.seeds) == 1 else f"{len(training.seeds)} seeds"
+    print_line(f"{name}: trained again ({runs}), {training.verdict}{reason}")
+    if training.metrics:
+        print_table(
+            ("metric", "published", "mean", "sd", "limit", "verdict"),
+            (
+                (
+                    row.metric, number(row.published, digits=6), number(row.mean, digits=6),
+                    number(row.sd, digits=2), number(row.limit, digits=2), row.verdict,
+                )
+                for row in training.metrics
+            ),
+            drop=("limit",),
+        )  # fmt: skip
 
 
 def _spec_file(text: str) -> Path | None:
