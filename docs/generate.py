@@ -303,8 +303,8 @@ def metrics_page() -> str:
         "weights and data, those of protocols included, and exits with 1 if one differs by more than 1e-5 of "
         "its value; in protocols 1e-4 is allowed, in `neighbors` 1e-3, and in `clustering`, `probe` and "
         "`probe-full`, whose optimizers belong to scikit-learn, 5e-3. `aezoo verify --all` does so for "
-        "all variants. With `--retrain`, it also runs the recipe again: on a machine of the same kind (version "
-        "of torch, platform, device, vector instructions), the weights must have the published bits; "
+        "all variants. With `--retrain`, it also runs the recipe again: on a machine of the same kind "
+        "(version of torch, platform, device, vector instructions), the weights must have the same bits; "
         "elsewhere, where bits may differ, the recipe is trained with `--seeds` seeds (3), and each number "
         "must lie within a prediction interval of theirs, such that 99 % of honest variants pass.",
         "`aezoo evaluate NAME --protocol PROTOCOL` measures what takes more than one pass. `--record` "

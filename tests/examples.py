@@ -129,6 +129,9 @@ CALLBACKS: dict[str, list[dict[str, Any]]] = {
     "checkpoint": [{"folder": "checkpoints"}, {"folder": "checkpoints", "every": 3}],
     "resample_dead": [{}, {"every": 2, "until": 8}],
     "tensorboard": [{"folder": "runs"}],
+    "trackio": [{}, {"project": "mine"}],
+    "wandb": [{}, {"project": "mine"}],
+    "mlflow": [{}, {"experiment": "mine"}],
 }
 
 BY_FAMILY: dict[str, dict[str, Any]] = {

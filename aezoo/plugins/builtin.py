@@ -13,6 +13,7 @@ BUILTINS = (
     "aezoo.data.datasets",
     "aezoo.evaluation.metrics",
     "aezoo.training.callbacks",
+    "aezoo.training.trackers",
 )
 """Modules and packages that register built-in kinds by the hooks of a plugin."""
 

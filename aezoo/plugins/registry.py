@@ -16,11 +16,11 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import Distribution, EntryPoint, distributions, version
+from importlib.metadata import distributions, version
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
 
@@ -29,6 +29,12 @@ from aezoo.plugins import hookspecs
 from aezoo.plugins.builtin import BUILTINS
 from aezoo.plugins.isolation import preserved_settings, stdout_to_stderr
 from aezoo.text import printable
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+else:
+    # Once a program imports the backport importlib_metadata, as MLflow does, they are classes of its own.
+    Distribution = EntryPoint = Any
 
 GROUP = "aezoo"
 ENTRY_POINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

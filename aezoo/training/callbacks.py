@@ -1,18 +1,17 @@
-"""`Callback`, the base class, and the built-in callbacks: loggers, checkpoints, dead-latent resampling."""
+"""`Callback`, the base class, and the built-in callbacks: logs, checkpoints, dead-latent resampling."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from aezoo.data.samples import Samples
-from aezoo.errors import TrainingError, optional
+from aezoo.errors import TrainingError
 from aezoo.model.autoencoder import Autoencoder, StepContext, eval_mode
 from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
@@ -84,6 +83,15 @@ class Callback:
 
         The weights must not be changed here: the record, and the epoch that early stopping keeps, would not
         be those of the weights that were validated.
+        """
+
+    def on_train_end(self, error: BaseException | None) -> None:
+        """Called once when the training has ended, or has failed; closes files and connections.
+
+        What it raises is a warning, since the result of the training is there already.
+
+        Args:
+            error: what ended the training, such as `KeyboardInterrupt`; None if it ended regularly.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -255,37 +263,6 @@ class ResampleDeadSpec(CallbackSpec):
         if _linear_layers_around_latents(ae) is None:
             return "needs linear layers on both sides of the latents, one row and one column for each"
         return None
-
-
-class _TensorBoard(Callback):
-    def __init__(self, folder: str) -> None:
-        # PyTorch's writer needs the tensorboard package.
-        optional("tensorboard", "tensorboard", "tensorboard")
-        module = optional("torch.utils.tensorboard", "tensorboard", "tensorboard")
-        self.writer: Any = module.SummaryWriter(folder)
-
-    @override
-    def on_epoch_end(self, state: TrainingState) -> None:
-        if not state.is_main:
-            return
-        record = state.history[-1]
-        for split in ("train", "validation"):
-            for name, value in record.get(split, {}).items():
-                self.writer.add_scalar(f"{record['round']}/{split}/{name}", value, state.step)
-        self.writer.add_scalar(f"{record['round']}/lr", record["lr"], state.step)
-        self.writer.flush()
-
-
-class TensorBoardSpec(CallbackSpec):
-    """Logs loss terms and the learning rate to TensorBoard; needs `aezoo[tensorboard]`."""
-
-    kind: Literal["tensorboard"] = "tensorboard"
-    folder: Annotated[str, Field(min_length=1)]
-    """Folder of the event files."""
-
-    @override
-    def build(self) -> Callback:
-        return _TensorBoard(self.folder)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from aezoo.data.inputs import Splits
 from aezoo.data.samples import Samples
-from aezoo.errors import TrainingError, TrainingInterrupted, warn_diagnostic
+from aezoo.errors import PluginWarning, TrainingError, TrainingInterrupted, warn_diagnostic
 from aezoo.evaluation.evaluate import Measurement, applicable_metrics, evaluate
 from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.evaluation.metrics.denoising import apply_noises
@@ -300,6 +301,24 @@ class TrainingRun:
             definition="wall time of the whole training, choosing and refitting together",
         )  # fmt: skip
         self._complete(metrics)
+
+    @contextmanager
+    def closing_callbacks(self) -> Generator[None]:
+        """Context manager that tells the callbacks at its end that the training has ended."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            for callback in self.callbacks:
+                try:
+                    callback.on_train_end(error)
+                except Exception as failure:
+                    text = printable(f"{type(failure).__name__}: {failure}", 300)
+                    name = type(callback).__name__
+                    warnings.warn(f"on_train_end of {name} raised {text}", PluginWarning, stacklevel=2)
 
     @contextmanager
     def attach_to_errors(self) -> Generator[None]:

@@ -86,7 +86,11 @@ def _train(
     with init_distributed(run.device) as run.group:
         run.check_batches()
         run.open_resume_file(resume)
-        with run.attach_to_errors(), _reproducible(run.recipe, run.device, run.group.rank):
+        with (
+            run.closing_callbacks(),
+            run.attach_to_errors(),
+            _reproducible(run.recipe, run.device, run.group.rank),
+        ):
             for round_ in run.rounds():
                 with round_.bar:
                     for unit in round_.units():

@@ -378,3 +378,13 @@ def test_an_unknown_name_in_the_environment_variable_is_reported(
     found = site.registry()
     assert messages(found.load) == [f"AEZOO_PLUGINS names {word!r}, which is not installed{near}"]
     assert [plugin.name for plugin in found.list_plugins()] == ["aezoo", "alpha"]
+
+
+def test_the_backport_importlib_metadata_changes_nothing(site: Site) -> None:
+    # It answers importlib.metadata's questions with classes of its own, once anything has imported it.
+    pytest.importorskip("importlib_metadata")
+    site.install("demo", good("demo.double"), "one")
+    found = site.registry()
+    assert messages(found.load) == []
+    (plugin,) = [plugin for plugin in found.list_plugins() if plugin.name == "demo"]
+    assert (plugin.distribution, plugin.version, plugin.error) == ("one", "1.2.3", None)

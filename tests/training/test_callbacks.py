@@ -1,8 +1,6 @@
 """The built-in callbacks: loggers, checkpoints and dead-latent resampling."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -399,41 +397,3 @@ def test_a_refit_resamples_in_the_same_epochs(monkeypatch: pytest.MonkeyPatch) -
     ones = torch.ones(40, 1, 6, 6)
     train(spec_of(encoder=encoder, callbacks=resampling(until=3), stages=[stage(5)], refit=True), data=ones)
     assert calls == [(2, 2), (2, 2)]
-
-
-# -- tensorboard --------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
-def test_tensorboard_reads_losses_and_learning_rates(tmp_path: Path) -> None:
-    accumulator = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
-    callbacks = [{"kind": "tensorboard", "folder": str(tmp_path)}]
-    ae = train(spec_of(callbacks=callbacks, stages=TWO, refit=True, penalties=["l1_latents"]))
-    events = accumulator.EventAccumulator(str(tmp_path))
-    events.Reload()
-    terms = ("loss", "mse", "l1_latents")
-    assert set(events.Tags()["scalars"]) == {
-        *(f"choose/{split}/{term}" for split in ("train", "validation") for term in terms),
-        *(f"refit/train/{term}" for term in terms), "choose/lr", "refit/lr",
-    }  # fmt: skip
-    for round_ in ("choose", "refit"):
-        records = [record for record in ae.history if record["round"] == round_]
-        for tag, values in (
-            (f"{round_}/train/mse", [record["train"]["mse"] for record in records]),
-            (f"{round_}/lr", [record["lr"] for record in records]),
-        ):
-            found = events.Scalars(tag)
-            assert [event.step for event in found] == [4, 8, 12]
-            assert [event.value for event in found] == pytest.approx(values, rel=1e-6)
-
-
-def test_missing_tensorboard_is_reported_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    steps: list[int] = []
-    spec = spec_of(callbacks=[{"kind": "tensorboard", "folder": str(tmp_path)}])
-    with pytest.raises(aezoo.MissingExtraError) as caught:
-        train(spec, on("before_step", lambda state: steps.append(state.step)))
-    assert str(caught.value) == "this needs tensorboard; install it with: pip install 'aezoo[tensorboard]'"
-    assert steps == []

@@ -83,4 +83,4 @@ def _plant_number(fault: str, found_by: str, metric: str, **changes: Any) -> Non
 _plant_number("null-without-reason", "metrics", "mse", value=None, reason=None)
 _plant_number("null-without-reason but an empty one", "metrics", "mse", value=None, reason="")
 _plant_number("wrong-number", "numbers", "mse", value=0.005)
-_plant_number("wrong-number of an unknown metric", "numbers", "psnr", value=40.0)
+_plant_number("wrong-number of an unknown metric", "numbers", "goodness", value=40.0)
