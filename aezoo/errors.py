@@ -230,6 +230,8 @@ class CheckpointError(CodedError):
     - `hash-mismatch`: the bytes are not the published ones.
     - `tensor-mismatch`: a tensor is missing, unexpected, or has another shape or dtype than the spec gives.
     - `not-finite`: a weight is NaN or infinite.
+    - `unsigned`: a public key was given, and there is no signature.
+    - `bad-signature`: the signature is not one of these files by the given key.
     - `modified`: the network in the folder was changed after its training.
     - `unfinished`: the folder contains an interrupted training.
     - `target`: the target folder cannot be used as it is.

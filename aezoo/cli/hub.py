@@ -29,6 +29,10 @@ def push(
     allow_modified: Annotated[
         bool, typer.Option("--allow-modified", help="Push weights that were changed after their training.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="Sign the files by a private key (PEM); needs the extra sign.", show_default=False),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Show the files, their sizes and the card; upload nothing.")
     ] = False,
@@ -40,6 +44,7 @@ def push(
     from aezoo.zoo.index import core_variants
     from aezoo.zoo.push import plan_push
     from aezoo.zoo.push import push as push_
+    from aezoo.zoo.signing import check_key
 
     if (name is None) != all_:
         raise typer.BadParameter("name one variant or folder, or give --all")
@@ -47,6 +52,8 @@ def push(
     names = core_variants() if name is None else [name]
     done: list[dict[str, Any]] = []
     if dry_run:
+        if sign is not None:
+            check_key(sign)
         for one in names:
             try:
                 plan = plan_push(one, org=org, license=license_, allow_modified=allow_modified)
@@ -68,8 +75,9 @@ def push(
         return
     for one in names:
         published = push_(
-            one, org=org, private=private, tag=tag, license=license_, allow_modified=allow_modified
-        )
+            one, org=org, private=private, tag=tag, license=license_, allow_modified=allow_modified,
+            sign=sign,
+        )  # fmt: skip
         done.append(asdict(published))
         if not as_json:
             what = f"{len(published.changed)} files changed" if published.changed else "nothing changed"

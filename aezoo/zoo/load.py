@@ -38,6 +38,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     max_parameters: int | None = None,
+    public_key: str | os.PathLike[str] | None = None,
 ) -> Autoencoder:
     """Load a trained autoencoder, verified, in evaluation mode.
 
@@ -48,13 +49,16 @@ def load(
         device: where the weights go.
         dtype: of the weights, floating point; float32 by default.
         max_parameters: as for `build`.
+        public_key: a PEM file with the key that must have signed the variant; for what is loaded from the
+            Hub, by default that of the environment variable `AEZOO_PUBLIC_KEY`, if it is set.
 
     Raises:
         UnknownVariantError: no variant has this name; the message suggests the nearest one.
         CheckpointError: a file is missing or fails a check; `code` says which.
         HubError: a file could not be downloaded; `code` says why.
     """
-    return verify.load(find_files(name), device=device, dtype=dtype, max_parameters=max_parameters)
+    files = find_files(name, public_key)
+    return verify.load(files, device=device, dtype=dtype, max_parameters=max_parameters)
 
 
 def download_all(name: str) -> Path:
@@ -71,12 +75,25 @@ def download_all(name: str) -> Path:
     return files.folder
 
 
-def find_files(name: str | os.PathLike[str]) -> VariantFiles:
-    """The files that `load` reads for a name, a folder or a Hub address.
+def find_files(
+    name: str | os.PathLike[str], public_key: str | os.PathLike[str] | None = None
+) -> VariantFiles:
+    """The files that `load` reads for a name, a folder or a Hub address; their signature is verified.
 
     Raises:
         UnknownVariantError, CheckpointError, HubError: as for `load`.
     """
+    files = _found(name)
+    if public_key is None and files.repository is not None:
+        public_key = os.environ.get("AEZOO_PUBLIC_KEY") or None
+    if public_key is not None:
+        from aezoo.zoo.signing import check_signature
+
+        check_signature(files, public_key)
+    return files
+
+
+def _found(name: str | os.PathLike[str]) -> VariantFiles:
     if not isinstance(name, os.PathLike):
         require_name(name)
         if not is_folder(name):

@@ -21,7 +21,9 @@ from aezoo.zoo.hub_client import endpoint, hub_requests
 from aezoo.zoo.index import INDEX, read_index, zoo_root
 from aezoo.zoo.load import HUB, folder_of, is_folder
 from aezoo.zoo.model_card import card
-from aezoo.zoo.schema import CARD, CONFIG, FILES, SPEC, WEIGHTS
+from aezoo.zoo.schema import CARD, CONFIG, FILES, MAX_TEXT_BYTES, SIGNATURE, SPEC, WEIGHTS
+from aezoo.zoo.signing import check_key
+from aezoo.zoo.signing import sign as sign_files
 from aezoo.zoo.variant_files import VariantFiles, check_path, read_text
 from aezoo.zoo.verify import load, require_variant
 from aezoo.zoo.write_index import write_published
@@ -133,6 +135,7 @@ def push(
     tag: str | None = None,
     license: str | None = None,
     allow_modified: bool = False,
+    sign: str | os.PathLike[str] | None = None,
 ) -> Published:
     """Publish a variant in a repository of its own: the changes in one commit, then verified.
 
@@ -147,14 +150,18 @@ def push(
         tag: for the commit, such as `v1.0`; an existing tag never moves.
         license: of the weights, for the card of a folder that no index lists, such as `mit`.
         allow_modified: as for `plan_push`.
+        sign: a PEM file with a private key, by which the files are signed; see `aezoo.zoo.signing`. Without
+            it, a published signature is removed if a file that it covers changes.
 
     Raises:
-        CheckpointError: as for `plan_push`; or other bytes came back than were sent.
+        CheckpointError: as for `plan_push`; the key cannot be used; or other bytes came back than were sent.
         HubError: a tag would move, the bytes of a released name would change, or a request failed.
     """
     _check_tag(tag)
     plan = plan_push(name, org=org, license=license, allow_modified=allow_modified)
-    published = _upload(plan, private=private, tag=tag)
+    if sign is not None:
+        check_key(sign)
+    published = _upload(plan, private=private, tag=tag, sign=sign)
     try:
         if plan.index is not None and endpoint() != HUB_ENDPOINT and _ships(plan.index):
             text = f"{plan.index} names commits of {HUB_ENDPOINT}; the commit at {endpoint()} is not recorded"
@@ -208,9 +215,11 @@ def _api() -> huggingface_hub.HfApi:
     return huggingface_hub.HfApi(endpoint=endpoint(), library_name="aezoo")
 
 
-def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
+def _upload(
+    plan: PushPlan, *, private: bool, tag: str | None, sign: str | os.PathLike[str] | None
+) -> Published:
     """Upload a plan's files in one commit, and compare all of them with what comes back."""
-    api, repository, contents = _api(), plan.repository, plan.contents
+    api, repository, contents = _api(), plan.repository, dict(plan.contents)
     with hub_requests(repository):
         api.create_repo(repository, private=private, exist_ok=True)
         if private and api.model_info(repository).private is False:
@@ -218,8 +227,13 @@ def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
             raise HubError("failed", f"{text}; change its visibility on its page, or push under another name")
         commit, present = _remote_files(repository)
         tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
+    signature = _signature_of(repository, commit, present)
+    if sign is not None:
+        contents[SIGNATURE] = sign_files(contents, sign, signature)
     sent = [name for name, raw in contents.items() if not _same_content(present.get(name), raw)]
     removed = [name for name in present if name in FILES and name not in contents]
+    if sign is None and signature is not None and {*sent, *removed} - {CARD}:
+        removed.append(SIGNATURE)
     _check_released(plan)
     if tag in tags and (sent or removed or tags[tag] != commit):
         text = f"the tag {tag} of {repository} names commit {tags[tag]} and does not move; choose another tag"
@@ -243,6 +257,17 @@ def _upload(plan: PushPlan, *, private: bool, tag: str | None) -> Published:
         with hub_requests(repository, tag):
             api.create_tag(repository, tag=tag, revision=commit)
     return Published(repository, commit, f"{endpoint()}/{repository}", (*sent, *removed))
+
+
+def _signature_of(repository: str, commit: str, present: Mapping[str, Any]) -> bytes | None:
+    """The published signature, if there is one."""
+    file = present.get(SIGNATURE)
+    if file is None:
+        return None
+    if not isinstance(file.size, int) or file.size > MAX_TEXT_BYTES:
+        raise CheckpointError("size-mismatch", f"{repository}@{commit}: {SIGNATURE} is too large")
+    with tempfile.TemporaryDirectory(prefix="aezoo-") as folder:
+        return download(repository, commit, SIGNATURE, Path(folder), size=file.size).read_bytes()
 
 
 def _check_released(plan: PushPlan) -> None:

@@ -21,6 +21,8 @@ TRAINING = "training.json"
 SPEC = "spec.yaml"
 PREVIEW = "preview.png"
 CARD = "README.md"
+SIGNATURE = "model.sig"
+"""A signature of the other files; part of a repository, and of what is pulled from it."""
 FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
 
 METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
