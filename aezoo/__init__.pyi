@@ -44,6 +44,8 @@ from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.registry import list_plugins as list_plugins
 from .plugins.registry import load_plugin_file as load_plugin_file
 from .plugins.registry import register as register
+from .report.page import Report as Report
+from .report.page import write_report as write_report
 from .specs.base import Spec as Spec
 from .specs.components import ActivationSpec as ActivationSpec
 from .specs.components import CallbackSpec as CallbackSpec

@@ -1,5 +1,6 @@
 """Commands that run a trained autoencoder on files: encode, decode, reconstruct, score."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,6 +197,36 @@ def compare(
     print_line(f"pca: fitted to {found.pca_data}; milliseconds: for a batch of {found.batch}")
     if out is not None:
         print_line(f"{out}: comparison.json, samples.png, pareto.png")
+
+
+@app.command()
+def report(
+    name: Variant,
+    out: Out,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, a file, or a split such as mnist:test. [default: the validation split]",
+            show_default=False,
+        ),
+    ] = None,
+    key: Key = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Write a self-contained HTML page that shows what each latent does: .html."""
+    load_plugin_files(plugin)
+    from aezoo.report.page import write_report
+
+    found = write_report(name, out, on, key=key, force=force, progress=not quiet)
+    if as_json:
+        print_json({**asdict(found), "path": str(found.path)})
+        return
+    dead = f", {found.dead:,} dead" if found.dead else ""
+    what = f"{found.latents:,} latents{dead}, {found.detailed:,} with pictures"
+    print_line(f"{found.path}: {what}, {found.n:,} samples, {found.bytes / 1e6:.1f} MB")
 
 
 def _given(inputs: list[str]) -> Any:

@@ -1,0 +1,1 @@
+"""A self-contained HTML page that explains a trained autoencoder, latent by latent."""
