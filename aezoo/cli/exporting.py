@@ -13,8 +13,8 @@ from aezoo.terminal import print_json, print_line
 def export(
     name: Variant,
     format: Annotated[
-        Literal["onnx", "torch"],
-        typer.Option(help="onnx: for onnxruntime; torch: a program of torch.export."),
+        Literal["onnx", "torch", "python"],
+        typer.Option(help="onnx: for onnxruntime; torch: a program of torch.export; python: source code."),
     ] = "onnx",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="What to write; NAME and a suffix by default.")

@@ -1,9 +1,10 @@
 """Exports an autoencoder to a file, compares the file with aezoo, and only then puts it in place."""
 
 import copy
+import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +17,18 @@ from aezoo.exporting.comparison import Comparison, Reference, Runner, compare
 from aezoo.exporting.inputs import ComparedData, compared_data
 from aezoo.exporting.onnx_format import onnx_bytes, onnx_runtime, open_onnx, require_onnx
 from aezoo.exporting.program import ExportedNetwork, frozen, input_dtype, trace
+from aezoo.exporting.python_format import open_python, python_bytes, weights_bytes
 from aezoo.exporting.torch_format import open_torch, torch_bytes, torch_runtime
-from aezoo.files import replacing, write_atomically
+from aezoo.files import replacing
 from aezoo.inference.network import loaded
 from aezoo.inference.outputs import check_output, write_errors
 from aezoo.jsonio import canonical_json, pretty_json, strict_json
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.specs.schema import spec_sha256
-from aezoo.zoo.schema import CONFIG
+from aezoo.zoo.schema import CONFIG, WEIGHTS
 
 StrPath = str | os.PathLike[str]
-SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIX = {"onnx": ".onnx", "torch": ".pt2", "python": ".py"}
 """Format -> suffix of its files."""
 
 
@@ -100,6 +102,8 @@ def export(
         raise NotSupportedError("a score compares with the input, which is not this target's shape")
     path = Path(out).expanduser() if out is not None else Path(f"{variant_name(ae)}{SUFFIX[format]}")
     check_output(path, force=force, suffixes=(SUFFIX[format],))
+    if format == "python":
+        check_output(_weights_path(path), force=force, suffixes=(".safetensors",))
     if format == "onnx":
         require_onnx()
     outputs: tuple[str, ...] = ("latents",)
@@ -108,14 +112,19 @@ def export(
     fixed = frozen(ae)
     data = compared_data(fixed, samples)
     network = ExportedNetwork(fixed, input_dtype(fixed.transforms(), data.raw.dtype == torch.uint8), outputs)
-    program = trace(network, fixed)
+    file = (
+        _python_file(ae, fixed, network, path)
+        if format == "python"
+        else _program_file(fixed, network, format)
+    )
     record = _record(ae, network, format)
-    file = _files(program, network, format)
-    runtime = onnx_runtime() if format == "onnx" else torch_runtime()
+    if file.weights is not None:
+        digest = hashlib.sha256(file.weights).hexdigest()
+        record |= {"weights_file": _weights_path(path).name, "weights_file_sha256": digest}
     reference = Reference(_reference(ae, fixed), outputs)
-    comparison = compare(reference, file.open(file.write(record)), data, runtime, _published(ae))
+    comparison = compare(reference, file.open(file.write(record)), data, file.runtime, _published(ae))
     record["comparison"] = comparison.as_dict()
-    _put(path, file.write(record), record, file.open, data)
+    _put(path, file, record, data)
     return Exported(path, record, comparison)
 
 
@@ -136,21 +145,62 @@ def _reference(ae: Autoencoder, fixed: Autoencoder) -> Autoencoder:
 
 
 @dataclass(frozen=True)
-class _Files:
-    """How a format writes a record with its program, and opens what it wrote."""
+class _File:
+    """How a format is written and run.
+
+    Attributes:
+        write: a record -> the content of the file.
+        open: the file, or its content -> what runs it.
+        runtime: name and version of what runs it.
+        weights: content of the weights file next to it, if there is one.
+    """
 
     write: Callable[[dict[str, Any]], bytes]
     open: Callable[[Path | bytes], Runner]
+    runtime: str
+    weights: bytes | None = None
 
 
-def _files(program: Any, network: ExportedNetwork, format: str) -> _Files:
+def _program_file(fixed: Autoencoder, network: ExportedNetwork, format: str) -> _File:
+    program = trace(network, fixed)
+
     def onnx(record: dict[str, Any]) -> bytes:
         return onnx_bytes(program, network.outputs, _properties(record))
 
     def torch_program(record: dict[str, Any]) -> bytes:
         return torch_bytes(program, canonical_json(record))
 
-    return _Files(onnx, open_onnx) if format == "onnx" else _Files(torch_program, open_torch)
+    if format == "onnx":
+        return _File(onnx, open_onnx, onnx_runtime())
+    return _File(torch_program, open_torch, torch_runtime())
+
+
+def _python_file(ae: Autoencoder, fixed: Autoencoder, network: ExportedNetwork, path: Path) -> _File:
+    published: bytes | None = None
+    if ae.source.path is not None and ae.source.sha256 is not None and _unchanged(ae):
+        with suppress(OSError):
+            content = (Path(ae.source.path) / WEIGHTS).read_bytes()
+            published = content if hashlib.sha256(content).hexdigest() == ae.source.sha256 else None
+    weights = weights_bytes(fixed, published, network.outputs == ("latents",))
+    numbers = [
+        f"{name} {entry['value']:.6g} ({entry['dataset']}, {entry['split']} split, {entry['n']:,} samples)"
+        for name, entry in _published(ae).items()
+        if entry.get("source") == "computed" and entry.get("value") is not None
+    ]
+    source = python_bytes(fixed, weights, _weights_path(path).name, network.outputs, numbers)
+
+    def write(_: dict[str, Any]) -> bytes:
+        return source
+
+    def open_file(file: Path | bytes) -> Runner:
+        return open_python(file, weights, network.outputs)
+
+    return _File(write, open_file, torch_runtime(), weights)
+
+
+def _weights_path(path: Path) -> Path:
+    """The weights of an exported Python file, next to it."""
+    return path.with_suffix(".safetensors")
 
 
 def _properties(record: dict[str, Any]) -> dict[str, str]:
@@ -206,20 +256,19 @@ def _spec_hash(ae: Autoencoder) -> str:
     return spec_sha256(ae.spec.resolved())
 
 
-def _put(
-    path: Path,
-    content: bytes,
-    record: dict[str, Any],
-    open_file: Callable[[Path | bytes], Runner],
-    data: ComparedData,
-) -> None:
-    """Writes the file and its record, both or none; the file is opened and run once more before."""
+def _put(path: Path, file: _File, record: dict[str, Any], data: ComparedData) -> None:
+    """Writes the file and what lies next to it, all or none; the file is run once more before."""
     beside = path.with_name(f"{path.name}.json")
-    with write_errors(path), replacing(path) as file:
-        file.write(content)
-        file.flush()
+    content = file.write(record)
+    with ExitStack() as stack:
+        stack.enter_context(write_errors(path))
+        written = stack.enter_context(replacing(path))
+        written.write(content)
+        written.flush()
         try:
-            open_file(Path(file.name))(data.raw[:1].numpy())
+            file.open(Path(written.name))(data.raw[:1].numpy())
         except NotSupportedError as error:
             raise CheckpointError("write-failed", f"{path} could not be written: {error}") from error
-        write_atomically(beside, pretty_json(record))
+        stack.enter_context(replacing(beside)).write(pretty_json(record))
+        if file.weights is not None:
+            stack.enter_context(replacing(_weights_path(path))).write(file.weights)
