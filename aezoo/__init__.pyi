@@ -23,6 +23,7 @@ from .evaluation.metric import Metric as Metric
 from .evaluation.metric import NotMeasured as NotMeasured
 from .evaluation.protocols import run_protocol as run_protocol
 from .evaluation.verification import verify as verify
+from .exporting.python_source import PythonLayer as PythonLayer
 from .exporting.run import export as export
 from .inference.run import decode_to as decode_to
 from .inference.run import encode_to_file as encode_to_file

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from aezoo.errors import NotSupportedError
 from aezoo.exporting import python_layers as text
 from aezoo.exporting.comparison import Runner
-from aezoo.exporting.python_source import WIDTH, Argument, Call, Writer, batch_shape, quoted
+from aezoo.exporting.python_source import WIDTH, Argument, Call, Writer, batch_shape, passes_tensors, quoted
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder
-from aezoo.model.sequential import declared
 from aezoo.model.summary import format_shape
 from aezoo.text import printable
 
@@ -55,24 +54,22 @@ def python_bytes(ae: Autoencoder, weights: bytes, weights_name: str, outputs: tu
         weights: content of the weights file.
         weights_name: its name, next to the source.
         outputs: what the file gives.
-        numbers: lines of measured numbers for the docstring.
+        numbers: measured numbers for the docstring: a heading and lines; empty if there are none.
 
     Raises:
         NotSupportedError: the class of a layer has no source form; the message names it.
     """
     encoder_only = outputs == ("latents",)
-    layers = [*ae.encoder.modules(), *([] if encoder_only else ae.decoder.modules())]
-    # The samples of a variational encoder need no layer to be told; only its losses read what it emits.
-    names = {name for layer in layers for name in (*declared(layer)[0], *declared(layer)[1])}
-    writer = Writer(ae.shapes, aux=bool(names - {"mean", "log_var"}))
+    aux = passes_tensors(ae.encoder) or (not encoder_only and passes_tensors(ae.decoder))
+    writer = Writer(ae.shapes, aux)
     parts = {"encoder": writer.sequence(ae.encoder, "encoder", "encoder")}
     if not encoder_only:
         parts["decoder"] = writer.sequence(ae.decoder, "decoder", "decoder")
     definitions = [source.strip("\n") for source in writer.definitions.values() if source]
-    if writer.aux:
+    if aux:
         kinds = Call("", [Argument(name) for name in writer.with_aux], exploded=True)
         definitions += ["\n".join(kinds.lines(0, "WITH_AUX = ")), text.LAYERS.strip("\n")]
-    model = _Model(ae, writer.aux, outputs)
+    model = _Model(ae, aux, outputs)
     body = [*definitions, "\n".join(model.lines(parts)), _LOAD.strip("\n"), model.demonstration()]
     source = _join([
         _docstring(ae, outputs, numbers), "\n".join(_imports(body)),
@@ -98,24 +95,21 @@ def harmless(words: str) -> str:
 def _docstring(ae: Autoencoder, outputs: tuple[str, ...], numbers: list[str]) -> str:
     name, summary = getattr(ae.spec, "name", "autoencoder"), getattr(ae.spec, "summary", "")
     first = harmless(f"{name}: {summary}" if summary else f"{name}, an autoencoder.")
-    lines = textwrap.wrap(f'"""{first}', WIDTH - 1)
-    # The first line of a docstring is a sentence; a longer summary continues below it.
-    data = _raw(ae)
-    given = ", ".join(
-        f"{output} {batch_shape({'latents': ae.latent_shape, 'reconstruction': ae.spec.output.shape}[output])}"
-        for output in outputs
-        if output != "score"
-    )
-    lines += ["", *textwrap.wrap(f"Input: {data}. Gives {given}.", WIDTH)]
-    lines += textwrap.wrap(
-        f"Written by aezoo {version('aezoo')}; it needs PyTorch and safetensors, and not aezoo.", WIDTH
-    )
-    references = [harmless(reference) for reference in getattr(ae.spec, "references", ())]
-    if references:
-        lines += textwrap.wrap(f"References: {', '.join(references)}.", WIDTH)
+    lines = [*_wrapped(f'"""{first}'), "", *_wrapped(f"Input: {_raw(ae)}.")]
+    lines.append(f"Latents: {batch_shape(ae.latent_shape)}.")
+    if "reconstruction" in outputs:
+        lines.append(f"Reconstruction: {batch_shape(ae.spec.output.shape)}.")
+    lines.append("N is the number of samples.")
+    references = ", ".join(harmless(reference) for reference in getattr(ae.spec, "references", ()))
+    lines += _wrapped(f"References: {references}.") if references else []
+    lines += ["", f"Written by aezoo {version('aezoo')}. It needs PyTorch and safetensors, and not aezoo."]
     if numbers:
-        lines += ["", "Measured with these weights:", "", *(f"    {harmless(line)}" for line in numbers)]
+        lines += ["", *(harmless(numbers[0]).splitlines()), "", *(f"    {line}" for line in numbers[1:])]
     return "\n".join([*lines, '"""'])
+
+
+def _wrapped(words: str) -> list[str]:
+    return textwrap.wrap(words, WIDTH, break_on_hyphens=False)
 
 
 def _raw(ae: Autoencoder) -> str:
@@ -245,11 +239,16 @@ def preprocess(self, x: Tensor) -> Tensor:
 '''
 
     def _encode(self) -> str:
-        arguments = "x, {}" if self.aux else "x"
-        return f'''
+        if not self.aux:
+            return f'''
 def encode(self, x: Tensor) -> Tensor:
     """The input, {self.x} -> latents, {self.latents}."""
-    return self.encoder({arguments})
+    return self.encoder(x)
+'''
+        return f'''
+def encode(self, x: Tensor, aux: dict[str, Tensor] | None = None) -> Tensor:
+    """The input, {self.x} -> latents, {self.latents}. `aux` receives what the decoder needs."""
+    return self.encoder(x, {{}} if aux is None else aux)
 '''
 
     def _decode(self) -> str:
@@ -261,8 +260,8 @@ def decode(self, latents: Tensor) -> Tensor:
 '''
         return f'''
 def decode(self, latents: Tensor, aux: dict[str, Tensor]) -> Tensor:
-    """Latents, {self.latents}, and what the encoder wrote to `aux` -> {self.x_hat}."""
-    return self.decoder(latents, dict(aux))
+    """Latents, {self.latents}, and the `aux` of `encode` -> {self.x_hat}."""
+    return self.decoder(latents, aux)
 '''
 
     def _forward(self) -> str:
@@ -278,8 +277,8 @@ def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
 def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
     {doc}
     aux: dict[str, Tensor] = {{}}
-    latents = self.encoder(x, aux)
-    return self.decoder(latents, aux), latents
+    latents = self.encode(x, aux)
+    return self.decode(latents, aux), latents
 """
 
     def _encoder_forward(self) -> str:
@@ -313,7 +312,7 @@ def inverse(self, x_hat: Tensor) -> Tensor:
 
 _SCORE = '''
 def score_samples(self, x: Tensor) -> Tensor:
-    """The input -> minus the mean squared error of each sample, (batch,); higher is more usual."""
+    """The input -> minus the mean squared error of each sample, (N,); higher is more usual."""
     return -(self(x)[0] - x).flatten(1).square().mean(1)
 '''
 

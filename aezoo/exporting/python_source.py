@@ -119,10 +119,11 @@ class Writer:
             path: name of the sequence in paths of parameters.
             prefix: path of the sequence in `shapes`.
         """
+        self._check_plain(layers, path)
         arguments: list[Argument] = []
         for index, layer in enumerate(layers):
             shape = self.shapes.get(f"{prefix}.{index}")
-            comment = "" if shape is None else f"-> {batch_shape(shape.output)}"
+            comment = "" if shape is None else batch_shape(shape.output)
             value = self.module(layer, f"{path}.{index}", f"{prefix}.{index}")
             arguments.append(Argument(value, comment=comment))
         return Call("Layers" if self.aux else "nn.Sequential", arguments, exploded=True)
@@ -134,10 +135,7 @@ class Writer:
             NotSupportedError: the class has no source form; the message names it and the path.
         """
         kind = type(module)
-        if is_hooked(module) or hasattr(module, "parametrizations"):
-            raise NotSupportedError(
-                f"{path} ({kind.__name__}) has hooks or parametrizations, which a Python file cannot hold"
-            )
+        self._check_plain(module, path)
         if isinstance(module, Residual):
             inner = self.sequence(module.inner, f"{path}.inner", f"{prefix}.layers")
             source = text.RESIDUAL_WITH_AUX if self.aux else text.RESIDUAL
@@ -172,6 +170,13 @@ class Writer:
             return Call("nn.Sigmoid", [])
         return self._of_plugin(module, path)
 
+    def _check_plain(self, module: nn.Module, path: str) -> None:
+        if is_hooked(module) or hasattr(module, "parametrizations"):
+            raise NotSupportedError(
+                f"{path} ({type(module).__name__}) has hooks or parametrizations, which are not part of its "
+                "source; remove them to write the network as Python"
+            )
+
     def _of_plugin(self, module: nn.Module, path: str) -> Call:
         to_python: Callable[[], PythonLayer] | None = getattr(module, "to_python", None)
         if to_python is None:
@@ -194,8 +199,17 @@ class Writer:
 
 
 def batch_shape(shape: Sequence[int]) -> str:
-    """The shape of a batch, such as `(batch, 64)`."""
-    return f"({', '.join(['batch', *map(str, shape)])}{',' * (not shape)})"
+    """The shape of a batch of N samples, such as `(N, 64)`."""
+    return f"({', '.join(['N', *map(str, shape)])}{',' * (not shape)})"
+
+
+def passes_tensors(module: nn.Module) -> bool:
+    """Whether a module or one inside it is called with `aux` in an exported file."""
+    to_python: Callable[[], PythonLayer] | None = getattr(module, "to_python", None)
+    if to_python is not None:
+        return to_python().aux
+    own = isinstance(module, SwitchingMaxPool | SwitchedMaxUnpool)
+    return own or any(passes_tensors(child) for child in module.children())
 
 
 def quoted(value: str) -> str:

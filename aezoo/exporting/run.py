@@ -182,11 +182,7 @@ def _python_file(ae: Autoencoder, fixed: Autoencoder, network: ExportedNetwork, 
             content = (Path(ae.source.path) / WEIGHTS).read_bytes()
             published = content if hashlib.sha256(content).hexdigest() == ae.source.sha256 else None
     weights = weights_bytes(fixed, published, network.outputs == ("latents",))
-    numbers = [
-        f"{name} {entry['value']:.6g} ({entry['dataset']}, {entry['split']} split, {entry['n']:,} samples)"
-        for name, entry in _published(ae).items()
-        if entry.get("source") == "computed" and entry.get("value") is not None
-    ]
+    numbers = _numbers(ae)
     source = python_bytes(fixed, weights, _weights_path(path).name, network.outputs, numbers)
 
     def write(_: dict[str, Any]) -> bytes:
@@ -196,6 +192,21 @@ def _python_file(ae: Autoencoder, fixed: Autoencoder, network: ExportedNetwork, 
         return open_python(file, weights, network.outputs)
 
     return _File(write, open_file, torch_runtime(), weights)
+
+
+def _numbers(ae: Autoencoder) -> list[str]:
+    """A heading and a line for each number that was measured on the test split; empty without any."""
+    found = {
+        name: entry
+        for name, entry in _published(ae).items()
+        if entry.get("source") == "computed" and entry.get("split") == "test" and entry["value"] is not None
+    }
+    if not found:
+        return []
+    entry = next(iter(found.values()))
+    width = max(map(len, found))
+    heading = f"Measured with these weights on the test split of {entry['dataset']} ({entry['n']:,} samples):"
+    return [heading, *(f"{name:{width}}  {entry['value']:.6g}" for name, entry in found.items())]
 
 
 def _weights_path(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Networks that are exported in tests, and how a file is run without aezoo."""
 
+import builtins
 from pathlib import Path
 from typing import Any
 
@@ -54,5 +55,32 @@ def run_torch(path: Path, batch: Tensor | NDArray[Any]) -> dict[str, Tensor]:
     return program(torch.as_tensor(batch))
 
 
-RUN = {"onnx": run_onnx, "torch": run_torch}
-SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+def load_python(path: Path) -> dict[str, Any]:
+    """The names that an exported file defines, in a namespace in which aezoo cannot be imported."""
+
+    def without_aezoo(name: str, *rest: Any) -> Any:
+        assert name.partition(".")[0] != "aezoo"
+        return builtins.__import__(name, *rest)
+
+    allowed = {**vars(builtins), "__import__": without_aezoo}
+    names: dict[str, Any] = {"__name__": "exported", "__file__": str(path), "__builtins__": allowed}
+    exec(compile(path.read_text("utf-8"), str(path), "exec"), names)
+    return names
+
+
+@torch.no_grad()
+def run_python(path: Path, batch: Tensor | NDArray[Any]) -> dict[str, Tensor]:
+    model = load_python(path)["load"]()
+    x = model.preprocess(torch.as_tensor(batch))
+    if not hasattr(model, "decoder"):
+        return {"latents": model(x)}
+    x_hat, latents = model(x)
+    found = {
+        "latents": latents,
+        "reconstruction": model.inverse(x_hat) if hasattr(model, "inverse") else x_hat,
+    }
+    return found | ({"score": model.score_samples(x)} if hasattr(model, "score_samples") else {})
+
+
+RUN = {"onnx": run_onnx, "torch": run_torch, "python": run_python}
+SUFFIX = {"onnx": ".onnx", "torch": ".pt2", "python": ".py"}

@@ -23,7 +23,7 @@ from aezoo.model.autoencoder import eval_mode
 from tests.data.networks import tiny_variant, train_quietly
 from tests.exporting.networks import DENSE, RUN, SUFFIX, network, pixels, run_onnx
 
-FORMATS = ["onnx", "torch"]
+FORMATS = ["onnx", "torch", "python"]
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
@@ -204,7 +204,7 @@ def test_the_record_is_in_the_file_and_next_to_it(tmp_path: Path, format: Any) -
         kept = {p.key: p.value for p in onnx.load(path).metadata_props}
         assert kept["aezoo.weights_sha256"] == ae.source.sha256
         assert json.loads(kept["aezoo.comparison"]) == record["comparison"]
-    else:
+    elif format == "torch":
         extra = {"aezoo.json": ""}
         torch.export.load(path, extra_files=extra)
         assert json.loads(extra["aezoo.json"]) == record
@@ -344,7 +344,7 @@ class Branching(nn.Module):
         return h if float(h.sum()) > 0 else -h
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ["onnx", "torch"])
 def test_a_layer_that_cannot_be_traced_is_named(tmp_path: Path, format: Any) -> None:
     ae = network()
     ae.encoder.add_module("1", nn.Sequential(ae.encoder[1], Branching()))
@@ -357,7 +357,7 @@ def test_a_layer_that_cannot_be_traced_is_named(tmp_path: Path, format: Any) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "tflite"}, "format: expected onnx, torch, found 'tflite'"),
+        ({"format": "tflite"}, "format: expected onnx, torch, python, found 'tflite'"),
         ({"encoder_only": True, "with_score": True}, "give one of them"),
         ({"out": "a.pt"}, "expected .onnx, found '.pt'"),
         ({"samples": torch.zeros(3, 2)}, "expected samples of shape"),

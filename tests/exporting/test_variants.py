@@ -1,5 +1,6 @@
 """Every layer and every published variant is exported, and gives what aezoo gives."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 import aezoo
+from aezoo.model.autoencoder import eval_mode
 from tests.examples import LAYERS
-from tests.exporting.networks import SUFFIX, network, pixels
+from tests.exporting.networks import SUFFIX, load_python, network, pixels
 from tests.parts import in_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -27,8 +31,34 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
+def assert_same_bits(ae: aezoo.Autoencoder, path: Path) -> None:
+    """The exported source gives the bits of aezoo: encode, decode and forward; and has the same tensors."""
+    model = load_python(path)["load"]()
+    assert list(model.state_dict()) == list(ae.state_dict())
+    raw = pixels(5, *ae.spec.input.shape)
+    x = ae.transforms()(raw if ae.scaler is None else raw.float())
+    with eval_mode(ae), torch.no_grad():
+        expected = ae(x)
+        assert torch.equal(model.preprocess(raw if ae.scaler is None else raw.float()), x)
+        aux: dict[str, Tensor] = {}
+        shares = "aux" in inspect.signature(model.encode).parameters
+        latents = model.encode(x, aux) if shares else model.encode(x)
+        assert torch.equal(latents, ae.encode(x))
+        assert torch.equal(model.decode(latents, aux) if shares else model.decode(latents), expected.x_hat)
+        assert all(map(torch.equal, model(x), (expected.x_hat, expected.latents)))
+
+
+def assert_readable(path: Path) -> None:
+    """The source is formatted as ruff does it, and ruff finds nothing in it."""
+    ruff = Path(sys.executable).with_name("ruff")
+    for command in (["format", "--check", "--line-length", "100"], ["check"]):
+        done = subprocess.run([ruff, *command, "--isolated", path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert max(map(len, path.read_text("utf-8").splitlines())) <= 100
+
+
 @pytest.mark.data
-@pytest.mark.parametrize(("format", "name"), in_parts([(f, n) for f in SUFFIX for n in VARIANTS], 19))
+@pytest.mark.parametrize(("format", "name"), in_parts([(f, n) for f in SUFFIX for n in VARIANTS], 29))
 def test_a_published_variant_is_exported(tmp_path: Path, format: Any, name: str) -> None:
     ae = aezoo.load(name)
     result = aezoo.export(ae, tmp_path / f"a{SUFFIX[format]}", format=format, with_score=True)
@@ -37,6 +67,12 @@ def test_a_published_variant_is_exported(tmp_path: Path, format: Any, name: str)
     assert metrics["mse"]["published"] == ae.metrics["mse"]["value"]
     assert metrics["mse"]["file"] == pytest.approx(ae.metrics["mse"]["value"], rel=1e-5)
     assert metrics["mse"]["aezoo"] == pytest.approx(ae.metrics["mse"]["value"], rel=1e-5)
+    if format == "python":
+        assert (tmp_path / "a.safetensors").read_bytes() == Path(
+            str(ae.source.path), "model.safetensors"
+        ).read_bytes()
+        assert_same_bits(ae, tmp_path / "a.py")
+        assert_readable(tmp_path / "a.py")
     if "l0" in metrics:
         assert metrics["l0"]["file"] == pytest.approx(ae.metrics["l0"]["value"], rel=1e-4)
 
@@ -64,7 +100,7 @@ def test_a_variant_of_a_plugin_is_exported(tmp_path: Path, format: str, name: st
     assert mse["file"] == pytest.approx(mse["published"], rel=1e-5)
 
 
-@pytest.mark.parametrize(("format", "kind", "index"), in_parts(EXAMPLES, 4))
+@pytest.mark.parametrize(("format", "kind", "index"), in_parts(EXAMPLES, 7))
 def test_a_layer_is_exported(tmp_path: Path, format: Any, kind: str, index: int) -> None:
     options, shape = LAYERS[kind][index]
     layers: list[dict[str, Any]] = [{"kind": kind, **options}]
@@ -79,8 +115,12 @@ def test_a_layer_is_exported(tmp_path: Path, format: Any, kind: str, index: int)
     }
     out = probed_shape(spec)
     ae = network(*layers, decoder=spec["decoder"], shape=shape, target={"shape": out})
-    result = aezoo.export(ae, tmp_path / f"a{SUFFIX[format]}", format=format, samples=pixels(12, *shape))
+    path = tmp_path / f"a{SUFFIX[format]}"
+    result = aezoo.export(ae, path, format=format, samples=pixels(12, *shape))
     assert result.comparison.undecided == []
+    if format == "python":
+        assert_same_bits(ae, path)
+        assert_readable(path)
 
 
 def probed_shape(spec: dict[str, Any]) -> tuple[int, ...]:
