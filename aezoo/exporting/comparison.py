@@ -189,20 +189,23 @@ def compare(
         decided = torch.ones(size, dtype=torch.bool)
         for row in map(int, excess.nonzero().flatten()):
             one = {name: values[row : row + 1] for name, values in found.items()}
-            if _rounding_decides(reference, x[row : row + 1], one):
-                decided[row] = False
-                if start + row < n:
-                    jump = float((found["latents"][row].double() - expected["latents"][row]).abs().max())
-                    comparison.undecided.append({"sample": int(rows[row]), "latents": jump})
+            if not _rounding_decides(reference, x[row : row + 1], one):
+                break  # refused below
+            decided[row] = False
+            if start + row < n:
+                jump = float((found["latents"][row].double() - expected["latents"][row]).abs().max())
+                comparison.undecided.append({"sample": int(rows[row]), "latents": jump})
+            if len(comparison.undecided) > _most_undecided(n):
+                break
         _largest(comparison.differences, expected, found, rows, decided)
         for name, values in reference.in_data_units(expected).items():
             largest = _absolute(values, in_file_units[name])[decided]
             known = comparison.differences[name]
             known.in_data_units = max(known.in_data_units, float(largest.max()) if len(largest) else 0.0)
+        _refuse(comparison)
         if start < n:
             sums.add(rows[: n - start], expected, found)
         start += size
-    _refuse(comparison)
     comparison.metrics = sums.metrics(reference.ae, published if data.published else {})
     return comparison
 
@@ -257,8 +260,20 @@ def _rounding_decides(reference: Reference, x: Tensor, found: Outputs) -> bool:
     return bool((_relative(drawn, repeated).amax(0) <= TOLERANCE).any())
 
 
+def _most_undecided(n: int) -> int:
+    """How many of `n` samples rounding may decide."""
+    return max(1, int(MAX_UNDECIDED * n))
+
+
 def _refuse(comparison: Comparison) -> None:
-    """Raises an error for a difference above the tolerance, and for too many undecided samples."""
+    """Raises an error for too many undecided samples, and for a difference above the tolerance."""
+    if len(comparison.undecided) > _most_undecided(comparison.n):
+        first = comparison.undecided[0]
+        raise DataError(
+            f"not exported: for more than {_most_undecided(comparison.n):,} of {comparison.n:,} samples of "
+            f"{comparison.data}, such as {first['sample']}, rounding decides which latents are kept; their "
+            f"latents differ by up to {max(item['latents'] for item in comparison.undecided):.3g}"
+        )
     for name, difference in comparison.differences.items():
         if difference.relative > TOLERANCE:
             raise DataError(
@@ -266,13 +281,6 @@ def _refuse(comparison: Comparison) -> None:
                 f"{difference.absolute:.3g} between aezoo and {comparison.runtime}"
                 f"{_of_size(difference)}, more than {TOLERANCE:g}"
             )
-    if len(comparison.undecided) > max(1, MAX_UNDECIDED * comparison.n):
-        first = comparison.undecided[0]
-        raise DataError(
-            f"not exported: for {len(comparison.undecided):,} of {comparison.n:,} samples of "
-            f"{comparison.data}, such as {first['sample']}, rounding decides which latents are kept; their "
-            f"latents differ by up to {max(item['latents'] for item in comparison.undecided):.3g}"
-        )
 
 
 def _of_size(difference: Difference) -> str:

@@ -29,13 +29,12 @@ def require_onnx() -> None:
         optional(module, module, "onnx")
 
 
-def onnx_bytes(program: Any, outputs: tuple[str, ...], metadata: Mapping[str, str]) -> bytes:
-    """A traced program as an ONNX file.
+def onnx_model(program: Any, outputs: tuple[str, ...]) -> Any:
+    """A traced program as an ONNX model, a `torch.onnx.ONNXProgram`.
 
     Args:
         program: of `aezoo.exporting.program.trace`.
         outputs: their names.
-        metadata: name -> text in `metadata_props`.
 
     Raises:
         NotSupportedError: ONNX has no operator for an operation, or the file would be larger than 2 GiB.
@@ -59,8 +58,18 @@ def onnx_bytes(program: Any, outputs: tuple[str, ...], metadata: Mapping[str, st
         raise NotSupportedError(f"the network cannot be written as ONNX: {text}") from error
     _name_batch_axis(made.model)
     made.model.producer_name = "aezoo"
-    made.model.metadata_props.update(metadata)
-    return made.model_proto.SerializeToString()
+    return made
+
+
+def onnx_bytes(model: Any, metadata: Mapping[str, str]) -> bytes:
+    """A model of `onnx_model` as a file.
+
+    Args:
+        model: its metadata are replaced.
+        metadata: name -> text in `metadata_props`.
+    """
+    model.model.metadata_props.update(metadata)
+    return model.model_proto.SerializeToString()
 
 
 def _name_batch_axis(model: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from aezoo.errors import CheckpointError, DataError, NotSupportedError
 from aezoo.exporting.comparison import Comparison, Reference, Runner, compare
 from aezoo.exporting.inputs import ComparedData, compared_data
-from aezoo.exporting.onnx_format import onnx_bytes, onnx_runtime, open_onnx, require_onnx
+from aezoo.exporting.onnx_format import onnx_bytes, onnx_model, onnx_runtime, open_onnx, require_onnx
 from aezoo.exporting.program import ExportedNetwork, frozen, input_dtype, trace
 from aezoo.exporting.python_format import open_python, python_bytes, weights_bytes
 from aezoo.exporting.torch_format import open_torch, torch_bytes, torch_runtime
@@ -164,14 +164,17 @@ class _File:
 def _program_file(fixed: Autoencoder, network: ExportedNetwork, format: str) -> _File:
     program = trace(network, fixed)
 
-    def onnx(record: dict[str, Any]) -> bytes:
-        return onnx_bytes(program, network.outputs, _properties(record))
+    if format == "onnx":
+        model = onnx_model(program, network.outputs)
+
+        def onnx(record: dict[str, Any]) -> bytes:
+            return onnx_bytes(model, _properties(record))
+
+        return _File(onnx, open_onnx, onnx_runtime())
 
     def torch_program(record: dict[str, Any]) -> bytes:
         return torch_bytes(program, canonical_json(record))
 
-    if format == "onnx":
-        return _File(onnx, open_onnx, onnx_runtime())
     return _File(torch_program, open_torch, torch_runtime())
 
 

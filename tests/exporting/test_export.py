@@ -1,6 +1,7 @@
 """Exported files: what they hold, what they give for every batch, and when an export is refused."""
 
 import copy
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.errors import CheckpointError, DataError, MissingExtraError, NotSupportedError
-from aezoo.exporting import onnx_format, run
+from aezoo.exporting import onnx_format, run, torch_format
 from aezoo.exporting.comparison import LEAST_ROWS
 from aezoo.exporting.inputs import batch_sizes
 from aezoo.model.autoencoder import eval_mode
 from tests.data.networks import tiny_variant, train_quietly
-from tests.exporting.networks import DENSE, RUN, SUFFIX, network, pixels, run_onnx
+from tests.exporting.networks import DENSE, RUN, SUFFIX, network, pixels, run_onnx, run_torch
+from tests.parts import in_parts
 
 FORMATS = ["onnx", "torch", "python"]
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -92,14 +94,18 @@ def test_a_network_in_training_mode_is_exported_as_it_evaluates_and_not_changed(
     assert all(torch.equal(before[name], value) for name, value in ae.state_dict().items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision(tmp_path: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("format", "dtype"),
+    in_parts(itertools.product(FORMATS, [torch.float16, torch.bfloat16, torch.float64]), 4),
+)
+def test_weights_of_another_precision(tmp_path: Path, format: Any, dtype: torch.dtype) -> None:
     ae = network().to(dtype)
-    result = aezoo.export(ae, tmp_path / "a.onnx", samples=pixels(3))
+    path = tmp_path / f"a{SUFFIX[format]}"
+    result = aezoo.export(ae, path, format=format, samples=pixels(3))
     assert result.record["weights_dtype"] == str(dtype).removeprefix("torch.")
     expected = outputs_of(copy.deepcopy(ae).float(), pixels(7))
     del expected["score"]
-    assert_close(run_onnx(tmp_path / "a.onnx", pixels(7)), expected)
+    assert_close(RUN[format](path, pixels(7)), expected)
     assert next(ae.parameters()).dtype == dtype
 
 
@@ -143,30 +149,33 @@ def test_windows_of_a_series(tmp_path: Path) -> None:
         "test": 0.2,
     }
     ae = train_quietly(tiny_variant((2, 8), dataset=dataset))
-    result = aezoo.export(ae, tmp_path / "a.onnx", with_score=True)
+    result = aezoo.export(ae, tmp_path / "a.pt2", format="torch", with_score=True)
     assert result.comparison.data == "windows:test"
     raw = 50 + 7 * torch.randn(7, 2, 8)
-    assert_close(run_onnx(tmp_path / "a.onnx", raw), outputs_of(ae, raw), 1e-4)
+    assert_close(run_torch(tmp_path / "a.pt2", raw), outputs_of(ae, raw), 1e-4)
 
 
 def test_floating_point_samples_give_a_file_for_floating_point(tmp_path: Path) -> None:
     ae = network()
     x = torch.rand(5, 1, 6, 6)
-    result = aezoo.export(ae, tmp_path / "a.onnx", samples=x)
+    result = aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=x)
     assert result.record["input"]["dtype"] == "float32"
     expected = outputs_of(ae, x)
     del expected["score"]
-    assert_close(run_onnx(tmp_path / "a.onnx", x), expected)
+    assert_close(run_torch(tmp_path / "a.pt2", x), expected)
 
 
 def test_targets_other_than_the_input(tmp_path: Path) -> None:
     target = {"shape": [2], "range": [0, 1]}
     ae = network(*DENSE, decoder=[{"kind": "linear", "out_features": 2}], target=target)
     with pytest.raises(NotSupportedError, match="a score compares with the input"):
-        aezoo.export(ae, tmp_path / "a.onnx", with_score=True, samples=pixels(3))
-    assert "mse" not in aezoo.export(ae, tmp_path / "a.onnx", samples=pixels(3)).comparison.metrics
+        aezoo.export(ae, tmp_path / "a.pt2", format="torch", with_score=True, samples=pixels(3))
+    assert (
+        "mse"
+        not in aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=pixels(3)).comparison.metrics
+    )
     samples = aezoo.Samples(pixels(3), torch.zeros(3, 2))
-    result = aezoo.export(ae, tmp_path / "a.onnx", samples=samples, force=True)
+    result = aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=samples, force=True)
     mse = outputs_of(ae, pixels(3))["reconstruction"].square().mean()
     assert result.comparison.metrics["mse"]["aezoo"] == pytest.approx(float(mse))
 
@@ -174,10 +183,10 @@ def test_targets_other_than_the_input(tmp_path: Path) -> None:
 def test_the_default_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"there are none: the recipe names no dataset.*--samples"):
-        aezoo.export(network())
+        aezoo.export(network(), format="python")
     ae = train_quietly(tiny_variant((4,)), torch.rand(100, 4))
-    result = aezoo.export(ae)
-    assert (result.path, result.comparison.data) == (Path("tiny.onnx"), "the validation samples in memory")
+    result = aezoo.export(ae, format="torch")
+    assert (result.path, result.comparison.data) == (Path("tiny.pt2"), "the validation samples in memory")
 
 
 # -- records ------------------------------------------------------------------------------------------
@@ -227,7 +236,7 @@ def wrong(change: Any) -> Any:
     """Opens a file whose outputs are changed."""
 
     def open_wrong(content: Any) -> Any:
-        runner = onnx_format.open_onnx(content)
+        runner = torch_format.open_torch(content)
         return lambda batch: change(dict(runner(batch)), batch)
 
     return open_wrong
@@ -251,7 +260,7 @@ def batch_of_one_only(found: dict[str, Any], batch: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (shifted, r"reconstruction of sample \d+ of Tensor differs by 0.002 between aezoo and onnxruntime"),
+        (shifted, r"reconstruction of sample \d+ of Tensor differs by 0.002 between aezoo and PyTorch"),
         (not_a_number, "latents of sample 0 of Tensor differs by inf"),
         (batch_of_one_only, "gives latents of 1 x 12 for a batch of 2"),
         (lambda found, _: {"latents": found["latents"]}, "gives latents, expected latents, reconstruction"),
@@ -260,20 +269,20 @@ def batch_of_one_only(found: dict[str, Any], batch: Any) -> dict[str, Any]:
 def test_a_file_that_differs_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, message: str
 ) -> None:
-    monkeypatch.setattr(run, "open_onnx", wrong(change))
-    (tmp_path / "a.onnx").write_text("old")
+    monkeypatch.setattr(run, "open_torch", wrong(change))
+    (tmp_path / "a.pt2").write_text("old")
     with pytest.raises(DataError, match=message) as error:
-        aezoo.export(network(), tmp_path / "a.onnx", samples=pixels(20), force=True)
+        aezoo.export(network(), tmp_path / "a.pt2", format="torch", samples=pixels(20), force=True)
     assert "\n" not in str(error.value)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.onnx": "old"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.pt2": "old"}
 
 
 def test_values_above_1_count_relative_to_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ae = network()
     with torch.no_grad():
         ae.get_parameter("decoder.0.linear.bias").add_(1000)
-    monkeypatch.setattr(run, "open_onnx", wrong(shifted))
-    result = aezoo.export(ae, tmp_path / "a.onnx", samples=pixels(20))
+    monkeypatch.setattr(run, "open_torch", wrong(shifted))
+    result = aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=pixels(20))
     difference = result.comparison.differences["reconstruction"]
     assert difference.absolute == pytest.approx(0.002, rel=0.1)
     assert difference.relative == pytest.approx(2e-6, rel=0.1)
@@ -307,8 +316,8 @@ def test_ties_are_reported_with_the_sample(tmp_path: Path, monkeypatch: pytest.M
     raw = pixels(400)
     raw[:, 0, 0, 0], raw[:, 0, 0, 1] = 200, 100
     raw[5, 0, 0, 1] = 200
-    monkeypatch.setattr(run, "open_onnx", wrong(other_latent(ae)))
-    result = aezoo.export(ae, tmp_path / "a.onnx", samples=raw)
+    monkeypatch.setattr(run, "open_torch", wrong(other_latent(ae)))
+    result = aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=raw)
     jump = float(ae.encode(ae.transforms()(raw[5:6])).detach().abs().max())
     assert result.comparison.undecided == [{"sample": 5, "latents": pytest.approx(jump)}]
     assert result.record["comparison"]["undecided"]["n"] == 1
@@ -319,9 +328,11 @@ def test_too_many_ties_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ae = tied()
     raw = pixels(400)
     raw[:, 0, 0, 1] = raw[:, 0, 0, 0]
-    monkeypatch.setattr(run, "open_onnx", wrong(other_latent(ae)))
-    with pytest.raises(DataError, match=r"for \d+ of 400 samples of Tensor, such as 0, rounding decides"):
-        aezoo.export(ae, tmp_path / "a.onnx", samples=raw)
+    monkeypatch.setattr(run, "open_torch", wrong(other_latent(ae)))
+    with pytest.raises(
+        DataError, match=r"for more than 4 of 400 samples of Tensor, such as 0, rounding decides"
+    ):
+        aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=raw)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -334,9 +345,9 @@ def test_a_latent_that_is_no_tie_is_refused(tmp_path: Path, monkeypatch: pytest.
     ae = tied()
     raw = pixels(20)
     raw[:, 0, 0, 0], raw[:, 0, 0, 1] = 200, 199
-    monkeypatch.setattr(run, "open_onnx", wrong(change))
+    monkeypatch.setattr(run, "open_torch", wrong(change))
     with pytest.raises(DataError, match=r"latents of sample .* differs by"):
-        aezoo.export(ae, tmp_path / "a.onnx", samples=raw)
+        aezoo.export(ae, tmp_path / "a.pt2", format="torch", samples=raw)
 
 
 class Branching(nn.Module):
@@ -378,13 +389,13 @@ def test_wrong_arguments_are_one_line(
 
 
 def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
-    path = tmp_path / "a.onnx"
+    path = tmp_path / "a.pt2"
     path.write_text("old")
     with pytest.raises(CheckpointError, match="--force"):
-        aezoo.export(network(), path, samples=pixels(3))
+        aezoo.export(network(), path, format="torch", samples=pixels(3))
     assert path.read_text() == "old"
-    aezoo.export(network(), path, samples=pixels(3), force=True)
-    assert "latents" in run_onnx(path, pixels(1))
+    aezoo.export(network(), path, format="torch", samples=pixels(3), force=True)
+    assert "latents" in run_torch(path, pixels(1))
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxscript", "onnxruntime"])

@@ -100,7 +100,7 @@ def test_a_variant_of_a_plugin_is_exported(tmp_path: Path, format: str, name: st
     assert mse["file"] == pytest.approx(mse["published"], rel=1e-5)
 
 
-@pytest.mark.parametrize(("format", "kind", "index"), in_parts(EXAMPLES, 7))
+@pytest.mark.parametrize(("format", "kind", "index"), in_parts(EXAMPLES, 13))
 def test_a_layer_is_exported(tmp_path: Path, format: Any, kind: str, index: int) -> None:
     options, shape = LAYERS[kind][index]
     layers: list[dict[str, Any]] = [{"kind": kind, **options}]
