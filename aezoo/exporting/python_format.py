@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from aezoo.errors import NotSupportedError
 from aezoo.exporting import python_layers as text
 from aezoo.exporting.comparison import Runner
-from aezoo.exporting.python_source import WIDTH, Argument, Call, Writer, batch_shape, passes_tensors, quoted
+from aezoo.exporting.python_source import (
+    WIDTH,
+    Call,
+    Writer,
+    batch_shape,
+    passes_tensors,
+    quoted,
+    tuple_lines,
+)
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder
 from aezoo.model.summary import format_shape
 from aezoo.text import printable
@@ -67,8 +75,7 @@ def python_bytes(ae: Autoencoder, weights: bytes, weights_name: str, outputs: tu
         parts["decoder"] = writer.sequence(ae.decoder, "decoder", "decoder")
     definitions = [source.strip("\n") for source in writer.definitions.values() if source]
     if aux:
-        kinds = Call("", [Argument(name) for name in writer.with_aux], exploded=True)
-        definitions += ["\n".join(kinds.lines(0, "WITH_AUX = ")), text.LAYERS.strip("\n")]
+        definitions += ["\n".join(tuple_lines("WITH_AUX", writer.with_aux)), text.LAYERS.strip("\n")]
     model = _Model(ae, aux, outputs)
     body = [*definitions, "\n".join(model.lines(parts)), _LOAD.strip("\n"), model.demonstration()]
     source = _join([
@@ -141,11 +148,8 @@ def _constants(ae: Autoencoder, weights: bytes, name: str) -> list[str]:
         f'SHA256 = "{hashlib.sha256(weights).hexdigest()}"',
     ]
     if ae.columns:
-        columns = Call("", [Argument(quoted(column)) for column in ae.columns], exploded=True)
-        lines += [
-            "# The columns of the table, in the order of the input's values.",
-            *columns.lines(0, "COLUMNS = "),
-        ]
+        lines.append("# The columns of the table, in the order of the input's values.")
+        lines += tuple_lines("COLUMNS", [quoted(column) for column in ae.columns])
     return lines
 
 
@@ -188,7 +192,7 @@ class _Model:
         methods = [self._preprocess(), self._encode()]
         if "decoder" in parts:
             methods += [self._decode(), *([self._inverse()] if self.ae.scaler is not None else [])]
-            methods += [self._forward(), *([_SCORE] if "score" in self.outputs else [])]
+            methods += [self._forward(), *([self._score()] if "score" in self.outputs else [])]
         else:
             methods.append(self._encoder_forward())
         body = [
@@ -213,59 +217,59 @@ class _Model:
 
     def _preprocess(self) -> str:
         if self.ae.scaler is not None:
-            return f'''
+            return f"""
 def preprocess(self, x: Tensor) -> Tensor:
-    """Numbers in their original units, {self.x} -> the input, standardized in double precision."""
+    {_doc(f"Numbers in their original units, {self.x} -> the input, standardized in double precision.")}
     return ((x.double() - self.input_shift) / self.input_scale).float()
-'''
+"""
         limits = self.ae.spec.input.range
         if limits is None or self.ae.columns:
-            return f'''
+            return f"""
 def preprocess(self, x: Tensor) -> Tensor:
-    """Numbers, {self.x} -> the input, float32."""
+    {_doc(f"Numbers, {self.x} -> the input, float32.")}
     return x.to(torch.float32)
-'''
+"""
         low, high = limits
         scaled = "return x.to(torch.float32) / 255.0"
         if (low, high) != (0.0, 1.0):
             scaled = f"return torch.lerp(torch.tensor({low}), torch.tensor({high}), x / 255.0)"
             scaled = f"x = x.to(torch.float32)\n        {scaled}"
-        return f'''
+        return f"""
 def preprocess(self, x: Tensor) -> Tensor:
-    """Bytes, {self.x} -> the input, float32 from {low:g} to {high:g}."""
+    {_doc(f"Bytes, {self.x} -> the input, float32 from {low:g} to {high:g}.")}
     if x.dtype == torch.uint8:
         {scaled}
     return x.to(torch.float32)
-'''
+"""
 
     def _encode(self) -> str:
         if not self.aux:
-            return f'''
+            return f"""
 def encode(self, x: Tensor) -> Tensor:
-    """The input, {self.x} -> latents, {self.latents}."""
+    {_doc(f"The input, {self.x} -> latents, {self.latents}.")}
     return self.encoder(x)
-'''
-        return f'''
+"""
+        return f"""
 def encode(self, x: Tensor, aux: dict[str, Tensor] | None = None) -> Tensor:
-    """The input, {self.x} -> latents, {self.latents}. `aux` receives what the decoder needs."""
+    {_doc(f"The input, {self.x} -> latents, {self.latents}. `aux` receives what the decoder needs.")}
     return self.encoder(x, {{}} if aux is None else aux)
-'''
+"""
 
     def _decode(self) -> str:
         if not self.aux:
-            return f'''
+            return f"""
 def decode(self, latents: Tensor) -> Tensor:
-    """Latents, {self.latents} -> the reconstruction, {self.x_hat}."""
+    {_doc(f"Latents, {self.latents} -> the reconstruction, {self.x_hat}.")}
     return self.decoder(latents)
-'''
-        return f'''
+"""
+        return f"""
 def decode(self, latents: Tensor, aux: dict[str, Tensor]) -> Tensor:
-    """Latents, {self.latents}, and the `aux` of `encode` -> {self.x_hat}."""
+    {_doc(f"Latents, {self.latents}, and the `aux` of `encode` -> {self.x_hat}.")}
     return self.decoder(latents, aux)
-'''
+"""
 
     def _forward(self) -> str:
-        doc = f'"""The input, {self.x} -> the reconstruction and the latents."""'
+        doc = _doc(f"The input, {self.x} -> the reconstruction and the latents.")
         if not self.aux:
             return f"""
 def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,20 +286,27 @@ def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
 """
 
     def _encoder_forward(self) -> str:
-        return f'''
+        return f"""
 def forward(self, x: Tensor) -> Tensor:
-    """The input, {self.x} -> latents, {self.latents}."""
+    {_doc(f"The input, {self.x} -> latents, {self.latents}.")}
     return self.encode(x)
-'''
+"""
 
     def _inverse(self) -> str:
         wide = self.ae.scaler is not None and self.ae.scaler.shift.dtype == torch.float64
         values = "x_hat.double() * self.input_scale + self.input_shift"
-        return f'''
+        return f"""
 def inverse(self, x_hat: Tensor) -> Tensor:
-    """A reconstruction, {self.x_hat} -> numbers in their original units."""
+    {_doc(f"A reconstruction, {self.x_hat} -> numbers in their original units.")}
     return {values if wide else f"({values}).float()"}
-'''
+"""
+
+    def _score(self) -> str:
+        return f"""
+def score_samples(self, x: Tensor) -> Tensor:
+    {_doc("The input -> minus the mean squared error of each sample, (N,); higher is more usual.")}
+    return -(self(x)[0] - x).flatten(1).square().mean(1)
+"""
 
     def demonstration(self) -> str:
         """What the file does when it is run."""
@@ -310,11 +321,13 @@ def inverse(self, x_hat: Tensor) -> Tensor:
         return "\n".join(lines)
 
 
-_SCORE = '''
-def score_samples(self, x: Tensor) -> Tensor:
-    """The input -> minus the mean squared error of each sample, (N,); higher is more usual."""
-    return -(self(x)[0] - x).flatten(1).square().mean(1)
-'''
+def _doc(words: str) -> str:
+    """The docstring of a method, without the indentation of its first line."""
+    quotes = '"""'
+    if len(words) + 8 + 2 * len(quotes) <= WIDTH:
+        return f"{quotes}{words}{quotes}"
+    lines = textwrap.wrap(f"{quotes}{words}", WIDTH - 14, break_on_hyphens=False)
+    return "\n    ".join([*lines, quotes])
 
 
 # -- running ------------------------------------------------------------------------------------------

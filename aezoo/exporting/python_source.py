@@ -203,6 +203,13 @@ def batch_shape(shape: Sequence[int]) -> str:
     return f"({', '.join(['N', *map(str, shape)])}{',' * (not shape)})"
 
 
+def tuple_lines(name: str, items: Sequence[str]) -> list[str]:
+    """The lines that assign a tuple to a name, one item in each, as ruff lays them out."""
+    if len(items) == 1 and len(one := f"{name} = ({items[0]},)") <= WIDTH:
+        return [one]
+    return [f"{name} = (", *(f"    {item}," for item in items), ")"]
+
+
 def passes_tensors(module: nn.Module) -> bool:
     """Whether a module or one inside it is called with `aux` in an exported file."""
     to_python: Callable[[], PythonLayer] | None = getattr(module, "to_python", None)

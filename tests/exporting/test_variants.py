@@ -74,7 +74,8 @@ def test_a_published_variant_is_exported(tmp_path: Path, format: Any, name: str)
         assert_same_bits(ae, tmp_path / "a.py")
         assert_readable(tmp_path / "a.py")
     if "l0" in metrics:
-        assert metrics["l0"]["file"] == pytest.approx(ae.metrics["l0"]["value"], rel=1e-4)
+        # A runtime may round a sigmoid of 1e-9 to zero, which L0 counts.
+        assert metrics["l0"]["file"] == pytest.approx(ae.metrics["l0"]["value"], rel=1e-3)
 
 
 @pytest.mark.slow
