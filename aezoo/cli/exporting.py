@@ -47,7 +47,11 @@ def export(
         return
     comparison = result.comparison
     differences = ", ".join(f"{key} {number(d.relative, 2)}" for key, d in comparison.differences.items())
-    print_line(f"{result.path}: compared with aezoo on {comparison.n:,} samples ({comparison.data})")
+    written = [
+        str(result.path),
+        *([result.record["weights_file"]] if "weights_file" in result.record else []),
+    ]
+    print_line(f"{', '.join(written)}: compared with aezoo on {comparison.n:,} samples ({comparison.data})")
     print_line(f"largest difference: {differences}")
     for metric, values in comparison.metrics.items():
         print_line(

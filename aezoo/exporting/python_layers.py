@@ -107,7 +107,7 @@ class Residual(nn.Module):
 
 SWITCHING_MAX_POOL = '''
 class SwitchingMaxPool(nn.Module):
-    """Max pooling that records in `aux` where in each window the largest value was: its switches."""
+    """Max pooling that records in `aux` where in each window the largest value was."""
 
     def __init__(self, name: str, pool: nn.Module) -> None:
         super().__init__()

@@ -59,8 +59,8 @@ def export(
 ) -> Exported:
     """Writes an autoencoder to a file that runs without aezoo, after comparing the file with aezoo.
 
-    The file takes a batch of any size under the name `input` and gives `latents`, `reconstruction` and
-    `score`, all in evaluation mode and float32:
+    A file of the formats `onnx` and `torch` takes a batch of any size under the name `input` and gives
+    `latents`, `reconstruction` and `score`, all in evaluation mode and float32:
 
     - `input`, (batch, *input shape), is raw data: uint8 for images, whose bytes are scaled in the file;
       numbers in their original units where the training data were standardized, which the file standardizes
@@ -73,9 +73,10 @@ def export(
 
     Args:
         ae: an autoencoder, or what `aezoo.load` takes. Not changed.
-        out: the file; `NAME.onnx` or `NAME.pt2` in the working directory by default. `FILE.json` is written
-            next to it.
-        format: `onnx`, opset 18, or `torch`, a program of `torch.export`.
+        out: the file; `NAME.onnx`, `NAME.pt2` or `NAME.py` in the working directory by default. `FILE.json`
+            is written next to it.
+        format: `onnx`, opset 18; `torch`, a program of `torch.export`; or `python`, source of a class with
+            the methods `preprocess`, `encode`, `decode` and `forward`, and `NAME.safetensors` next to it.
         encoder_only: whether to give `latents` alone.
         with_score: whether to give `score` as well.
         samples: what to compare on: what `aezoo.encode_to_file` takes, or a `Samples` with targets. By
@@ -89,7 +90,8 @@ def export(
     Raises:
         DataError: there are no samples, or an output differs by more than 1e-4 (relative to the largest value
             of a sample's output, where that is above 1, and in the network's units). Nothing was written.
-        NotSupportedError: the format cannot express a layer, or there is no score for this target.
+        NotSupportedError: the format cannot express a layer, which the message names, or there is no score
+            for this target.
         MissingExtraError: a library of the extra `onnx` is not installed.
         CheckpointError: the file exists or cannot be written. Nothing was written.
     """
