@@ -1,10 +1,11 @@
 """The network that is exported: preprocessing, encoder, decoder and score as one module without options."""
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -120,10 +121,10 @@ def input_dtype(transforms: Transforms, bytes_only: bool) -> torch.dtype:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Hides the warnings and the log lines of the exporters, which are about their own code."""
+    """Hides what the exporters report about their own code, also on standard output."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)

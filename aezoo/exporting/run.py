@@ -16,6 +16,7 @@ from aezoo.errors import CheckpointError, DataError, NotSupportedError
 from aezoo.exporting.comparison import Comparison, Reference, Runner, compare
 from aezoo.exporting.inputs import ComparedData, compared_data
 from aezoo.exporting.onnx_format import onnx_bytes, onnx_model, onnx_runtime, open_onnx, require_onnx
+from aezoo.exporting.portable import portable
 from aezoo.exporting.program import ExportedNetwork, frozen, input_dtype, trace
 from aezoo.exporting.python_format import open_python, python_bytes, weights_bytes
 from aezoo.exporting.torch_format import open_torch, torch_bytes, torch_runtime
@@ -113,7 +114,8 @@ def export(
         outputs = ("latents", "reconstruction", "score") if with_score else ("latents", "reconstruction")
     fixed = frozen(ae)
     data = compared_data(fixed, samples)
-    network = ExportedNetwork(fixed, input_dtype(fixed.transforms(), data.raw.dtype == torch.uint8), outputs)
+    dtype = input_dtype(fixed.transforms(), data.raw.dtype == torch.uint8)
+    network = ExportedNetwork(portable(fixed) if format == "onnx" else fixed, dtype, outputs)
     file = (
         _python_file(ae, fixed, network, path)
         if format == "python"

@@ -20,6 +20,7 @@ from aezoo.errors import CheckpointError, DataError, MissingExtraError, NotSuppo
 from aezoo.exporting import onnx_format, run, torch_format
 from aezoo.exporting.comparison import LEAST_ROWS
 from aezoo.exporting.inputs import batch_sizes
+from aezoo.exporting.portable import CeilAvgPool
 from aezoo.model.autoencoder import eval_mode
 from tests.data.networks import tiny_variant, train_quietly
 from tests.exporting.networks import DENSE, RUN, SUFFIX, network, pixels, run_onnx, run_torch
@@ -415,3 +416,28 @@ def test_weights_that_are_too_large_for_onnx(tmp_path: Path, monkeypatch: pytest
 def test_a_network_without_weights(tmp_path: Path) -> None:
     with pytest.raises(NotSupportedError, match="meta device"):
         aezoo.export(network().to("meta"), tmp_path / "a.onnx", samples=pixels(3))
+
+
+# -- poolings that runtimes get wrong -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7,), (8,), (5, 6), (9, 7), (5, 4, 7)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 3, 0), (2, 3, 1), (4, 3, 2)]
+)
+def test_average_pooling_without_ceil_mode(
+    shape: tuple[int, ...], kernel: int, stride: int, padding: int
+) -> None:
+    pool = getattr(nn, f"AvgPool{len(shape)}d")(kernel, stride, padding, ceil_mode=True)
+    h = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(CeilAvgPool(pool, len(shape))(h), pool(h))
+
+
+def test_onnx_files_have_no_ceil_mode(tmp_path: Path) -> None:
+    pooling = {"kind": "avg_pool", "kernel_size": 2, "ceil_mode": True}
+    ae = network(pooling, {"kind": "flatten"}, shape=(1, 5, 5))
+    aezoo.export(ae, tmp_path / "a.onnx", samples=pixels(3, 1, 5, 5))
+    nodes = onnx.load(tmp_path / "a.onnx").graph.node
+    flags = {a.name: a.i for node in nodes if node.op_type == "AveragePool" for a in node.attribute}
+    assert flags.get("ceil_mode", 0) == 0
+    assert type(ae.encoder[0]) is nn.AvgPool2d
