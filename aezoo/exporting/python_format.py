@@ -23,6 +23,7 @@ from aezoo.exporting.python_source import (
     quoted,
     tuple_lines,
 )
+from aezoo.inference.outputs import write_errors
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder
 from aezoo.model.summary import format_shape
 from aezoo.text import printable
@@ -343,11 +344,13 @@ def open_python(file: Path | bytes, weights: bytes, outputs: tuple[str, ...]) ->
 
     Raises:
         NotSupportedError: the source does not run, or the weights do not fit it.
+        CheckpointError: the weights cannot be written to the folder of temporary files.
     """
     source = file if isinstance(file, bytes) else file.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "exported.safetensors"
-        path.write_bytes(weights)
+        with write_errors(path):
+            path.write_bytes(weights)
         names: dict[str, Any] = {"__name__": "exported", "__file__": str(path.with_suffix(".py"))}
         try:
             exec(compile(source, "exported.py", "exec"), names)  # noqa: S102 - what was just written

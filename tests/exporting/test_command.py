@@ -48,10 +48,21 @@ def test_python_names_the_weights(digits: str, run: Run) -> None:
 
 
 def test_json_has_the_record(digits: str, run: Run) -> None:
-    given = ("export", "fc-64", "--samples", digits, "--with-score", "-o", "a.onnx", "--json")
+    given = (
+        "export",
+        "fc-64",
+        "--samples",
+        digits,
+        "--with-score",
+        "-o",
+        "a.py",
+        "--json",
+        "--format",
+        "python",
+    )
     code, out, _ = run(*given)
     assert code == 0
-    assert json.loads(out) == {"path": "a.onnx", **json.loads(Path("a.onnx.json").read_text())}
+    assert json.loads(out) == {"path": "a.py", **json.loads(Path("a.py.json").read_text())}
 
 
 @pytest.mark.parametrize(

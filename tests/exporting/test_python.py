@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.errors import CheckpointError, NotSupportedError
+from aezoo.exporting import run
 from tests.exporting.networks import load_python, network, pixels, run_python
 
 
@@ -140,3 +141,17 @@ def test_a_table_keeps_its_columns_in_the_source(tmp_path: Path, options: dict[s
     samples = aezoo.load("swissroll-2").transforms().inverse(torch.randn(9, 3))
     aezoo.export(ae, tmp_path / "a.py", format="python", samples=samples.numpy(), **options)
     assert load_python(tmp_path / "a.py")["COLUMNS"] == ae.columns
+
+
+def test_a_full_disk_keeps_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.py"
+    aezoo.export(network(), path, format="python", samples=pixels(3))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(data: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "pretty_json", full)
+    with pytest.raises(CheckpointError, match=r"a\.py could not be written: No space left on device"):
+        aezoo.export(network(), path, format="python", samples=pixels(3), encoder_only=True, force=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -58,7 +58,7 @@ def assert_readable(path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("format", "name"), in_parts([(f, n) for f in SUFFIX for n in VARIANTS], 29))
+@pytest.mark.parametrize(("format", "name"), in_parts([(f, n) for f in SUFFIX for n in VARIANTS], 41))
 def test_a_published_variant_is_exported(tmp_path: Path, format: Any, name: str) -> None:
     ae = aezoo.load(name)
     result = aezoo.export(ae, tmp_path / f"a{SUFFIX[format]}", format=format, with_score=True)
@@ -101,7 +101,7 @@ def test_a_variant_of_a_plugin_is_exported(tmp_path: Path, format: str, name: st
     assert mse["file"] == pytest.approx(mse["published"], rel=1e-5)
 
 
-@pytest.mark.parametrize(("format", "kind", "index"), in_parts(EXAMPLES, 13))
+@pytest.mark.parametrize(("format", "kind", "index"), in_parts(EXAMPLES, 23))
 def test_a_layer_is_exported(tmp_path: Path, format: Any, kind: str, index: int) -> None:
     options, shape = LAYERS[kind][index]
     layers: list[dict[str, Any]] = [{"kind": kind, **options}]
