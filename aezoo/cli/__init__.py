@@ -15,9 +15,9 @@ from aezoo.terminal import print_error, print_line, safe_streams
 from aezoo.text import printable
 
 # The order of the commands in `aezoo --help`.
-from aezoo.cli import zoo, inference, training, plugins, hub  # isort: skip
+from aezoo.cli import zoo, inference, exporting, training, plugins, hub  # isort: skip
 
-__all__ = ["app", "hub", "inference", "main", "plugins", "training", "zoo"]
+__all__ = ["app", "exporting", "hub", "inference", "main", "plugins", "training", "zoo"]
 
 INTERRUPTED = 130
 

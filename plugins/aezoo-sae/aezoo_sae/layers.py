@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 import aezoo
+from aezoo_sae import exported
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -53,6 +54,10 @@ class BatchTopK(nn.Module):
     def sparsity(self) -> aezoo.Mean:
         """Mean(k)."""
         return aezoo.Mean(float(self.k))
+
+    def to_python(self) -> aezoo.PythonLayer:
+        """Its source in an exported Python file."""
+        return aezoo.PythonLayer("BatchTopK()", (exported.BATCH_TOPK,))
 
 
 class BatchTopKSpec(aezoo.LayerSpec):
@@ -148,6 +153,11 @@ class JumpReLU(nn.Module):
         aux["sae.pre_acts"], aux["sae.threshold"] = h, threshold.expand_as(h)
         return cast(Tensor, cast(Any, _Jump).apply(h, threshold, self.bandwidth))
 
+    def to_python(self) -> aezoo.PythonLayer:
+        """Its source in an exported Python file."""
+        shape = tuple(self.log_threshold.shape)
+        return aezoo.PythonLayer(f"JumpReLU({shape})", (exported.JUMP_RELU,))
+
 
 class JumpReLUSpec(aezoo.LayerSpec):
     """JumpReLU: a learned threshold for each latent; use it with the penalty `sae.l0`.
@@ -197,6 +207,11 @@ class GatedLinear(nn.Module):
         # The step function has no gradient; the gate is trained by the loss sae.gated.
         return (gate > 0).to(h.dtype) * magnitude
 
+    def to_python(self) -> aezoo.PythonLayer:
+        """Its source in an exported Python file."""
+        sizes = f"{self.linear.in_features}, {self.linear.out_features}"
+        return aezoo.PythonLayer(f"GatedLinear({sizes})", (exported.GATED_LINEAR,))
+
 
 class GatedLinearSpec(aezoo.LayerSpec):
     """Gated encoder; its gate is trained by the loss `sae.gated`.
@@ -233,6 +248,10 @@ class PreBias(nn.Module):
     def forward(self, h: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """(batch, *shape) -> (batch, *shape)."""
         return h - self.bias
+
+    def to_python(self) -> aezoo.PythonLayer:
+        """Its source in an exported Python file."""
+        return aezoo.PythonLayer(f"PreBias({tuple(self.bias.shape)})", (exported.PRE_BIAS,))
 
 
 class PreBiasSpec(aezoo.LayerSpec):

@@ -280,3 +280,14 @@ def test_readme_example_runs() -> None:
     names: dict[str, Any] = {}
     exec(example, names)
     assert names["latents"].shape == (300, 1024)
+
+
+# -- export -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sae-batchtopk32", "sae-gated", "sae-jumprelu32"])
+def test_variants_are_exported_as_python_bit_for_bit(tmp_path: Path, name: str) -> None:
+    digits = aezoo.sample_digits().inputs[:20]
+    result = aezoo.export(name, tmp_path / "a.py", format="python", samples=digits)
+    assert [value.absolute for value in result.comparison.differences.values()] == [0.0, 0.0]
+    assert "aezoo_sae" not in (tmp_path / "a.py").read_text()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 import aezoo
+from aezoo_vq import exported
 
 MAX_CODES = 2**20
 
@@ -105,6 +106,11 @@ class Quantize(nn.Module):
         self.sums.copy_(torch.where(unused[:, None], fresh * self.counts[:, None], self.sums))
         self.codebook.copy_(self.sums / self.counts[:, None])
 
+    def to_python(self) -> aezoo.PythonLayer:
+        """Its source in an exported Python file."""
+        sizes = f"{self.codes}, {self.codebook.shape[1]}"
+        return aezoo.PythonLayer(f"Quantize({sizes})", (exported.QUANTIZE,))
+
 
 class QuantizeSpec(aezoo.LayerSpec):
     """Vector quantization: the nearest vector of a codebook at each position; use it with `vq.commitment`.
@@ -178,6 +184,10 @@ class Fsq(nn.Module):
         if not (levels.is_meta or self.levels.is_meta):
             self.levels = levels.to(self.levels.device)
         return self
+
+    def to_python(self) -> aezoo.PythonLayer:
+        """Its source in an exported Python file."""
+        return aezoo.PythonLayer(f"Fsq({len(self.levels)})", (exported.FSQ,))
 
 
 class FsqSpec(aezoo.LayerSpec):

@@ -173,3 +173,14 @@ def test_readme_example_runs() -> None:
     names: dict[str, Any] = {}
     exec(example, names)
     assert names["codes"].shape == (300, 7, 7)
+
+
+# -- export -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fsq", "vq"])
+def test_variants_are_exported_as_python_bit_for_bit(tmp_path: Path, name: str) -> None:
+    digits = aezoo.sample_digits().inputs[:20]
+    result = aezoo.export(name, tmp_path / "a.py", format="python", samples=digits)
+    assert [value.absolute for value in result.comparison.differences.values()] == [0.0, 0.0]
+    assert "aezoo_vq" not in (tmp_path / "a.py").read_text()

@@ -1,0 +1,1 @@
+"""Export: a trained autoencoder as a file that runs without aezoo."""
