@@ -23,11 +23,11 @@ from .evaluation.metric import Metric as Metric
 from .evaluation.metric import NotMeasured as NotMeasured
 from .evaluation.protocols import run_protocol as run_protocol
 from .evaluation.verification import verify as verify
+from .exporting.python_source import PythonLayer as PythonLayer
+from .exporting.run import export as export
 from .inference.comparison import Comparison as Comparison
 from .inference.comparison import ComparisonRow as ComparisonRow
 from .inference.comparison import compare as compare
-from .exporting.python_source import PythonLayer as PythonLayer
-from .exporting.run import export as export
 from .inference.run import decode_to as decode_to
 from .inference.run import encode_to_file as encode_to_file
 from .inference.run import reconstruct_to as reconstruct_to
