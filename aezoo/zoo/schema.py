@@ -21,7 +21,9 @@ TRAINING = "training.json"
 SPEC = "spec.yaml"
 PREVIEW = "preview.png"
 CARD = "README.md"
-FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
+ESTIMATOR = "estimator.json"
+"""Written for estimators of `aezoo.sklearn` only."""
+FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD, ESTIMATOR)
 
 METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
 """The entries that every metric in `metrics.json` has."""
