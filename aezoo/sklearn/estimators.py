@@ -1,5 +1,6 @@
 """The estimators: scikit-learn's conventions around `aezoo.train` and a trained network."""
 
+import copy
 import math
 import os
 from typing import Any, Literal, Self, cast
@@ -14,8 +15,8 @@ from aezoo.data.datasets.splits import hash_splits
 from aezoo.data.inputs import Splits
 from aezoo.data.samples import Samples
 from aezoo.data.transforms import Scaler
-from aezoo.errors import DataError, NotSupportedError, optional
-from aezoo.inference.network import decode, encode, squared_errors
+from aezoo.errors import DataError, optional
+from aezoo.inference.network import decode, encode
 from aezoo.inference.sources import BATCH_SIZE
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.sklearn import folder
@@ -227,9 +228,13 @@ class _AutoencoderEstimator(base.BaseEstimator):
     def _errors_of(self, values: "NDArray[Any]") -> Floats:
         """Mean squared error of the reconstruction of each row, (n,), in the network's units."""
         ae = self.autoencoder_
-        if ae.spec.output.shape != ae.spec.input.shape:
-            raise NotSupportedError("errors compare with the input, which is not this target's shape")
-        return torch.cat([squared_errors(ae, part).mean(1) for part in self._batches(values)]).numpy()
+        # In float32 the last bits depend on how many rows are scored together, and so would some predictions.
+        device = next(ae.parameters(), torch.zeros(0)).device
+        device = torch.device("cpu") if device.type == "mps" else device  # which has no double precision
+        exact = copy.deepcopy(ae).to(device, torch.float64).eval()
+        with torch.no_grad():
+            parts = [exact.score_samples(x.to(device, torch.float64)) for x in self._batches(values)]
+        return -torch.cat(parts).cpu().numpy()
 
     # -- folders ----------------------------------------------------------------------------------
 
@@ -359,7 +364,7 @@ class AutoencoderTransformer(
         Raises:
             ValueError: invalid X.
         """
-        return -float(self._errors_of(self._checked(X)).mean(dtype=np.float64))
+        return -float(self._errors_of(self._checked(X)).mean())
 
     @property
     def _n_features_out(self) -> int:
@@ -444,7 +449,7 @@ class AutoencoderDetector(base.OutlierMixin, _AutoencoderEstimator):
             X: (n, features), as in `fit`.
 
         Returns:
-            float32, (n,), at most 0.
+            float64, (n,), at most 0.
 
         Raises:
             ValueError: invalid X.
