@@ -146,7 +146,9 @@ def test_commands_that_are_not_run_exist(path: Path) -> None:
 
 @pytest.mark.usefixtures("fresh_registry")
 @pytest.mark.parametrize(
-    "path", [DOCS / "concepts.md", DOCS / "inference.md", DOCS / "training.md"], ids=lambda path: path.name
+    "path",
+    [DOCS / name for name in ("concepts.md", "inference.md", "sklearn.md", "training.md")],
+    ids=lambda path: path.name,
 )
 def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(tmp_path, monkeypatch)

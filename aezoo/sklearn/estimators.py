@@ -3,7 +3,7 @@
 import copy
 import math
 import os
-from typing import Any, Literal, Self, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ FALSE_ALARMS = 0.05
 """Share of new usual rows that a detector takes for outliers, with `contamination="auto"`."""
 
 Floats = NDArray[np.floating[Any]]
+E = TypeVar("E", bound="_AutoencoderEstimator")
 
 
 class _AutoencoderEstimator(base.BaseEstimator):
@@ -48,21 +49,23 @@ class _AutoencoderEstimator(base.BaseEstimator):
     autoencoder_: Autoencoder
     n_features_in_: int
     n_iter_: int
+    _activation = "gelu"
 
+    # scikit-learn wants any values to be taken here, and checked in `fit`.
     def __init__(
         self,
         spec: Any = None,
         *,
-        n_components: int | None = None,
-        standardize: bool | Literal["auto"] = "auto",
-        pretrained: bool = False,
-        max_epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        validation_fraction: float = 0.1,
+        n_components: Any = None,
+        standardize: Any = "auto",
+        pretrained: Any = False,
+        max_epochs: Any = None,
+        batch_size: Any = None,
+        learning_rate: Any = None,
+        validation_fraction: Any = 0.1,
         random_state: Any = None,
-        device: str = "auto",
-        verbose: int | bool = 0,
+        device: Any = "auto",
+        verbose: Any = 0,
     ) -> None:
         self.spec = spec
         self.n_components = n_components
@@ -88,7 +91,7 @@ class _AutoencoderEstimator(base.BaseEstimator):
         found = cast("dict[str, Any]", super().get_params(deep=deep))
         return found | (deep_parameters(self.spec) if deep and self.pretrained is False else {})
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self: E, **params: Any) -> E:
         """Sets parameters; `spec__encoder__2__k`, or `spec__encoder.2.k`, sets a value of the spec.
 
         The parameter `spec` is replaced by a changed copy. If a value is refused, nothing is changed.
@@ -157,7 +160,8 @@ class _AutoencoderEstimator(base.BaseEstimator):
             values = self._checked(X, reset=True, ensure_min_samples=2)
             if spec is None:
                 n = self.n_components
-                spec = default_spec(values.shape[1], None if n is None else int(n))
+                k = None if n is None else int(n)
+                spec = default_spec(values.shape[1], k, activation=self._activation)
             spec = self._with_training(spec, seed)
             ae, held_out = self._train(values, spec.replace({"recipe.refit": False}) if hold_out else spec)
         self.autoencoder_ = ae
@@ -191,11 +195,20 @@ class _AutoencoderEstimator(base.BaseEstimator):
         # A folder has one distinct name for each value of a vector.
         named = len(set(names)) == len(names) and len(spec.input.shape) == 1
         samples = Samples(x, scaler=scaler, columns=names if named else ())
-        rows = hash_splits(samples.inputs, float(self.validation_fraction), 0.0, spec.recipe.seed)
-        note = f"a share of {self.validation_fraction:g}, by a hash of each sample"
-        splits = Splits("array", samples[rows["train"]], samples[rows["validation"]], note)
+        held_out, trained = self._split(samples.inputs, spec.recipe.seed)
+        note = f"{len(held_out)} of {len(x)} samples, by a hash of each with seed {spec.recipe.seed}"
+        splits = Splits("array", samples[trained], samples[held_out], note)
         ae = train(spec, splits, device=self.device, progress=bool(self.verbose))
-        return ae, values[rows["validation"].numpy()]
+        return ae, values[held_out.numpy()]
+
+    def _split(self, x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Numbers of the rows that are held out, and of those that are trained on."""
+        share = float(self.validation_fraction)
+        rows = hash_splits(x, share, 0.0, seed)
+        # Ordered by their hashes, so that neither the order of X nor added rows draw all of them anew.
+        order = torch.cat([rows["validation"], rows["train"]])
+        m = min(max(1, round(share * len(x))), len(x) - 1)
+        return order[:m], order[m:]
 
     # -- the network ------------------------------------------------------------------------------
 
@@ -253,7 +266,7 @@ class _AutoencoderEstimator(base.BaseEstimator):
         folder.save_estimator(self, folder_, overwrite=overwrite)
 
     @classmethod
-    def load(cls, folder_: str | os.PathLike[str]) -> Self:
+    def load(cls: type[E], folder_: str | os.PathLike[str]) -> E:
         """Loads an estimator that `save` wrote, after checking every byte that is used; nothing is unpickled.
 
         Args:
@@ -299,7 +312,7 @@ class AutoencoderTransformer(
         n_iter_: number of epochs trained, over all stages; 0 if pretrained.
     """
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self: E, X: Any, y: Any = None) -> E:
         """Trains the autoencoder on X, or loads it.
 
         Args:
@@ -344,6 +357,8 @@ class AutoencoderTransformer(
             ValueError: invalid latents, or a decoder that needs more than latents of the encoder.
         """
         ae = self._fitted()
+        if needed := ", ".join(map(repr, ae.decoder.needs)):
+            raise DataError(f"inverse_transform: the decoder needs {needed} of the encoder, not only latents")
         latents = validation.check_array(X, dtype=np.float32, input_name="X")
         if latents.shape[1] != ae.num_latents:
             raise DataError(f"X has {latents.shape[1]:,} columns, expected {ae.num_latents:,} latents")
@@ -382,6 +397,7 @@ class AutoencoderDetector(base.OutlierMixin, _AutoencoderEstimator):
     Parameters and attributes are those of `AutoencoderTransformer`, and:
 
     Parameters:
+        validation_fraction: 0.2 by default, since the threshold is judged by the held-out rows.
         contamination: share of outliers in X of `fit`, above 0 and at most 0.5, which sets the threshold
             `offset_`; or `auto` for the error that at most 5 % of new usual rows exceed on average (split
             conformal prediction), judged by the held-out rows, or by all rows if pretrained. With fewer than
@@ -392,22 +408,23 @@ class AutoencoderDetector(base.OutlierMixin, _AutoencoderEstimator):
     """
 
     offset_: float
+    _activation = "tanh"
 
     def __init__(
         self,
         spec: Any = None,
         *,
-        contamination: float | Literal["auto"] = "auto",
-        n_components: int | None = None,
-        standardize: bool | Literal["auto"] = "auto",
-        pretrained: bool = False,
-        max_epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        validation_fraction: float = 0.1,
+        contamination: Any = "auto",
+        n_components: Any = None,
+        standardize: Any = "auto",
+        pretrained: Any = False,
+        max_epochs: Any = None,
+        batch_size: Any = None,
+        learning_rate: Any = None,
+        validation_fraction: Any = 0.2,
         random_state: Any = None,
-        device: str = "auto",
-        verbose: int | bool = 0,
+        device: Any = "auto",
+        verbose: Any = 0,
     ) -> None:
         super().__init__(
             spec, n_components=n_components, standardize=standardize, pretrained=pretrained,
@@ -417,7 +434,7 @@ class AutoencoderDetector(base.OutlierMixin, _AutoencoderEstimator):
         )  # fmt: skip
         self.contamination = contamination
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self: E, X: Any, y: Any = None) -> E:
         """Trains the autoencoder on X, or loads it, and sets the threshold by the errors of X.
 
         Args:

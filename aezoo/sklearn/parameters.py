@@ -28,6 +28,7 @@ RECIPE: dict[str, Any] = {
             "epochs": 200,
             "optimizer": {"kind": "adam", "lr": 3e-3},
             "schedule": "cosine",
+            "early_stop": {"patience": 20},
         }
     ],
     "threads": 1,
@@ -35,19 +36,23 @@ RECIPE: dict[str, Any] = {
 """The recipe of the default spec, and of an architecture that is given without one."""
 
 
-def default_spec(n_features: int, n_components: int | None = None) -> VariantSpec:
+def default_spec(
+    n_features: int, n_components: int | None = None, *, activation: str = "gelu"
+) -> VariantSpec:
     """The spec that the estimators train if none is given: two linear layers on each side.
 
     Args:
         n_features: number of input values, at least 1.
-        n_components: number of latents, at least 1; by default half of the features, rounded up, and at most
-            32.
+        n_components: number of latents, at least 1; by default a quarter of the features, rounded up, and at
+            most 32.
+        activation: of the hidden layers. `AutoencoderDetector` uses `tanh`, whose bounded units reconstruct
+            outliers worse.
 
     Raises:
         SpecError: a number is not a whole number of at least 1.
     """
-    latents = min(32, (n_features + 1) // 2) if n_components is None else n_components
-    hidden = {"kind": "linear", "out_features": HIDDEN, "activation": "gelu"}
+    latents = min(32, (n_features + 3) // 4) if n_components is None else n_components
+    hidden = {"kind": "linear", "out_features": HIDDEN, "activation": activation}
     data = {
         "input": {"shape": [n_features]},
         "encoder": [hidden, {"kind": "linear", "out_features": latents}],
