@@ -152,7 +152,7 @@ class _AutoencoderEstimator(base.BaseEstimator):
         if self.pretrained:
             ae = load(self.spec, device="cpu" if self.device == "auto" else self.device)
             values = self._checked(X, reset=True)
-            self._reshaped(values, ae.spec.input.shape)
+            self._batches(ae, values)  # raises for values that the network does not take
             held_out = values
         else:
             seed = seed_of(self.random_state)
@@ -170,8 +170,8 @@ class _AutoencoderEstimator(base.BaseEstimator):
 
     def _with_training(self, spec: VariantSpec, seed: int | None) -> VariantSpec:
         if spec.output.shape != spec.input.shape:
-            shapes = f"{list(spec.output.shape)} is not the input's, {list(spec.input.shape)}"
-            raise DataError(f"spec: the shape of the target, {shapes}; X is input and target")
+            shapes = f"target has shape {list(spec.output.shape)}, its input {list(spec.input.shape)}"
+            raise DataError(f"spec: the {shapes}; X is input and target, which need the same")
         epochs, rows, rate = self.max_epochs, self.batch_size, self.learning_rate
         return with_training(
             spec,
@@ -183,12 +183,11 @@ class _AutoencoderEstimator(base.BaseEstimator):
 
     def _train(self, values: "NDArray[Any]", spec: VariantSpec) -> "tuple[Autoencoder, NDArray[Any]]":
         x = self._reshaped(values, spec.input.shape)
-        bounded = spec.input.range is not None
-        if bounded and self.standardize is True:
+        if self.standardize is True and spec.input.range is not None:
             raise DataError("standardize: standardized values are unbounded, and the spec has input.range")
-        x = _numbers(x, None if self.standardize else spec.input.range)
-        scaler = None
-        if self.standardize and not bounded:
+        standardize = bool(self.standardize) and spec.input.range is None
+        x, scaler = _numbers(x, spec.input.range), None
+        if standardize:
             scaler = Scaler.fit(x)
             x = scaler(x.double()).float()
         names = tuple(cast("list[str]", getattr(self, "feature_names_in_", ())))
@@ -220,7 +219,9 @@ class _AutoencoderEstimator(base.BaseEstimator):
         """X as an array, (n, features), checked as scikit-learn's estimators check theirs."""
         if not reset:
             self._fitted()
-        return validation.validate_data(self, X, reset=reset, **options)
+        values: NDArray[Any] = validation.validate_data(self, X, reset=reset, **options)
+        # PyTorch has no longer floats.
+        return values.astype(np.float64) if values.dtype == np.longdouble else values
 
     @staticmethod
     def _reshaped(values: "NDArray[Any]", shape: tuple[int, ...]) -> Tensor:
@@ -230,11 +231,9 @@ class _AutoencoderEstimator(base.BaseEstimator):
             raise DataError(text)
         return from_numpy(values.reshape(len(values), *shape))
 
-    def _batches(self, values: "NDArray[Any]") -> list[Tensor]:
-        """Rows as the network takes them, in batches of (n, *input shape)."""
-        ae = self.autoencoder_
-        x = self._reshaped(values, ae.spec.input.shape)
-        x = _numbers(x, None if ae.scaler else ae.spec.input.range)
+    def _batches(self, ae: Autoencoder, values: "NDArray[Any]") -> list[Tensor]:
+        """Rows as a network takes them, in batches of (n, *input shape)."""
+        x = _numbers(self._reshaped(values, ae.spec.input.shape), None if ae.scaler else ae.spec.input.range)
         transforms = ae.transforms()
         return [transforms(part) for part in cast("tuple[Tensor, ...]", x.split(BATCH_SIZE))]
 
@@ -246,7 +245,7 @@ class _AutoencoderEstimator(base.BaseEstimator):
         device = torch.device("cpu") if device.type == "mps" else device  # which has no double precision
         exact = copy.deepcopy(ae).to(device, torch.float64).eval()
         with torch.no_grad():
-            parts = [exact.score_samples(x.to(device, torch.float64)) for x in self._batches(values)]
+            parts = [exact.score_samples(x.to(device, torch.float64)) for x in self._batches(ae, values)]
         return -torch.cat(parts).cpu().numpy()
 
     # -- folders ----------------------------------------------------------------------------------
@@ -340,7 +339,8 @@ class AutoencoderTransformer(
         Raises:
             ValueError: invalid X.
         """
-        ae, batches = self._fitted(), self._batches(self._checked(X))
+        ae = self._fitted()
+        batches = self._batches(ae, self._checked(X))
         return torch.cat([encode(ae, part).flatten(1) for part in batches]).numpy()
 
     def inverse_transform(self, X: Any) -> Floats:

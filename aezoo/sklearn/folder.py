@@ -1,6 +1,7 @@
 """Estimators in the folder of a variant: `estimator.json` next to the files of its network."""
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -96,6 +97,9 @@ def load_estimator(cls: type[E], folder: str | os.PathLike[str]) -> E:
         raise CheckpointError("invalid-config", text)
     if record.network != ae.fingerprint():
         raise CheckpointError("hash-mismatch", f"{path} belongs to another network than this folder's")
+    if (n := math.prod(ae.spec.input.shape)) != record.n_features_in:
+        text = f"{path}: n_features_in: {record.n_features_in:,}, the network has {n:,}"
+        raise CheckpointError("invalid-config", text)
     try:
         return _restored(cls, ae, record)
     except (AezooError, TypeError) as error:  # TypeError: an unknown parameter
