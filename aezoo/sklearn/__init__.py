@@ -7,7 +7,8 @@
 Needs scikit-learn 1.6 or later: `pip install 'aezoo[sklearn]'`.
 """
 
-from aezoo.sklearn.estimators import AutoencoderDetector, AutoencoderTransformer
+from aezoo.sklearn.detector import AutoencoderDetector
 from aezoo.sklearn.parameters import default_spec
+from aezoo.sklearn.transformer import AutoencoderTransformer
 
 __all__ = ["AutoencoderDetector", "AutoencoderTransformer", "default_spec"]

@@ -3,14 +3,15 @@
 import hashlib
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
-from aezoo.errors import AezooError, CheckpointError, SpecError
+from aezoo.errors import AezooError, CheckpointError, DataError
 from aezoo.jsonio import canonical_json, pretty_json, strict_json
-from aezoo.sklearn.parameters import read_parameter, seed_of
+from aezoo.sklearn.parameters import plain, read_parameter, seed_of
 from aezoo.specs.base import Count, NonNegativeInt, Spec, check
 from aezoo.zoo import verify
 from aezoo.zoo.load import find_files
@@ -41,11 +42,10 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str], *, overwrite:
         CheckpointError: as for `aezoo.save`, or a parameter cannot be written as JSON.
     """
     names: Any = getattr(estimator, "feature_names_in_", None)
-    params: dict[str, Any] = estimator.get_params(deep=False)
     record = EstimatorRecord(
         estimator=cast(Any, type(estimator).__name__),
         network=estimator.autoencoder_.fingerprint(),
-        params={name: _plain(name, value, estimator) for name, value in params.items()},
+        params={name: _as_json(value, estimator) for name, value in estimator.get_params(deep=False).items()},
         n_features_in=estimator.n_features_in_,
         feature_names_in=None if names is None else tuple(map(str, names)),
         n_iter=estimator.n_iter_,
@@ -56,16 +56,16 @@ def save_estimator(estimator: Any, folder: str | os.PathLike[str], *, overwrite:
     save(estimator.autoencoder_, folder, overwrite=overwrite, files={ESTIMATOR: content})
 
 
-def _plain(name: str, value: Any, estimator: Any) -> object:
+def _as_json(value: Any, estimator: Any) -> object:
     """A parameter as JSON has it; specs become objects, and a `RandomState` the seed that was drawn."""
-    if name == "spec" and value is not None and not isinstance(value, str):
-        if isinstance(value, os.PathLike):
-            path = str(cast("os.PathLike[str]", value))
-            return path if Path(path).is_absolute() else f"./{path}"  # without ./ it would be a name
-        return read_parameter(value).model_dump(mode="json")
+    if isinstance(value, os.PathLike):
+        path = Path(cast("os.PathLike[str]", value))
+        return str(path) if path.is_absolute() else f"./{path}"  # without ./ it would be a name
+    if isinstance(value, Spec | Mapping):
+        return read_parameter(cast(Any, value)).model_dump(mode="json")
     if isinstance(value, np.random.RandomState):
         return estimator.autoencoder_.spec.recipe.seed
-    return cast(Any, value).item() if isinstance(value, np.generic) else value
+    return plain(value)
 
 
 def _digest(data: object) -> str:
@@ -89,30 +89,31 @@ def load_estimator(cls: type[E], folder: str | os.PathLike[str]) -> E:
         raise CheckpointError("hash-mismatch", f"{path} has sha256 {found}, it says {expected}")
     try:
         record = check(EstimatorRecord, data)
-    except SpecError as error:
+        if record.network != ae.fingerprint():
+            text = f"{path} belongs to another network than that of the folder"
+            raise CheckpointError("hash-mismatch", text)
+        return _restored(cls, ae, record)
+    except CheckpointError:
+        raise
+    except AezooError as error:
         text = "; ".join(str(error).splitlines())
         raise CheckpointError("invalid-config", f"{path}: {text}") from error
-    if record.estimator != cls.__name__:
-        text = f"{path} holds an {record.estimator}, load it with {record.estimator}.load"
-        raise CheckpointError("invalid-config", text)
-    if record.network != ae.fingerprint():
-        raise CheckpointError("hash-mismatch", f"{path} belongs to another network than this folder's")
-    if (n := math.prod(ae.spec.input.shape)) != record.n_features_in:
-        text = f"{path}: n_features_in: {record.n_features_in:,}, the network has {n:,}"
-        raise CheckpointError("invalid-config", text)
-    try:
-        return _restored(cls, ae, record)
-    except (AezooError, TypeError) as error:  # TypeError: an unknown parameter
-        raise CheckpointError("invalid-config", f"{path}: params: {error}") from error
 
 
 def _restored(cls: type[E], ae: Any, record: EstimatorRecord) -> E:
+    if record.estimator != cls.__name__:
+        raise DataError(f"holds an {record.estimator}; load it with {record.estimator}.load")
+    if (n := math.prod(ae.spec.input.shape)) != record.n_features_in:
+        raise DataError(f"n_features_in: {record.n_features_in:,}, the network has {n:,}")
     params = dict(record.params)
     if isinstance(params.get("spec"), dict):
         params["spec"] = read_parameter(params["spec"])
-    estimator: Any = cls(**params)
-    estimator.check_params()
-    seed_of(estimator.random_state)
+    try:
+        estimator: Any = cls(**params)
+        estimator._check_params()
+        seed_of(estimator.random_state)
+    except (AezooError, TypeError) as error:  # TypeError: an unknown parameter
+        raise DataError(f"params: {error}") from error
     estimator.autoencoder_, estimator.n_iter_ = ae, record.n_iter
     estimator.n_features_in_ = record.n_features_in
     if record.feature_names_in is not None:

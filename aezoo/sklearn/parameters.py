@@ -16,23 +16,15 @@ from aezoo.zoo.load import HUB, get_spec
 
 PREFIX = "spec__"
 """Begins the name of a parameter that is a value of the spec."""
-HIDDEN = 64
-"""Units of the hidden layers of the default spec."""
 
-RECIPE: dict[str, Any] = {
-    "reconstruction": "mse",
-    "batch_size": 32,
-    "stages": [
-        {
-            "kind": "fit",
-            "epochs": 200,
-            "optimizer": {"kind": "adam", "lr": 3e-3},
-            "schedule": "cosine",
-            "early_stop": {"patience": 20},
-        }
-    ],
-    "threads": 1,
+STAGE: dict[str, Any] = {
+    "kind": "fit",
+    "epochs": 200,
+    "optimizer": {"kind": "adam", "lr": 3e-3},
+    "schedule": "cosine",
+    "early_stop": {"patience": 20},
 }
+RECIPE: dict[str, Any] = {"reconstruction": "mse", "batch_size": 32, "stages": [STAGE], "threads": 1}
 """The recipe of the default spec, and of an architecture that is given without one."""
 
 
@@ -45,20 +37,21 @@ def default_spec(
         n_features: number of input values, at least 1.
         n_components: number of latents, at least 1; by default a quarter of the features, rounded up, and at
             most 32.
-        activation: of the hidden layers. `AutoencoderDetector` uses `tanh`, whose bounded units reconstruct
-            outliers worse.
+        activation: of the 64 units of each hidden layer. `AutoencoderDetector` uses `tanh`, whose bounded
+            units reconstruct outliers worse.
 
     Raises:
-        SpecError: a number is not a whole number of at least 1.
+        SpecError: a number is not a whole number of at least 1, or the activation is unknown.
     """
     latents = min(32, (n_features + 3) // 4) if n_components is None else n_components
-    hidden = {"kind": "linear", "out_features": HIDDEN, "activation": activation}
-    data = {
-        "input": {"shape": [n_features]},
-        "encoder": [hidden, {"kind": "linear", "out_features": latents}],
-        "decoder": [hidden, {"kind": "linear", "out_features": n_features}],
-    }
-    return _with_recipe(data)
+    hidden = {"kind": "linear", "out_features": 64, "activation": activation}
+    return _with_recipe(
+        {
+            "input": {"shape": [n_features]},
+            "encoder": [hidden, {"kind": "linear", "out_features": latents}],
+            "decoder": [hidden, {"kind": "linear", "out_features": n_features}],
+        }
+    )
 
 
 def _with_recipe(data: Mapping[str, Any]) -> VariantSpec:
@@ -69,10 +62,6 @@ def _with_recipe(data: Mapping[str, Any]) -> VariantSpec:
 
 def read_parameter(value: object) -> VariantSpec:
     """The variant that a parameter `spec` other than None names or describes.
-
-    Args:
-        value: a `VariantSpec`, an `AutoencoderSpec`, the same as a dict, the path of a YAML file, or what
-            `aezoo.get_spec` takes.
 
     Raises:
         SpecError: another type, or an invalid spec.
@@ -92,7 +81,7 @@ def read_parameter(value: object) -> VariantSpec:
 
 
 def deep_parameters(value: object) -> dict[str, object]:
-    """The values of a parameter `spec` as parameters, such as `spec__encoder__2__k`; empty without paths.
+    """The values of a parameter `spec` by names such as `spec__encoder__2__k`.
 
     None, invalid specs and addresses on the Hub, which would have to be downloaded, have none.
     """
@@ -122,7 +111,7 @@ def changed(value: object, changes: Mapping[str, object]) -> VariantSpec:
 
     Args:
         value: the parameter.
-        changes: `spec__encoder__2__k` or `spec__encoder.2.k` -> the new value; NumPy's numbers are converted.
+        changes: `spec__encoder__2__k` or `spec__encoder.2.k` -> the new value.
 
     Raises:
         SpecError: `value` is None, a path does not exist, or the result is invalid; names the path.
@@ -130,41 +119,34 @@ def changed(value: object, changes: Mapping[str, object]) -> VariantSpec:
     if value is None:
         text = "spec is None and has no paths; pass spec=default_spec(n_features), of aezoo.sklearn"
         raise SpecError([Problem(next(iter(changes)), text)])
-    paths = {name.removeprefix(PREFIX).replace("__", "."): _plain(new) for name, new in changes.items()}
+    paths = {name.removeprefix(PREFIX).replace("__", "."): plain(new) for name, new in changes.items()}
     return read_parameter(value).replace(paths)
 
 
-def _plain(value: object) -> object:
+def plain(value: Any) -> Any:
+    """A value with numbers of Python in place of NumPy's."""
     return cast(Any, value).tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def with_training(
-    spec: VariantSpec,
-    *,
-    max_epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    seed: int | None,
-) -> VariantSpec:
-    """A variant whose recipe has other epochs, rows per step, learning rate or seed; None keeps its own.
+def with_training(spec: VariantSpec, parameters: Mapping[str, Any]) -> VariantSpec:
+    """A variant whose recipe has the epochs, rows per step, learning rate and seed of an estimator, if given.
 
     Raises:
         DataError: there is no stage of gradient descent that a number could be for.
     """
-    changes: dict[str, object] = {"recipe.batch_size": batch_size, "recipe.seed": seed}
+    changes = {
+        "recipe.batch_size": parameters["batch_size"], "recipe.seed": seed_of(parameters["random_state"])
+    }  # fmt: skip
     descents = [i for i, stage in enumerate(spec.recipe.stages) if hasattr(stage, "optimizer")]
-    for name, new in (("max_epochs", max_epochs), ("learning_rate", learning_rate)):
-        if new is not None and not descents:
+    for name, key in (("max_epochs", "epochs"), ("learning_rate", "optimizer.lr")):
+        if parameters[name] is not None and not descents:
             raise DataError(f"{name}: the recipe of {spec.name} has no stage of gradient descent")
-    for i in descents:
-        changes[f"recipe.stages.{i}.epochs"] = max_epochs
-        changes[f"recipe.stages.{i}.optimizer.lr"] = learning_rate
-    given = {path: new for path, new in changes.items() if new is not None}
-    return spec.replace(given) if given else spec
+        changes |= {f"recipe.stages.{i}.{key}": parameters[name] for i in descents}
+    return spec.replace({path: plain(new) for path, new in changes.items() if new is not None})
 
 
 def seed_of(random_state: Any) -> int | None:
-    """The seed that a parameter `random_state` stands for, 0 to 2³¹ - 1; None for that of the recipe.
+    """The seed that a parameter `random_state` stands for; None for that of the recipe.
 
     A `RandomState` is advanced by one draw, as scikit-learn's estimators do.
 
@@ -175,8 +157,8 @@ def seed_of(random_state: Any) -> int | None:
         return None
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(MAX_INT))
-    is_whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
-    if is_whole and 0 <= (seed := int(cast(Any, random_state))) <= MAX_INT:
+    seed = plain(random_state)
+    if type(seed) is int and 0 <= seed <= MAX_INT:
         return seed
     expected = f"None, a whole number from 0 to {MAX_INT} or a numpy.random.RandomState"
     raise DataError(f"random_state: expected {expected}, found {random_state!r}")
