@@ -197,7 +197,7 @@ class AutoencoderEstimator(base.BaseEstimator):
         """Loads an estimator that `save` wrote, after checking every byte that is used; nothing is unpickled.
 
         Args:
-            folder_: the folder, or what else `aezoo.load` takes.
+            folder_: the folder, or an address on the Hub, `hub:OWNER/NAME@REVISION`.
 
         Raises:
             CheckpointError: a file is missing or fails a check, or holds another estimator.

@@ -14,7 +14,7 @@ from aezoo.jsonio import canonical_json, pretty_json, strict_json
 from aezoo.sklearn.parameters import plain, read_parameter, seed_of
 from aezoo.specs.base import Count, NonNegativeInt, Spec, check
 from aezoo.zoo import verify
-from aezoo.zoo.load import find_files
+from aezoo.zoo.load import HUB, find_files
 from aezoo.zoo.save import save
 from aezoo.zoo.schema import ESTIMATOR, Sha256
 
@@ -78,7 +78,8 @@ def load_estimator(cls: type[E], folder: str | os.PathLike[str]) -> E:
     Raises:
         CheckpointError: a file is missing or fails a check, or holds an estimator of another class.
     """
-    files = find_files(folder)
+    # A bare name is a folder here, since no published variant is an estimator.
+    files = find_files(folder if str(folder).startswith(HUB) else Path(folder))
     ae = verify.load(files)
     path = files.folder / ESTIMATOR
     if not files.has(ESTIMATOR):

@@ -8,7 +8,7 @@ from aezoo.errors import CheckpointError, DataError
 from aezoo.plugins.registry import registry
 from aezoo.zoo.folders import write_folder
 from aezoo.zoo.load import find_files
-from aezoo.zoo.schema import FILES, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, WEIGHTS
 from aezoo.zoo.variant_files import check_hash, check_path
 from aezoo.zoo.verify import load, require_variant
 
@@ -34,12 +34,12 @@ def pull(name: str, to: str | os.PathLike[str] | None = None) -> Path:
     files = find_files(name)
     ae = load(files)
     target = check_path(Path(place), "target") / require_variant(ae.spec, name).name
-    contents = {file: files.read(file) for file in FILES if file != WEIGHTS and files.has(file)}
+    contents = {file: files.read(file) for file in ALL_FILES if file != WEIGHTS and files.has(file)}
     contents[WEIGHTS] = files.path(WEIGHTS).read_bytes()
     for file, sha256 in ae.source.hashes.items():
         # A file may have changed since it was loaded.
         check_hash(files.folder / file, contents[file], sha256)
-    present = {file: (target / file).read_bytes() for file in FILES if (target / file).is_file()}
+    present = {file: (target / file).read_bytes() for file in ALL_FILES if (target / file).is_file()}
     if present == contents:
         return target
     if target.exists():

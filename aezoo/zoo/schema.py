@@ -23,7 +23,8 @@ PREVIEW = "preview.png"
 CARD = "README.md"
 ESTIMATOR = "estimator.json"
 """Written for estimators of `aezoo.sklearn` only."""
-FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD, ESTIMATOR)
+FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
+ALL_FILES = (*FILES, ESTIMATOR)
 
 METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
 """The entries that every metric in `metrics.json` has."""
