@@ -20,11 +20,12 @@ class AutoencoderDetector(base.OutlierMixin, AutoencoderEstimator):
     Parameters and attributes are those of `AutoencoderTransformer`, and:
 
     Parameters:
-        validation_fraction: 0.2 by default, since the threshold is judged by the held-out rows.
         contamination: share of outliers in X of `fit`, above 0 and at most 0.5, which sets the threshold
             `offset_`; or `auto` for the error that at most 5 % of new usual rows exceed on average (split
-            conformal prediction), judged by the held-out rows, or by all rows if pretrained. With fewer than
-            19 such rows it is the largest of their errors.
+            conformal prediction). It is an error of rows that are not trained on; of fewer than 19 such rows
+            it is the largest, and the share is 1 / (rows + 1).
+        calibration_fraction: share of the rows of X, above 0 and below 1, that is not trained on with
+            `contamination="auto"`. If pretrained, all rows are used for the threshold.
 
     Attributes:
         offset_: `decision_function` is `score_samples` less this threshold.
@@ -38,13 +39,14 @@ class AutoencoderDetector(base.OutlierMixin, AutoencoderEstimator):
         spec: Any = None,
         *,
         contamination: Any = "auto",
+        calibration_fraction: Any = 0.2,
         n_components: Any = None,
         standardize: Any = "auto",
         pretrained: Any = False,
         max_epochs: Any = None,
         batch_size: Any = None,
         learning_rate: Any = None,
-        validation_fraction: Any = 0.2,
+        validation_fraction: Any = 0.1,
         random_state: Any = None,
         device: Any = "auto",
         verbose: Any = 0,
@@ -56,6 +58,7 @@ class AutoencoderDetector(base.OutlierMixin, AutoencoderEstimator):
             verbose=verbose,
         )  # fmt: skip
         self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
 
     def fit(self: E, X: Any, y: Any = None) -> E:
         """Trains the autoencoder on X, or loads it, and sets the threshold by the errors of X.
@@ -69,9 +72,9 @@ class AutoencoderDetector(base.OutlierMixin, AutoencoderEstimator):
             TrainingError: the loss is no longer finite, or the device is not available.
         """
         automatic = plain(self.contamination) == "auto"
-        held_out = self._fit(X, hold_out=automatic)
+        rest = self._fit(X, reserved=plain(self.calibration_fraction) if automatic else 0.0)
         if automatic:
-            self.offset_ = -rows.conformal_limit(rows.errors(self.autoencoder_, held_out))
+            self.offset_ = -rows.conformal_limit(rows.errors(self.autoencoder_, rest))
         else:
             scores: Any = self.score_samples(X)
             self.offset_ = float(np.percentile(scores, 100.0 * float(self.contamination)))

@@ -5,6 +5,7 @@ import math
 import os
 from typing import Any, TypeVar, cast
 
+import torch
 from numpy.typing import NDArray
 
 from aezoo.errors import DataError, optional
@@ -105,15 +106,19 @@ class AutoencoderEstimator(base.BaseEstimator):
             value = plain(getattr(self, name))
             if value is not None and not (type(value) is int and value >= 1):
                 raise DataError(f"{name}: expected None or a whole number of at least 1, found {value!r}")
-        rate, share = plain(self.learning_rate), plain(self.validation_fraction)
+        rate = plain(self.learning_rate)
         if rate is not None and not (type(rate) in (int, float) and 0 < rate < math.inf):
             raise DataError(f"learning_rate: expected None or a number above 0, found {rate!r}")
-        if not (type(share) is float and 0 < share < 1):
-            raise DataError(f"validation_fraction: expected a share between 0 and 1, found {share!r}")
+        for name in ("validation_fraction", "calibration_fraction"):
+            share = plain(getattr(self, name, 0.1))
+            if not (type(share) is float and 0 < share < 1):
+                raise DataError(f"{name}: expected a share between 0 and 1, found {share!r}")
         if type(self.pretrained) is not bool:
             raise DataError(f"pretrained: expected True or False, found {self.pretrained!r}")
         if not isinstance(self.standardize, bool) and str(self.standardize) != "auto":
             raise DataError(f"standardize: expected True, False or 'auto', found {self.standardize!r}")
+        if not isinstance(self.device, str | torch.device):
+            raise DataError(f"device: expected a name such as 'cpu', found {self.device!r}")
         if self.spec is not None and self.n_components is not None:
             raise DataError("n_components is for the default spec; a given spec has its own latents")
         if self.pretrained and not isinstance(self.spec, str | os.PathLike):
@@ -128,39 +133,37 @@ class AutoencoderEstimator(base.BaseEstimator):
 
     # -- fitting ----------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, *, hold_out: bool = False) -> "NDArray[Any]":
+    def _fit(self, X: Any, *, reserved: Any = 0.0) -> "NDArray[Any]":
         """Trains or loads the network.
 
         Args:
             X: as in `fit`.
-            hold_out: whether the held-out rows are never trained on, even if the recipe has a refit.
+            reserved: share of the rows that is not trained on in any way.
 
         Returns:
-            The rows of X that were held out, (m, features): all if the network is pretrained.
+            The reserved rows, (m, features): all if the network is pretrained.
         """
         self._check_params()
         if self.pretrained:
             ae = load(self.spec, device=pick_device(self.device))
-            values = held_out = self._checked(X, reset=True)
+            values = rest = self._checked(X, reset=True)
             names = self._names()
             if names and ae.columns and names != ae.columns:
                 raise DataError(f"X: expected the columns of the training in order, {', '.join(ae.columns)}")
             rows.batches(ae, values)  # raises for values that the network does not take
         else:
             given = None if self.spec is None else read_parameter(self.spec)
-            values = self._checked(X, reset=True, ensure_min_samples=2)
-            spec = given or default_spec(
-                values.shape[1], plain(self.n_components), activation=self._activation
-            )
+            values = self._checked(X, reset=True, ensure_min_samples=3 if reserved else 2)
+            k = plain(self.n_components)
+            spec = given or default_spec(values.shape[1], k, activation=self._activation)
             spec = with_training(spec, self.get_params(deep=False))
-            spec = spec.replace({"recipe.refit": False}) if hold_out else spec
-            splits, held_out = rows.split(
-                values, spec, plain(self.validation_fraction), self.standardize, self._names()
-            )
+            values, rest = rows.reserve(values, reserved, spec.recipe.seed)
+            share = plain(self.validation_fraction)
+            splits = rows.splits(values, spec, share, self.standardize, self._names())
             ae = train(spec, splits, device=self.device, progress=bool(self.verbose))
         self.autoencoder_ = ae
         self.n_iter_ = 0 if self.pretrained else len(ae.history)
-        return held_out
+        return rest
 
     def _names(self) -> tuple[str, ...]:
         """Names of the columns of X in `fit`; empty if it had none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
+import torch
 
 from aezoo.errors import AezooError, CheckpointError, DataError
 from aezoo.jsonio import canonical_json, pretty_json, strict_json
@@ -65,7 +66,7 @@ def _as_json(value: Any, estimator: Any) -> object:
         return read_parameter(cast(Any, value)).model_dump(mode="json")
     if isinstance(value, np.random.RandomState):
         return estimator.autoencoder_.spec.recipe.seed
-    return plain(value)
+    return str(value) if isinstance(value, torch.device) else plain(value)
 
 
 def _digest(data: object) -> str:

@@ -167,17 +167,17 @@ def test_contamination_is_the_share_of_outliers() -> None:
     np.testing.assert_array_equal(detector.predict(X) == -1, detector.decision_function(X) < 0)
 
 
-def test_the_automatic_threshold_is_an_error_of_a_held_out_row() -> None:
+def test_the_automatic_threshold_is_an_error_of_a_row_that_was_not_trained_on() -> None:
     spec = default_spec(13).replace({"recipe.refit": True})
-    for share, position in ((0.1, None), (0.4, -1)):
-        detector = AutoencoderDetector(spec, max_epochs=2, validation_fraction=share).fit(X)
-        rows = detector.autoencoder_.training_record["data"]["validation"]["n"]
-        assert detector.autoencoder_.training_record["refit"] is False
-        scores = np.sort(detector.score_samples(X))
-        assert np.isclose(scores, detector.offset_, rtol=1e-12).sum() == 1
-        # Of 19 errors or more, the largest is no longer the limit.
-        below = int((scores < detector.offset_ * (1 + 1e-9)).sum())
-        assert below >= (0 if position is None else 2), rows
+    for share, reserved, alarms in ((0.05, 9, 0), (0.1, 18, 0), (0.2, 36, 1)):
+        detector = AutoencoderDetector(spec, max_epochs=2, calibration_fraction=share).fit(X)
+        record = detector.autoencoder_.training_record
+        assert sum(record["data"][name]["n"] for name in ("train", "validation")) == 178 - reserved
+        errors = -detector.score_samples(X)
+        limit = int(np.isclose(errors, -detector.offset_, rtol=1e-8).argmax())
+        assert np.isclose(errors[limit], -detector.offset_, rtol=1e-8)
+        assert detector.predict(X[limit : limit + 1]) == 1
+        assert (errors > -detector.offset_).sum() >= alarms
 
 
 def test_usual_rows_are_inliers_and_others_are_not() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_wine
 from sklearn.exceptions import NotFittedError
 
@@ -157,6 +158,23 @@ def test_a_pretrained_network_with_another_target_encodes_and_decodes(tmp_path: 
         ae.score(X)
 
 
+def test_a_pretrained_network_of_a_table_needs_its_columns_in_order(tmp_path: Path) -> None:
+    frame = load_wine(as_frame=True).data
+    ae = quick(SPEC).fit(frame)
+    ae.save(tmp_path / "ae")
+    given = AutoencoderTransformer(tmp_path / "ae", pretrained=True)
+    assert given.fit(frame).score(frame) == ae.score(frame) == given.fit(X).score(X)
+    with pytest.raises(
+        DataError, match=r"^X: expected the columns of the training in order, alcohol, malic_acid"
+    ):
+        given.fit(frame[frame.columns[::-1]])
+    given.fit(frame).save(tmp_path / "again")
+    restored = AutoencoderTransformer.load(tmp_path / "again")
+    assert restored.spec == str(tmp_path / "ae")
+    with pytest.raises(ValueError, match="feature names should match"):
+        restored.transform(frame[frame.columns[::-1]])
+
+
 # -- invalid input ------------------------------------------------------------------------------------
 
 
@@ -173,6 +191,7 @@ def test_a_pretrained_network_with_another_target_encodes_and_decodes(tmp_path: 
         ({"random_state": -1}, "random_state: .* found -1"),
         ({"random_state": 2**31}, "random_state: .* found 2147483648"),
         ({"standardize": "no"}, "standardize: expected True, False or 'auto', found 'no'"),
+        ({"device": None}, "device: expected a name such as 'cpu', found None"),
         ({"pretrained": 1}, "pretrained: expected True or False, found 1"),
         ({"pretrained": True}, "pretrained: expected the name or the folder of a variant as spec"),
         ({"spec": SPEC, "n_components": 2}, "n_components is for the default spec"),
@@ -192,6 +211,8 @@ def test_invalid_parameters(parameters: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("contamination", [0, 0.6, -0.1, 1, True, "some", None, math.nan])
 def test_invalid_contamination(contamination: Any) -> None:
+    with pytest.raises(DataError, match=r"^calibration_fraction: expected a share between 0 and 1, found 0"):
+        AutoencoderDetector(calibration_fraction=0).fit(X)
     with pytest.raises(DataError, match=r"^contamination: expected 'auto' or a share"):
         AutoencoderDetector(contamination=contamination).fit(X)
 
@@ -209,7 +230,11 @@ def test_standardized_data_have_no_range() -> None:
 
 def test_unusual_data() -> None:
     assert quick().fit(X[:2]).transform(X[:1]).shape == (1, 4)
-    assert np.isfinite(AutoencoderDetector(max_epochs=1).fit(X[:2]).decision_function(X[:1])).all()
+    for contamination, n in ((0.5, 2), ("auto", 3)):
+        detector = AutoencoderDetector(max_epochs=1, contamination=contamination).fit(X[:n])
+        assert np.isfinite(detector.decision_function(X[:1])).all()
+        with pytest.raises(ValueError, match=f"minimum of {n} is required"):
+            detector.fit(X[: n - 1])
     same = np.ones((5, 3))
     assert quick().fit(same).score(same) > -10
     for dtype in (bool, np.int8, np.uint16, np.uint64, np.float16, np.longdouble, object):
@@ -229,10 +254,15 @@ def test_unusual_data() -> None:
 
 
 def test_a_folder_keeps_the_estimator(tmp_path: Path) -> None:
-    first = quick(SPEC, random_state=np.random.RandomState(3), learning_rate=np.float64(0.01)).fit(X)
+    first = quick(
+        SPEC,
+        random_state=np.random.RandomState(3),
+        learning_rate=np.float64(0.01),
+        device=torch.device("cpu"),
+    ).fit(X)
     first.save(tmp_path / "ae")
     second = AutoencoderTransformer.load(tmp_path / "ae")
-    expected = first.get_params() | {"random_state": first.autoencoder_.spec.recipe.seed}
+    expected = first.get_params() | {"random_state": first.autoencoder_.spec.recipe.seed, "device": "cpu"}
     assert second.get_params() == expected
     assert second.score(X) == first.score(X)
     assert (second.n_iter_, second.n_features_in_) == (1, 13)
