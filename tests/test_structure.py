@@ -24,7 +24,7 @@ PACKAGE = Path(aezoo.__file__).parent
 # Packages and top-level modules: each may import only from those before it.
 ORDER = [
     "text", "errors", "files", "jsonio", "terminal", "progress", "plugins", "specs", "data", "model", "losses", "evaluation",
-    "plots", "zoo", "training", "inference", "exporting", "report", "testing", "cli", "__main__", "__init__",
+    "plots", "zoo", "training", "inference", "exporting", "report", "sklearn", "testing", "cli", "__main__", "__init__",
 ]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "safetensors", "PIL", "huggingface_hub"}

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -168,7 +168,7 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
     Args:
         data: a `DatasetSpec`, which has its own validation split; or a `Samples`, a tensor or an array
             (n, *shape), a tuple (input, target) of these, or a map-style dataset whose items are samples,
-            (sample, label), (input, target) or (input, target, label).
+            (sample, label), (input, target) or (input, target, label); or `Splits`, which are kept.
         spec: shapes and ranges of input and target.
         seed: seed for drawing about a tenth of the samples, at least one, for validation. A sample stays in
             its split when others are added.
@@ -176,6 +176,9 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
     Raises:
         DataError: unsupported data, data that do not match the spec, or fewer than two samples.
     """
+    if isinstance(data, Splits):
+        train, validation = (split.validated_for(spec) for split in (data.train, data.validation))
+        return replace(data, train=train, validation=validation)
     if isinstance(data, DatasetSpec):
         train, validation = (data.load(split).validated_for(spec) for split in ("train", "validation"))
         return Splits(str(data.kind_name), train, validation, data.validation_note(), data, spec)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aezoo.errors import CheckpointError
 from aezoo.files import check_writable, read_limited, replace_folder, sweep, write_atomically, write_durably
-from aezoo.zoo.schema import CONFIG, FILES, MARKER, SIGNATURE, TRAINING, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, CONFIG, MARKER, SIGNATURE, TRAINING, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles
 
 
@@ -106,7 +106,7 @@ def check_target(folder: Path, *, overwrite: bool) -> list[str]:
 def _check_target(folder: Path, *, overwrite: bool) -> list[str]:
     sweep(Path(os.path.realpath(folder)))
     present = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    foreign = next((name for name in present if name not in (*FILES, SIGNATURE)), None)
+    foreign = next((name for name in present if name not in (*ALL_FILES, SIGNATURE)), None)
     if folder.exists() and not folder.is_dir():
         problem = "is a file, a folder is expected"
     elif folder.resolve() == Path.cwd():

@@ -11,7 +11,7 @@ from aezoo.model.autoencoder import Autoencoder
 from aezoo.specs.variant import VariantSpec
 from aezoo.zoo import verify
 from aezoo.zoo.index import Entry, all_variants, find_variant, is_folder, own_variants, require_name
-from aezoo.zoo.schema import FILES, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles, check_path
 
 # aezoo.zoo.hub is imported where it is needed: its client takes longer to import than a variant to load.
@@ -69,7 +69,7 @@ def download_all(name: str) -> Path:
     """
     files = find_files(name)
     verify.load(files)
-    for file in FILES:
+    for file in ALL_FILES:
         if file != WEIGHTS and files.has(file):
             files.read(file)
     return files.folder

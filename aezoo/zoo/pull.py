@@ -8,7 +8,7 @@ from aezoo.errors import CheckpointError, DataError
 from aezoo.plugins.registry import registry
 from aezoo.zoo.folders import write_folder
 from aezoo.zoo.load import find_files
-from aezoo.zoo.schema import FILES, SIGNATURE, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, SIGNATURE, WEIGHTS
 from aezoo.zoo.variant_files import check_hash, check_path
 from aezoo.zoo.verify import load, require_variant
 
@@ -34,7 +34,7 @@ def pull(name: str, to: str | os.PathLike[str] | None = None) -> Path:
     files = find_files(name)
     ae = load(files)
     target = check_path(Path(place), "target") / require_variant(ae.spec, name).name
-    names = (*FILES, SIGNATURE)
+    names = (*ALL_FILES, SIGNATURE)
     contents = {file: files.read(file) for file in names if file != WEIGHTS and files.has(file)}
     contents[WEIGHTS] = files.path(WEIGHTS).read_bytes()
     for file, sha256 in ae.source.hashes.items():

@@ -21,7 +21,7 @@ from aezoo.zoo.hub_client import endpoint, hub_requests
 from aezoo.zoo.index import INDEX, read_index, zoo_root
 from aezoo.zoo.load import HUB, folder_of, is_folder
 from aezoo.zoo.model_card import card
-from aezoo.zoo.schema import CARD, CONFIG, FILES, MAX_TEXT_BYTES, SIGNATURE, SPEC, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, CARD, CONFIG, MAX_TEXT_BYTES, SIGNATURE, SPEC, WEIGHTS
 from aezoo.zoo.signing import check_key
 from aezoo.zoo.signing import sign as sign_files
 from aezoo.zoo.variant_files import VariantFiles, check_path, read_text
@@ -107,12 +107,12 @@ def plan_push(
     path = folder.resolve()
     index = path.parent / INDEX
     entry = read_index(path.parent)["variants"].get(path.name) if index.is_file() else None
-    contents = {file: (folder / file).read_bytes() for file in FILES if (folder / file).is_file()}
+    contents = {file: (folder / file).read_bytes() for file in ALL_FILES if (folder / file).is_file()}
     own_card = is_user_written(folder / CARD)
     if entry is not None:
         listed = {file: record["sha256"] for file, record in entry["files"].items()}
         found = {file: hashlib.sha256(raw).hexdigest() for file, raw in contents.items()}
-        if other := next((f for f in FILES if listed.get(f) != found.get(f)), None):
+        if other := next((f for f in ALL_FILES if listed.get(f) != found.get(f)), None):
             text = f"{folder / other} is not the one that {index} lists; see `aezoo index`"
             raise CheckpointError("hash-mismatch", text)
     elif own_card:
@@ -231,7 +231,7 @@ def _upload(
     if sign is not None:
         contents[SIGNATURE] = sign_files(contents, sign, signature)
     sent = [name for name, raw in contents.items() if not _same_content(present.get(name), raw)]
-    removed = [name for name in present if name in FILES and name not in contents]
+    removed = [name for name in present if name in ALL_FILES and name not in contents]
     if sign is None and signature is not None and {*sent, *removed} - {CARD}:
         removed.append(SIGNATURE)
     _check_released(plan)

@@ -27,6 +27,7 @@ from aezoo.zoo.names import own_name
 from aezoo.zoo.schema import (
     CARD,
     CONFIG,
+    ESTIMATOR,
     METRIC_KEYS,
     METRICS,
     PREVIEW,
@@ -77,7 +78,7 @@ def save(
         ae: on any device, in any mode.
         folder: created with its parents; may hold a `spec.yaml`.
         overwrite: whether a folder with weights may be replaced.
-        files: contents of `preview.png` and `README.md`, if any.
+        files: contents of `preview.png`, `README.md` and `estimator.json`, if any.
 
     Returns:
         The folder.
@@ -90,8 +91,9 @@ def save(
     target = Path(folder)
     present = check_target(target, overwrite=overwrite)
     for name in files or {}:
-        if name not in (PREVIEW, CARD):
-            raise CheckpointError("target", f"files: expected {PREVIEW} or {CARD}, found {name!r}; not saved")
+        if name not in (PREVIEW, CARD, ESTIMATOR):
+            expected = f"{PREVIEW}, {CARD} or {ESTIMATOR}"
+            raise CheckpointError("target", f"files: expected {expected}, found {name!r}; not saved")
     contents = _contents(ae, target) | dict(files or {})
     if PREVIEW not in contents and (preview := _preview(ae)) is not None:
         contents[PREVIEW] = preview

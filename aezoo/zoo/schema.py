@@ -23,7 +23,10 @@ PREVIEW = "preview.png"
 CARD = "README.md"
 SIGNATURE = "model.sig"
 """A signature of the other files; part of a repository, and of what is pulled from it."""
+ESTIMATOR = "estimator.json"
+"""Written for estimators of `aezoo.sklearn` only."""
 FILES = (CONFIG, WEIGHTS, METRICS, TRAINING, SPEC, PREVIEW, CARD)
+ALL_FILES = (*FILES, ESTIMATOR)
 
 METRIC_KEYS = ("value", "reason", "source", "dataset", "split", "n", "definition")
 """The entries that every metric in `metrics.json` has."""

@@ -15,12 +15,12 @@ from typing import Any
 
 from aezoo.errors import CheckpointError, optional
 from aezoo.files import read_limited
-from aezoo.zoo.schema import CARD, CONFIG, FILES, SIGNATURE, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, CARD, CONFIG, SIGNATURE, WEIGHTS
 from aezoo.zoo.variant_files import VariantFiles, check_path
 
 PASSWORD = "AEZOO_KEY_PASSWORD"  # noqa: S105 - the name of a variable
 """Environment variable with the password of an encrypted private key."""
-SIGNED = tuple(name for name in FILES if name != CARD)
+SIGNED = tuple(name for name in ALL_FILES if name != CARD)
 """The files that a signature covers, where they exist."""
 MAX_KEY_BYTES = 100_000
 

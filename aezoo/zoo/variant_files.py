@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from aezoo.errors import CheckpointError
 from aezoo.files import read_limited
 from aezoo.jsonio import strict_json
-from aezoo.zoo.schema import FILES, MAX_JSON_BYTES, MAX_TEXT_BYTES, METRICS, SIGNATURE, WEIGHTS
+from aezoo.zoo.schema import ALL_FILES, MAX_JSON_BYTES, MAX_TEXT_BYTES, METRICS, SIGNATURE, WEIGHTS
 
 T = TypeVar("T")
 METRIC_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -102,7 +102,7 @@ class VariantFiles:
         Raises:
             CheckpointError: the message names the file.
         """
-        for name in (*FILES, SIGNATURE):
+        for name in (*ALL_FILES, SIGNATURE):
             path = self.folder / name
             try:
                 mode = path.lstat().st_mode

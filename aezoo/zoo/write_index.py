@@ -9,7 +9,7 @@ from aezoo.jsonio import pretty_json
 from aezoo.zoo.folders import write_file
 from aezoo.zoo.index import INDEX, Entry, FileEntry, LayerEntry, forget_index, read_index
 from aezoo.zoo.model_card import write_card
-from aezoo.zoo.schema import FILES
+from aezoo.zoo.schema import ALL_FILES
 from aezoo.zoo.variant_files import VariantFiles
 from aezoo.zoo.verify import load, load_spec, require_variant
 
@@ -90,7 +90,7 @@ def folder_entry(folder: Path, published: Entry | None = None) -> Entry:
     ae = load(VariantFiles(folder))
     spec = require_variant(ae.spec, folder)
     dataset = spec.recipe.dataset
-    files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+    files = {name: (folder / name).read_bytes() for name in ALL_FILES if (folder / name).is_file()}
     return Entry(
         summary=spec.summary,
         references=list(spec.references),

@@ -203,7 +203,7 @@ def test_a_network_is_not_saved_while_its_weights_are_tied(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["../outside", CONFIG, "notes.txt"])
 def test_only_pictures_and_cards_may_be_passed(ae: aezoo.Autoencoder, tmp_path: Path, name: str) -> None:
-    with raises("target", match="expected preview.png or README.md, found .*; not saved"):
+    with raises("target", match="expected preview.png, README.md or estimator.json, found .*; not saved"):
         aezoo.save(ae, tmp_path / "small", files={name: b""})
     assert list(tmp_path.iterdir()) == []
 
