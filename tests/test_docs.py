@@ -148,7 +148,6 @@ def test_commands_that_are_not_run_exist(path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [DOCS / f"{name}.md" for name in ("concepts", "export", "inference", "sklearn", "training")],
-    [DOCS / name for name in ("concepts.md", "inference.md", "sklearn.md", "training.md")],
     ids=lambda path: path.name,
 )
 def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

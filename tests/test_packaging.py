@@ -18,7 +18,7 @@ from tests.oldest import ROOT, constraints, lowest_versions
 
 WHEEL_LIMIT = 2_000_000
 PROJECTS = {"aezoo": ROOT} | {path.name: path for path in sorted(ROOT.glob("plugins/*"))}
-EXTRAS = "distributed,metrics,mlflow,onnx,sign,sklearn,table,tensorboard,trackio,wandb"
+EXTRAS = "distributed,metrics,mlflow,onnx,ray,sign,sklearn,table,tensorboard,wandb"
 COMMANDS = sorted(typer.main.get_command(aezoo.cli.app).commands)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,6 +36,12 @@ def encode(
     dense: Annotated[
         bool, typer.Option("--dense", help="Write all latents of a sparse code, not index and value.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray encodes on several workers; needs the extra ray.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray's workers. [default: one for each CPU]", show_default=False)
+    ] = None,
     key: Key = None,
     skip_corrupt: SkipCorrupt = False,
     force: Force = False,
@@ -49,8 +55,8 @@ def encode(
     from aezoo.inference.run import encode_to_file
 
     result = encode_to_file(
-        name, _given(inputs), out, dense=dense, key=key, skip_corrupt=skip_corrupt, force=force,
-        batch_size=batch_size, progress=not quiet,
+        name, _given(inputs), out, dense=dense, engine=engine, workers=workers, key=key,
+        skip_corrupt=skip_corrupt, force=force, batch_size=batch_size, progress=not quiet,
     )  # fmt: skip
     _report(result, as_json)
     if not as_json and result.code_bytes is not None:

@@ -9,8 +9,9 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from aezoo.inference.outputs import (
     check_output,
     write_errors,
 )
+from aezoo.inference.ray_engine import encoded_by_ray
 from aezoo.inference.sources import BATCH_SIZE, Chunk, Source, open_source
 from aezoo.jsonio import pretty_json
 from aezoo.model.autoencoder import Autoencoder
@@ -75,6 +77,8 @@ def encode_to_file(
     out: StrPath,
     *,
     dense: bool = False,
+    engine: Literal["local", "ray"] = "local",
+    workers: int | None = None,
     key: str | None = None,
     skip_corrupt: bool = False,
     force: bool = False,
@@ -95,6 +99,9 @@ def encode_to_file(
             `aezoo.inference.sources.open_source`.
         out: a `.npy`, `.npz`, `.safetensors` or `.parquet` file.
         dense: whether to write all latents of a sparse code.
+        engine: `local`, or `ray` for Ray Data: workers on this machine, or on those of the cluster to which
+            Ray is connected. The output has the same bytes; paths must be the same on every machine.
+        workers: number of Ray's workers; by default one for each CPU.
         key: name of the array in a file that has several.
         skip_corrupt: whether to leave out images that cannot be read, and list them in the stamp.
         force: whether to replace a file.
@@ -104,8 +111,13 @@ def encode_to_file(
     Raises:
         DataError: the data cannot be read or do not fit the autoencoder.
         CheckpointError: the file exists or cannot be written. Nothing was written.
+        MissingExtraError: Ray is not installed.
     """
     ae, path = loaded(ae), Path(out).expanduser()
+    if engine not in ("local", "ray"):
+        raise DataError(f"engine: expected local or ray, found {engine!r}")
+    if workers is not None and engine == "local":
+        raise DataError("workers are those of Ray: give engine='ray' (--engine ray) as well")
     check_output(path, force=force, suffixes=(".npy", ".npz", ".safetensors", ".parquet"))
     source = open_source(ae, data, key=key, skip_corrupt=skip_corrupt, batch_size=batch_size)
     sparsity = ae.sparsity()
@@ -115,13 +127,25 @@ def encode_to_file(
         fields = {"indices": FieldType((k,), "int32"), "values": FieldType((k,), "float32")}
     stamp = Stamp.of(ae, "latents", source.text)
     with ItemProgress(progress, "encode", source.size) as bar, RowWriter(path, fields, stamp) as writer:
-        for chunk in _hashed(source, stamp, bar):
-            latents = encode(ae, chunk.x)
-            rows = {"latents": latents.numpy()} if k is None else pairs(latents.flatten(1), k)
-            writer.write(chunk.ids, rows)
+        if engine == "ray":
+            done = encoded_by_ray(
+                ae, source, partial(_latent_rows, k=k), lambda given: _hashed(given, stamp, bar),
+                batch_size=batch_size, workers=workers, near=path,
+            )  # fmt: skip
+            for chunk, rows in done:
+                writer.write(chunk.ids, rows)
+        else:
+            for chunk in _hashed(source, stamp, bar):
+                writer.write(chunk.ids, _latent_rows(ae, chunk.x, k=k))
         _require_rows(stamp, source)
     code = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in fields.values())
     return Result(path, stamp.n, stamp.skipped, source.item_bytes, float(code))
+
+
+def _latent_rows(ae: Autoencoder, x: Tensor, *, k: int | None) -> dict[str, NDArray[Any]]:
+    """What is written for a batch: latents, or pairs of index and value."""
+    latents = encode(ae, x)
+    return {"latents": latents.numpy()} if k is None else pairs(latents.flatten(1), k)
 
 
 def decode_to(

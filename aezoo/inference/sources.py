@@ -69,6 +69,8 @@ class Source:
         size: number of samples, corrupt images included; None if it is not known before the end.
         item_bytes: size of one sample as it is given, uncompressed.
         named: whether the samples have names rather than numbers.
+        paths: the image files, if any.
+        read: number of a chunk's first sample -> the chunk, where any can be read at once; else None.
     """
 
     text: str
@@ -77,6 +79,7 @@ class Source:
     item_bytes: float
     named: bool = False
     paths: list[Path] = field(default_factory=list[Path])
+    read: Callable[[int], Chunk] | None = None
 
 
 def open_source(
@@ -152,22 +155,35 @@ def _unique_names(paths: list[Path]) -> list[str]:
 # -- images -------------------------------------------------------------------------------------------
 
 
-def _images(
-    transforms: Transforms, text: str, paths: list[Path], names: list[str], skip: bool, batch_size: int
-) -> Source:
-    def read(start: int) -> Chunk:
+class _ImageReader(NamedTuple):
+    """Reads chunks of images; can be sent to another process."""
+
+    transforms: Transforms
+    paths: list[Path]
+    names: list[str]
+    skip: bool
+    batch_size: int
+
+    def __call__(self, start: int) -> Chunk:
         ids: list[str] = []
         parts: list[Tensor] = []
         skipped: dict[str, str] = {}
-        for index in range(start, min(start + batch_size, len(paths))):
+        for index in range(start, min(start + self.batch_size, len(self.paths))):
             try:
-                parts.append(_image(transforms, paths[index]))
-                ids.append(names[index])
+                parts.append(_image(self.transforms, self.paths[index]))
+                ids.append(self.names[index])
             except DataError as error:
-                if not skip:
+                if not self.skip:
                     raise DataError(f"{error}; skip_corrupt=True (--skip-corrupt) leaves it out") from error
-                skipped[names[index]] = str(error)
-        return Chunk(ids, torch.cat(parts) if parts else torch.empty(0, *transforms.spec.shape), skipped)
+                skipped[self.names[index]] = str(error)
+        x = torch.cat(parts) if parts else torch.empty(0, *self.transforms.spec.shape)
+        return Chunk(ids, x, skipped)
+
+
+def _images(
+    transforms: Transforms, text: str, paths: list[Path], names: list[str], skip: bool, batch_size: int
+) -> Source:
+    read = _ImageReader(transforms, paths, names, skip, batch_size)
 
     def chunks() -> Iterator[Chunk]:
         starts = range(0, len(paths), batch_size)
@@ -183,7 +199,7 @@ def _images(
                 pool.shutdown(wait=False, cancel_futures=True)
 
     values = float(np.prod(transforms.spec.shape))
-    return Source(text, chunks, len(paths), values, True, paths)
+    return Source(text, chunks, len(paths), values, True, paths, read)
 
 
 def _image(transforms: Transforms, path: Path) -> Tensor:

@@ -1,9 +1,12 @@
 """Experiment trackers, all offline: what they show is what the training recorded; a resumed training is one run."""
 
 import importlib
+import importlib.util
 import json
+import os
 import sqlite3
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,7 +132,39 @@ def assert_same(found: Points, wanted: Points) -> None:
         assert [value for _, value in found[name]] == pytest.approx([v for _, v in points], rel=1e-6), name
 
 
+@pytest.fixture
+def installed(kind: str) -> None:
+    """Skips a test of a tracker that is not installed."""
+    if importlib.util.find_spec(kind) is None:
+        pytest.skip(f"{kind} is not installed")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("trackio") is not None, reason="it is tested here")
+def test_trackio_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    # It needs an older Pillow than the one that everything else is tested with.
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        str(tmp_path / "site"),
+        "trackio>=0.10",
+    ]
+    subprocess.run(pip, check=True, capture_output=True)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", "-k", "trackio", "-rs", __file__], cwd=root,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SKIPPED" not in done.stdout
+
+
 @pytest.mark.parametrize("kind", TRACKERS)
+@pytest.mark.usefixtures("installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_every_epoch_is_logged(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = train(spec_of(stages=STAGES, refit=True, penalties=["l1_latents"]))
@@ -146,6 +181,7 @@ def test_every_epoch_is_logged(kind: str, tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("kind", ["trackio", "mlflow"])
+@pytest.mark.usefixtures("installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_a_resumed_training_is_one_run(kind: str, tmp_path: Path) -> None:
     spec = spec_of(callbacks=[callback(kind)], stages=[stage(4)])
