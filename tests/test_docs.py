@@ -177,7 +177,11 @@ def test_shell_blocks_name_commands_that_exist(path: Path) -> None:
         for program, *arguments in block.commands:
             if program == "aezoo":
                 command: Any = known[arguments[0]]
-                options: set[str] = {option for parameter in command.params for option in parameter.opts}
+                options: set[str] = {
+                    option
+                    for parameter in command.params
+                    for option in (*parameter.opts, *parameter.secondary_opts)
+                }
                 assert {word for word in arguments if word.startswith("--")} <= options, arguments
 
 
