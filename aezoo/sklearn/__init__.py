@@ -4,7 +4,7 @@
 
     codes = AutoencoderTransformer(n_components=4).fit_transform(X)
 
-Needs scikit-learn 1.6 or later: `pip install 'aezoo[sklearn]'`.
+Needs scikit-learn 1.6.1 or later: `pip install 'aezoo[sklearn]'`.
 """
 
 from aezoo.sklearn.detector import AutoencoderDetector

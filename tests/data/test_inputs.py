@@ -460,3 +460,15 @@ def test_gray_images_are_trained_to_give_colour_images() -> None:
     ae = train_quietly(tiny_variant((1, 4, 4), (0.0, 1.0), target=(3, 4, 4)), data)
     assert ae(ae.transforms()(picture(4, 4))).x_hat.shape == (1, 3, 4, 4)
     assert ae.training_record["data"]["name"] == "InputTargetDataset"
+
+
+def test_splits_are_kept_and_checked() -> None:
+    x = torch.linspace(0, 1, 40).view(10, 4)
+    data = Splits("mine", Samples(x[:7]), Samples(x[7:]), "the last rows")
+    spec = shape_spec((4,))
+    kept = prepare_splits(data, spec, seed=5)
+    assert torch.equal(kept.train.inputs, x[:7])
+    assert torch.equal(kept.validation.inputs, x[7:])
+    assert (kept.name, kept.validation_note, kept.has_test) == ("mine", "the last rows", False)
+    with pytest.raises(DataError, match="expected values in"):
+        prepare_splits(Splits("mine", Samples(x), Samples(x + 1), ""), spec, seed=5)

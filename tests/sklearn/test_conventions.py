@@ -16,7 +16,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris, load_wine
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -108,7 +108,7 @@ def test_in_a_pipeline_and_a_column_transformer() -> None:
         [("ae", quick[AutoencoderTransformer](n_components=2), ["alcohol", "ash", "hue"])],
         remainder="passthrough",
     )
-    model = make_pipeline(columns, StandardScaler(), LogisticRegression())
+    model = make_pipeline(columns, StandardScaler(), RidgeClassifier())
     model.fit(WINE.data, WINE.target)
     columns = model[0]
     assert columns.transform(WINE.data).shape == (178, 12)

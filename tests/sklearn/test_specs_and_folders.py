@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 import aezoo
 from aezoo.errors import CheckpointError, DataError, NotSupportedError
 from aezoo.sklearn import AutoencoderDetector, AutoencoderTransformer, default_spec
+from tests.hub_server import HubServer
 from tests.parts import in_parts
 
 X: Any = load_wine().data
@@ -310,6 +311,19 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "ae")
     with pytest.raises(CheckpointError):
         AutoencoderTransformer.load(tmp_path / "ae")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # raised inside the client
+def test_an_estimator_on_the_hub(tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.user = "you"
+    fitted = AutoencoderDetector(SPEC, max_epochs=1).fit(X)
+    fitted.save(tmp_path / "ae")
+    aezoo.push(tmp_path / "ae", tag="v1.0", license="mit")
+    again = AutoencoderDetector.load("hub:you/estimator@v1.0")
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    aezoo.save(fitted.autoencoder_, tmp_path / "ae", overwrite=True)  # of another network, perhaps
+    assert not (tmp_path / "ae" / "estimator.json").exists()
 
 
 def digest(data: object) -> str:
