@@ -13,6 +13,7 @@ from aezoo.data.datasets.arrays import ArraySpec
 from aezoo.data.datasets.splits import hash_splits
 from aezoo.data.inputs import Splits, as_samples, prepare_splits
 from aezoo.data.samples import Samples
+from aezoo.errors import DataError
 from tests.data.generated import array_file, numbered, numbers, picture, with_value
 from tests.data.networks import shape_spec, tiny_variant, train_quietly
 from tests.data.raising import data_error

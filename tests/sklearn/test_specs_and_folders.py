@@ -236,6 +236,12 @@ def test_unusual_data() -> None:
         assert np.isfinite(detector.decision_function(X[:1])).all()
         with pytest.raises(ValueError, match=f"minimum of {n} is required"):
             detector.fit(X[: n - 1])
+    for wrong, message in (
+        (np.ma.masked_array(X[:5], X[:5] > 13), "X has masked values"),
+        (np.arange(6).reshape(3, 2).astype("datetime64[D]"), "X: expected numbers, found datetime64"),
+    ):
+        with pytest.raises(DataError, match=message):
+            quick().fit(wrong)
     same = np.ones((5, 3))
     assert quick().fit(same).score(same) > -10
     for dtype in (bool, np.int8, np.uint16, np.uint64, np.float16, np.longdouble, object):
