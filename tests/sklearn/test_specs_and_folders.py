@@ -95,7 +95,7 @@ def test_a_mistyped_parameter_changes_nothing(change: dict[str, Any], message: s
 # -- variants -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", in_parts(NAMES, 16))
+@pytest.mark.parametrize("name", in_parts(NAMES, 24))
 def test_variant(name: str, tmp_path: Path) -> None:
     spec = aezoo.get_spec(name)
     low, high = spec.input.range or (-2.0, 2.0)
@@ -319,6 +319,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         AutoencoderTransformer.load(tmp_path / "ae")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # raised inside the client
 def test_an_estimator_on_the_hub(tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
