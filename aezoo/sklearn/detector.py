@@ -69,6 +69,7 @@ class AutoencoderDetector(base.OutlierMixin, AutoencoderEstimator):
 
         Raises:
             ValueError: invalid X, parameters or spec.
+            UnknownVariantError, CheckpointError: as for `aezoo.load`, if `spec` is a name or a folder.
             TrainingError: the loss is no longer finite, or the device is not available.
         """
         automatic = plain(self.contamination) == "auto"

@@ -5,6 +5,7 @@ import math
 import os
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -177,7 +178,12 @@ class AutoencoderEstimator(base.BaseEstimator):
         """X as an array, (n, features), checked as scikit-learn's estimators check theirs."""
         if not reset:
             self._fitted()
-        return validation.validate_data(self, X, reset=reset, **options)
+        if np.ma.is_masked(X):
+            raise DataError("X has masked values; fill or remove them")
+        values: NDArray[Any] = validation.validate_data(self, X, reset=reset, **options)
+        if values.dtype.kind not in "fiub":
+            raise DataError(f"X: expected numbers, found {values.dtype}")
+        return values
 
     # -- folders ----------------------------------------------------------------------------------
 

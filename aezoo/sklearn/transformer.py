@@ -63,6 +63,7 @@ class AutoencoderTransformer(
 
         Raises:
             ValueError: invalid X, parameters or spec.
+            UnknownVariantError, CheckpointError: as for `aezoo.load`, if `spec` is a name or a folder.
             TrainingError: the loss is no longer finite, or the device is not available.
         """
         self._fit(X)

@@ -34,13 +34,13 @@ quick = {cls: partial(cls, max_epochs=2) for cls in ESTIMATORS}
 
 
 def checks() -> list[Any]:
-    """Every check of scikit-learn for both estimators; each run takes a third of them."""
+    """Every check of scikit-learn for both estimators; each run takes a sixth of them."""
     found: list[Any] = []
     for cls in ESTIMATORS:
         for estimator, check in estimator_checks_generator(cls(max_epochs=3)):
             if getattr(check, "func", check).__name__ != "check_array_api_input":  # needs SCIPY_ARRAY_API=1
                 found.append((estimator, check))
-    return in_parts(found, 3)
+    return in_parts(found, 6)
 
 
 @pytest.mark.parametrize(("estimator", "check"), checks())

@@ -95,7 +95,7 @@ def test_a_mistyped_parameter_changes_nothing(change: dict[str, Any], message: s
 # -- variants -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", in_parts(NAMES, 16))
+@pytest.mark.parametrize("name", in_parts(NAMES, 24))
 def test_variant(name: str, tmp_path: Path) -> None:
     spec = aezoo.get_spec(name)
     low, high = spec.input.range or (-2.0, 2.0)
@@ -236,6 +236,12 @@ def test_unusual_data() -> None:
         assert np.isfinite(detector.decision_function(X[:1])).all()
         with pytest.raises(ValueError, match=f"minimum of {n} is required"):
             detector.fit(X[: n - 1])
+    for wrong, message in (
+        (np.ma.masked_array(X[:5], X[:5] > 13), "X has masked values"),
+        (np.arange(6).reshape(3, 2).astype("datetime64[D]"), "X: expected numbers, found datetime64"),
+    ):
+        with pytest.raises(DataError, match=message):
+            quick().fit(wrong)
     same = np.ones((5, 3))
     assert quick().fit(same).score(same) > -10
     for dtype in (bool, np.int8, np.uint16, np.uint64, np.float16, np.longdouble, object):
@@ -313,6 +319,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         AutoencoderTransformer.load(tmp_path / "ae")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # raised inside the client
 def test_an_estimator_on_the_hub(tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
