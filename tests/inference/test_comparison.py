@@ -207,6 +207,7 @@ def test_a_comparison_is_saved_whole_or_not_at_all(train: Tensor, test: Tensor, 
         found.save(folder / "mine.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_default_data_give_the_published_numbers(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch

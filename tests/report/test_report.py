@@ -281,6 +281,7 @@ def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     assert "<b>/x.npy" not in found.path.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_sixteen_thousand_latents_fit_into_a_page(tmp_path: Path) -> None:
     # A sparse code of 16,384 latents, none of which is more than a row of the table, but for the most important.
     ae = vectors(16_384, {"kind": "topk", "k": 32}, values=64)

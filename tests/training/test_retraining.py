@@ -57,6 +57,7 @@ def test_the_same_bits_elsewhere_need_no_seeds(tmp_path: Path) -> None:
     assert (found.verdict, found.seeds) == ("identical", (0,))
 
 
+@pytest.mark.slow
 def test_other_bits_on_the_same_machine_differ(tmp_path: Path) -> None:
     # Another seed: numbers alone would not show it.
     found = aezoo.verify_training(with_weights_of(variant(seed=5), tmp_path / "a"))
@@ -77,6 +78,7 @@ def test_elsewhere_the_numbers_of_several_seeds_decide(tmp_path: Path) -> None:
     assert mse.limit > 5.84 * mse.sd * 1.25**0.5
 
 
+@pytest.mark.slow
 def test_numbers_that_the_recipe_does_not_give_differ(tmp_path: Path) -> None:
     found = aezoo.verify_training(with_weights_of(variant(epochs=60), tmp_path / "a", **ELSEWHERE), seeds=4)
     assert found.verdict == "differs"
@@ -114,6 +116,7 @@ def test_a_recipe_that_writes_elsewhere_is_not_run(tmp_path: Path, monkeypatch: 
         aezoo.verify_training(ae)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, run: Run) -> None:
     published(tmp_path / "a", variant())
     code, out, _ = run("verify", tmp_path / "a", "--retrain")

@@ -17,6 +17,7 @@ import pytest
 import aezoo
 from aezoo.errors import PluginWarning
 from aezoo.training.trackers import values_of
+from tests.parts import in_parts
 from tests.training.networks import spec_of, stage, state_of, train
 from tests.training.probes import Cut, CutOff, on
 
@@ -163,7 +164,7 @@ def test_trackio_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert "SKIPPED" not in done.stdout
 
 
-@pytest.mark.parametrize("kind", TRACKERS)
+@pytest.mark.parametrize("kind", in_parts(TRACKERS, 4))
 @pytest.mark.usefixtures("installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_every_epoch_is_logged(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
