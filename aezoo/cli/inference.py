@@ -21,9 +21,7 @@ Inputs = Annotated[
 Out = Annotated[Path, typer.Option("-o", "--out", help="What to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Key = Annotated[str | None, typer.Option(help="Name of the array in a file that has several.")]
-SkipCorrupt = Annotated[
-    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read, and list them.")
-]
+SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples in a batch.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Report no progress.")]
 
@@ -169,6 +167,7 @@ def compare(
         typer.Option(help="Samples to which PCA is fitted. [default: training samples]", show_default=False),
     ] = None,
     key: Key = None,
+    skip_corrupt: SkipCorrupt = False,
     force: Force = False,
     batch_size: BatchSize = 256,
     quiet: Quiet = False,
@@ -182,7 +181,9 @@ def compare(
 
     if out is not None:
         check_folder(out.expanduser(), force=force)
-    found = compare_(names, on, fit=fit, key=key, batch_size=batch_size, progress=not quiet)
+    found = compare_(
+        names, on, fit=fit, key=key, skip_corrupt=skip_corrupt, batch_size=batch_size, progress=not quiet
+    )
     if out is not None:
         found.save(out, force=force)
     if as_json:
@@ -217,6 +218,7 @@ def report(
         ),
     ] = None,
     key: Key = None,
+    skip_corrupt: SkipCorrupt = False,
     force: Force = False,
     quiet: Quiet = False,
     plugin: Plugins = None,
@@ -226,7 +228,7 @@ def report(
     load_plugin_files(plugin)
     from aezoo.report.page import write_report
 
-    found = write_report(name, out, on, key=key, force=force, progress=not quiet)
+    found = write_report(name, out, on, key=key, skip_corrupt=skip_corrupt, force=force, progress=not quiet)
     if as_json:
         print_json({**asdict(found), "path": str(found.path)})
         return

@@ -157,6 +157,7 @@ def compare(
     *,
     fit: object = None,
     key: str | None = None,
+    skip_corrupt: bool = False,
     batch_size: int = BATCH_SIZE,
     progress: bool = False,
 ) -> Comparison:
@@ -176,6 +177,7 @@ def compare(
         data: as for `encode_to_file`; by default the test split of the dataset that all recipes name.
         fit: samples to which PCA is fitted, as for `data`.
         key: name of the array in a file that has several.
+        skip_corrupt: whether to leave out images that cannot be read.
         batch_size: samples in a batch.
         progress: whether to report progress on standard error.
 
@@ -186,7 +188,7 @@ def compare(
     """
     networks = _networks(autoencoders)
     units = _choose_units(networks)
-    text, sources = _sources(networks, data, key, batch_size)
+    text, sources = _sources(networks, data, key, skip_corrupt, batch_size)
     fitted_to, pca = _fit_pca(networks, fit, key)
     values = pca.mean.numel()
     spread, explained = _Spread(), torch.zeros(pca.components.shape[1], dtype=torch.float64)
@@ -194,6 +196,8 @@ def compare(
     shown: dict[str, Tensor] = {}
     with ItemProgress(progress, "compare", sources[0].size) as bar:
         for chunks in zip(*(source.chunks() for source in sources), strict=True):
+            if not len(chunks[0].x):
+                continue  # none of its images can be read
             x = _same_input(networks, [chunk.x for chunk in chunks])
             spread.add(x)
             explained += pca.coefficients(x).square().sum(0)
@@ -205,6 +209,8 @@ def compare(
                 first = [chunk.x for chunk in chunks]
                 shown = {"input": x[_evenly(len(x))], **shown}
             bar.advance(len(x))
+    if not spread.n:
+        raise DataError(f"none of the images in {text} can be read")
     variation, elements = spread.about(pca.mean), spread.n * values
     timed = {network.name: network.timed(batch) for network, batch in zip(networks, first, strict=True)}
     rows = [
@@ -397,10 +403,14 @@ def _choose_units(networks: list[_Network]) -> str:
     return "units of the data"
 
 
-def _sources(networks: list[_Network], data: object, key: str | None, size: int) -> tuple[str, list[Source]]:
+def _sources(
+    networks: list[_Network], data: object, key: str | None, skip: bool, size: int
+) -> tuple[str, list[Source]]:
     """What is read, in words, and the same samples as each network takes them."""
     if data is not None:
-        sources = [open_source(network.ae, data, key=key, batch_size=size) for network in networks]
+        sources = [
+            open_source(network.ae, data, key=key, skip_corrupt=skip, batch_size=size) for network in networks
+        ]
         return sources[0].text, sources
     datasets = [dataset_of(network.ae) for network in networks]
     if any(dataset != datasets[0] for dataset in datasets):

@@ -60,6 +60,7 @@ def write_report(
     data: object = None,
     *,
     key: str | None = None,
+    skip_corrupt: bool = False,
     force: bool = False,
     progress: bool = False,
 ) -> Report:
@@ -76,6 +77,7 @@ def write_report(
         out: a `.html` file.
         data: as for `aezoo.encode_to_file`; by default the validation split of the recipe's dataset.
         key: name of the array in a file that has several.
+        skip_corrupt: whether to leave out images that cannot be read.
         force: whether to replace a file.
         progress: whether to report progress on standard error.
 
@@ -85,7 +87,8 @@ def write_report(
     """
     ae, path = loaded(ae), Path(out).expanduser()
     check_output(path, force=force, suffixes=(".html",))
-    source = open_source(ae, load_split(ae, "validation") if data is None else data, key=key)
+    given = load_split(ae, "validation") if data is None else data
+    source = open_source(ae, given, key=key, skip_corrupt=skip_corrupt)
     if data is None:
         dataset = getattr(getattr(ae.spec, "recipe", None), "dataset", None)
         source.text = f"{dataset.kind_name}:validation" if dataset is not None else source.text

@@ -84,3 +84,20 @@ def test_mistakes_are_one_line(photos: Path, run: Run, arguments: tuple[str, ...
 def test_a_wrong_usage_exits_with_2(photos: Path, run: Run) -> None:
     assert run("encode", "fc-64", "-o", "x.npy")[0] == 2
     assert run("encode", "fc-64", "photos")[0] == 2
+
+
+def test_a_damaged_image_may_be_left_out_of_a_report_and_of_a_comparison(photos: Path, run: Run) -> None:
+    np.save("fit.npy", np.random.default_rng(0).integers(0, 256, (99, 28, 28), dtype=np.uint8))
+    compare = ("compare", "fc-64", "--on", photos, "--fit", "fit.npy", "--quiet")
+    report = ("report", "fc-64", "--on", photos, "-o", "r.html", "--quiet")
+    for command in (compare, report):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "--skip-corrupt" in err
+        assert run(*command, "--skip-corrupt")[0] == 0
+    assert "2 samples" in run(*compare, "--skip-corrupt")[1]
+    for path in photos.glob("*.jpg"):
+        path.write_bytes(b"no image")
+    for command in (compare, (*report, "--force")):
+        code, out, err = run(*command, "--skip-corrupt")
+        assert (code, out, err.count("\n")) == (1, "", 1)
