@@ -56,6 +56,7 @@ def test_readme_table_matches_the_index() -> None:
         assert row == " | ".join([entry["summary"], *numbers]), name
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # raised inside the client
 @pytest.mark.usefixtures("fresh_registry")
