@@ -40,6 +40,9 @@ from .model.build import build as build
 from .model.sequential import Exact as Exact
 from .model.sequential import LayerSequence as LayerSequence
 from .model.sequential import Mean as Mean
+from .model.sparse import SparseCode as SparseCode
+from .model.sparse import SparsePattern as SparsePattern
+from .model.sparse_path import sparse_kernels as sparse_kernels
 from .plots import reconstructions as reconstructions
 from .plugins.hookspecs import PLUGIN_API as PLUGIN_API
 from .plugins.hookspecs import hookimpl as hookimpl

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
@@ -14,6 +15,8 @@ from aezoo.losses.reconstruction import at_least_float32
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
 from aezoo.model.layers.linear import plain_steps
 from aezoo.model.sequential import LayerSequence
+from aezoo.model.sparse import SparseCode, SparsePattern
+from aezoo.model.sparse_path import SparseEncoder, find_encoder
 from aezoo.specs.base import Count, NonNegativeFloat
 from aezoo.specs.components import LossSpec
 
@@ -35,25 +38,48 @@ class AuxK(nn.Module):
     @override
     def forward(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
         """The mean squared error; 0 if no latent is dead. Samples are counted in training only."""
-        fired = (output.latents.detach().flatten(1) != 0).any(0)
+        code = output.code
+        fired = (output.latents.detach().flatten(1) != 0).any(0) if code is None else code.used_latents()
         if self.idle.numel() == 0:
             self.idle = torch.zeros(fired.shape, device=fired.device)
         if self.training:
-            self.idle = torch.where(fired, 0.0, self.idle + len(output.latents))
+            self.idle = torch.where(fired, 0.0, self.idle + len(output.x_hat))
         dead = self.idle >= self.spec.dead_after
         if not dead.any():
             return at_least_float32(output.x_hat.new_zeros(()))
-        with keep_buffers(ae.encoder):
-            pre_acts = without_relu(ae.encoder)(context.input).flatten(1)
-        ranked = pre_acts.masked_fill(~dead, -math.inf)
-        k = min(self.spec.k, int(dead.count_nonzero()))
-        kept = ranked.topk(k, dim=1, sorted=False).indices
-        latents = torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept))
+        encoder = None if code is None else find_encoder(ae.encoder, context.input)
+        if encoder is None:
+            x_hat = self._decode_dead(context.input, dead, output.latents.shape, ae)
+        else:
+            x_hat = self._decode_dead_sparse(context.input, dead, encoder, ae)
         # The decoder's output for latents of zero is not part of what the dead latents add.
-        offset = ae.decode(torch.zeros_like(output.latents[:1]))
-        added = ae.decode(latents.view_as(output.latents)) - offset
+        added = x_hat - ae.decode(x_hat.new_zeros((1, *ae.latent_shape)))
         residual = (context.target - output.x_hat).detach()
         return at_least_float32(added - residual).square().mean()
+
+    def _decode_dead(self, x: Tensor, dead: Tensor, shape: torch.Size, ae: Autoencoder) -> Tensor:
+        """The reconstruction from each sample's largest dead latents."""
+        with keep_buffers(ae.encoder):
+            pre_acts = without_relu(ae.encoder)(x).flatten(1)
+        ranked = pre_acts.masked_fill(~dead, -math.inf)
+        kept = ranked.topk(self._kept(dead), dim=1, sorted=False).indices
+        latents = torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept))
+        return ae.decode(latents.view(shape))
+
+    def _decode_dead_sparse(self, x: Tensor, dead: Tensor, encoder: SparseEncoder, ae: Autoencoder) -> Tensor:
+        """The same, without computing latents that are not dead."""
+        with keep_buffers(ae.encoder):
+            x = encoder.inputs(x, {})
+        numbers, linear = dead.nonzero().flatten(), encoder.linear
+        pre_acts = F.linear(x, linear.weight[numbers], None if linear.bias is None else linear.bias[numbers])
+        if encoder.activation is not None and type(encoder.activation) is not nn.ReLU:
+            pre_acts = encoder.activation(pre_acts)
+        kept = pre_acts.topk(self._kept(dead), dim=1, sorted=False).indices.sort(1).values
+        pattern = SparsePattern.of_rows(numbers[kept], len(dead))
+        return ae.decode_sparse(SparseCode(pre_acts.gather(1, kept).flatten(), pattern))
+
+    def _kept(self, dead: Tensor) -> int:
+        return min(self.spec.k, int(dead.count_nonzero()))
 
 
 def without_relu(encoder: LayerSequence) -> LayerSequence:

@@ -18,9 +18,10 @@ from typing_extensions import override
 from aezoo.errors import DataError
 from aezoo.losses.reconstruction import at_least_float32
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext, get_layer
-from aezoo.model.layers.activations import Sigmoid
+from aezoo.model.layers.activations import ELEMENTWISE
 from aezoo.model.layers.linear import is_hooked, plain_steps
 from aezoo.model.sequential import LayerSequence
+from aezoo.model.sparse_path import sparse_kernels
 from aezoo.specs.base import NonNegativeFloat
 from aezoo.specs.components import LossSpec, output_bounds
 
@@ -28,10 +29,6 @@ SMALLEST = 1e-7
 """Smallest distance of a mean activation from 0 and 1, where its logarithm is infinite."""
 LATENTS_AT_ONCE = 64
 """Rows of the Jacobian that the general contractive penalty computes together."""
-ELEMENTWISE = (
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, Sigmoid, nn.Tanh,
-)  # fmt: skip
-"""Activations that act on each value alone."""
 
 
 class L1LatentsSpec(LossSpec):
@@ -166,7 +163,8 @@ def _is_flatten(layer: nn.Module) -> bool:
 def jacobian_norm(ae: Autoencoder, x: Tensor) -> Tensor:
     """The mean squared norm for any encoder whose rows do not depend on one another."""
     x = x.detach().requires_grad_()
-    with keep_buffers(ae.encoder):
+    # Gradients of many latents at once are computed by vmap, which the sparse kernels lack.
+    with keep_buffers(ae.encoder), sparse_kernels(False):
         latents = ae.encode(x).flatten(1)
     total = at_least_float32(latents.new_zeros(()))
     for start in range(0, latents.shape[1], LATENTS_AT_ONCE):

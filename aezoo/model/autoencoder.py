@@ -5,7 +5,7 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,24 @@ from typing_extensions import override
 from aezoo.data.transforms import Scaler, Transforms
 from aezoo.errors import AezooError, CheckpointError, DataError, NotSupportedError
 from aezoo.model.sequential import Aux, Exact, LayerSequence, LayerShape, Mean
+from aezoo.model.sparse import SparseCode, SparsePattern
+from aezoo.model.sparse_path import (
+    SparseDecoder,
+    SparseEncoder,
+    arrange_weights,
+    find_decoder,
+    find_encoder,
+    used_entries,
+)
 from aezoo.model.summary import LayerRow, as_html, as_text, describe_layer, format_shape
 from aezoo.specs.variant import AutoencoderSpec
 from aezoo.text import type_name
 
 DATA_STATISTICS = ("target_mean", "input_shift", "input_scale")
 """Buffers of an autoencoder that are computed from the training data."""
+
+SPARSE = 2
+"""The version of `recipe.numerics` from which sparse kernels are used."""
 
 
 class Output(NamedTuple):
@@ -45,6 +57,56 @@ class Output(NamedTuple):
         aux = ", ".join(f"{name!r}: {describe_tensor(value)}" for name, value in self.aux.items())
         values = f"x_hat={describe_tensor(self.x_hat)}, latents={describe_tensor(self.latents)}"
         return f"Output({values}, aux={{{aux}}})"
+
+    @property
+    def code(self) -> SparseCode | None:
+        """The latents as kept entries, if they were computed as such."""
+        return None
+
+
+class SparseOutput(Output):
+    """An output whose latents are a dense tensor only from when they are first read."""
+
+    _code: SparseCode
+    _dense: Tensor | None
+
+    @classmethod
+    def of(cls, x_hat: Tensor, code: SparseCode, aux: Aux, dense: Tensor | None = None) -> "SparseOutput":
+        """The output with these latents, which may be given as a dense tensor as well."""
+        # The tuple itself never holds the latents; every way to read it is overridden.
+        output = cls._make((x_hat, x_hat, aux))
+        output._code, output._dense = code, dense
+        return output
+
+    @property
+    @override
+    def code(self) -> SparseCode:
+        return self._code
+
+    @property
+    @override
+    def latents(self) -> Tensor:
+        if self._dense is None:
+            self._dense = self._code.dense()
+        return self._dense
+
+    @override
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.x_hat, self.latents, self.aux))
+
+    @override
+    def __getitem__(self, index: Any) -> Any:
+        return (self.x_hat, self.latents, self.aux)[index]
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == other
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    @override
+    def __reduce__(self) -> Any:
+        return Output, tuple(self)
 
 
 class StepContext(NamedTuple):
@@ -155,6 +217,8 @@ class Autoencoder(nn.Module):
         """
         self._check_input(x)
         try:
+            if (encode := self._sparse_encoder(x)) is not None:
+                return encode(x, {}).dense()
             return self.encoder(x)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             self._explain(error, x, self.encoder)
@@ -189,6 +253,9 @@ class Autoencoder(nn.Module):
                 f"expected latents of shape (batch, {expected}), found {tuple(latents.shape)}{batch}"
             )
         try:
+            decode = self._sparse_decoder(latents)
+            if decode is not None and (code := decode.code_of(latents)) is not None:
+                return decode(code, aux)
             return self.decoder(latents, aux)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             self._explain(error, latents, self.decoder)
@@ -207,11 +274,54 @@ class Autoencoder(nn.Module):
         self._check_input(x)
         aux: Aux = {}
         try:
+            encode, decode = self._sparse_encoder(x), self._sparse_decoder(x)
+            if encode is not None and decode is not None:
+                code = encode(x, aux)
+                return SparseOutput.of(decode(code, aux), code, aux)
             latents = self.encoder(x, aux)
+            used = None if decode is None else used_entries(self.encoder, aux)
+            if decode is not None and used is not None:
+                code = SparseCode(latents[used], SparsePattern.of_mask(used))
+                return SparseOutput.of(decode(code, aux), code, aux, latents)
             return Output(self.decoder(latents, aux), latents, aux)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             self._explain(error, x, self.encoder)
             raise
+
+    def decode_sparse(self, code: SparseCode, aux: Aux | None = None) -> Float[Tensor, "batch *target"]:
+        """Decodes latents that are given as their kept entries, such as `forward(x).code` or a part of it.
+
+        Args:
+            code: of latents (batch, *latent shape).
+            aux: as for `decode`.
+
+        Returns:
+            The reconstruction, (batch, *target shape).
+
+        Raises:
+            DataError: as for `decode`.
+        """
+        decode = self._sparse_decoder(code.values.new_empty(len(code.pattern.offsets) - 1, 0))
+        missing = [name for name in self.decoder.needs if name not in (aux or {})]
+        if decode is None or missing:
+            return self.decode(code.dense(), aux)
+        return decode(code, dict(aux or {}))
+
+    def arrange_weights(self) -> None:
+        """Stores the decoder's weight column by column if sparse kernels read it; no value changes."""
+        if self._numerics >= SPARSE:
+            arrange_weights(self.encoder, self.decoder)
+
+    def _sparse_encoder(self, x: Tensor) -> SparseEncoder | None:
+        return find_encoder(self.encoder, x) if self._numerics >= SPARSE else None
+
+    def _sparse_decoder(self, x: Tensor) -> SparseDecoder | None:
+        return find_decoder(self.encoder, self.decoder, x) if self._numerics >= SPARSE else None
+
+    @property
+    def _numerics(self) -> int:
+        # An architecture without a recipe has no published bits to reproduce.
+        return getattr(getattr(self.spec, "recipe", None), "numerics", SPARSE)
 
     def _check_input(self, x: Tensor) -> None:
         _require_tensor(x, "input", "ae.transforms() converts images, arrays, tables and lists")

@@ -138,7 +138,9 @@ def materialize(
         # torch.manual_seed would seed every accelerator as well.
         torch.default_generator.manual_seed(seed)
         built = _assemble(ae.spec, ae.shapes)
-    return built.to(device=device, dtype=dtype)
+    built = built.to(device=device, dtype=dtype)
+    built.arrange_weights()
+    return built
 
 
 def require_device(device: object) -> torch.device:

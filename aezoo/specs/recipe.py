@@ -40,6 +40,10 @@ class RecipeSpec(Spec):
     global_batch_norm: bool = False
     """Whether batch normalization uses the statistics of the whole batch in distributed training, instead of
     each process's rows."""
+    numerics: Annotated[int, Field(ge=1, le=2)] = 2
+    """Version of the arithmetic: the same version gives the same bits, a newer one is faster. 2 rounds
+    denormal numbers to zero and computes sparse codes of many latents without dense products; 1 does
+    neither, and is what folders without this field were trained with."""
     weights_dtype: Literal["float32", "float16"] = "float32"
     """Dtype of the saved weights, with which metrics are measured. A loaded network computes in float32 by
     default."""

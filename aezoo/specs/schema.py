@@ -59,10 +59,26 @@ def migrate(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def resolved_data(spec: AutoencoderSpec) -> dict[str, Any]:
+    """A resolved spec as plain data, as in `config.json`: all defaults included, every `repeat` written out.
+
+    `recipe.numerics` is left out where it is 1, as in specs that are older than this field.
+    """
+    data = spec.resolved().model_dump(mode="json")
+    if data.get("recipe", {}).get("numerics") == 1:
+        del data["recipe"]["numerics"]
+    return data
+
+
+def read_resolved(data: dict[str, Any]) -> dict[str, Any]:
+    """The data of a spec from what `resolved_data` returned."""
+    recipe = data.get("recipe")
+    return data if not isinstance(recipe, dict) else {**data, "recipe": {"numerics": 1, **recipe}}
+
+
 def spec_sha256(spec: AutoencoderSpec) -> str:
     """SHA-256 of a resolved spec: all defaults included, every `repeat` written out."""
-    data = spec.resolved().model_dump(mode="json")
-    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(resolved_data(spec)).encode()).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -13,7 +13,8 @@ from aezoo.data.samples import Batch
 from aezoo.errors import TrainingError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
 from aezoo.evaluation.metric import EVAL_SEED
-from aezoo.model.autoencoder import Output, StepContext
+from aezoo.model.autoencoder import SPARSE, Output, StepContext
+from aezoo.model.sparse_path import sparse_kernels
 from aezoo.training.callbacks import TrainingState
 from aezoo.training.diagnostics import warn_loss_rising
 from aezoo.training.objective import Objective
@@ -55,7 +56,9 @@ class StageRunner:
 
     def fit(self) -> None:
         """Trains the unit until its last epoch, or until early stopping or a callback ends it."""
-        with self.unit.constrained():
+        # A layer pair is an autoencoder without a recipe.
+        sparse = sparse_kernels(False) if self.recipe.numerics < SPARSE else nullcontext()
+        with self.unit.constrained(), sparse:
             self._start()
             while not self.ended and self.state.epoch < self.epochs:
                 start = time.perf_counter()
@@ -138,6 +141,7 @@ class StageRunner:
     def _start(self) -> None:
         """Creates the optimizer and the other parts that need the unit's weights frozen and tied."""
         round_, stage = self.round, self.unit.spec
+        self.unit.ae.arrange_weights()
         self.epochs = stage.epochs if round_.replay is None else round_.replay.epochs[self.unit.index]
         parameters = (*self.unit.ae.parameters(), *self.objective.parameters())
         optimizer = build_optimizer(stage, [p for p in parameters if p.requires_grad])

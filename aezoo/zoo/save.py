@@ -18,7 +18,7 @@ from aezoo.files import read_limited, write_durably
 from aezoo.jsonio import pretty_json
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, require_autoencoder
 from aezoo.model.build import build_on_meta
-from aezoo.specs.schema import SCHEMA_VERSION, spec_sha256
+from aezoo.specs.schema import SCHEMA_VERSION, resolved_data, spec_sha256
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import to_yaml
 from aezoo.zoo.folders import check_target, is_user_written, write_file, write_folder
@@ -166,7 +166,7 @@ def _contents(ae: Autoencoder, target: Path) -> dict[str, bytes]:
         weights=WeightsRecord(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)),
     )
     return {
-        CONFIG: pretty_json({**config.model_dump(mode="json"), "spec": spec.model_dump(mode="json")}),
+        CONFIG: pretty_json({**config.model_dump(mode="json"), "spec": resolved_data(spec)}),
         WEIGHTS: weights,
         METRICS: pretty_json(_metrics_of(ae)),
         TRAINING: pretty_json(record),

@@ -24,7 +24,7 @@ from aezoo.model.sequential import LayerShape
 from aezoo.plugins.hookspecs import HOOKS
 from aezoo.plugins.registry import registry
 from aezoo.specs.base import check
-from aezoo.specs.schema import SCHEMA_VERSION, migrate
+from aezoo.specs.schema import SCHEMA_VERSION, migrate, read_resolved
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 from aezoo.zoo.schema import (
     CONFIG,
@@ -103,6 +103,7 @@ def load(
     )
     # Half precision is a storage format; computing in it is opt-in.
     ae.to(device=device, dtype=dtype).eval()
+    ae.arrange_weights()
     with _errors_in(files.folder / CONFIG):
         verify_shapes(ae)
     return ae
@@ -293,7 +294,7 @@ def require_variant(spec: AutoencoderSpec, where: object) -> VariantSpec:
 
 
 def _validated(config: FolderConfig, spec_data: JsonObject) -> AutoencoderSpec:
-    data = migrate({**spec_data, "schema_version": config.schema_version})
+    data = read_resolved(migrate({**spec_data, "schema_version": config.schema_version}))
     return check(VariantSpec if "name" in data else AutoencoderSpec, data)
 
 

@@ -119,3 +119,9 @@ class TanhSpec(_ModuleSpec):
     kind: Literal["tanh"] = "tanh"
     module = nn.Tanh
     bounds = (-1.0, 1.0)
+
+
+ELEMENTWISE = (
+    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, Sigmoid, nn.Tanh,
+)  # fmt: skip
+"""Activations that act on each value alone."""

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from aezoo.errors import LayerError
 from aezoo.model.sequential import Exact
+from aezoo.model.sparse import SparsePattern
 from aezoo.specs.base import Count, Share
 from aezoo.specs.components import Bounds, LayerSpec, include_zero
 
@@ -35,6 +36,11 @@ class TopK(nn.Module):
         ranked = pre_acts.abs() if self.by == "magnitude" else pre_acts
         kept = ranked.topk(self.k, dim=1, sorted=False).indices
         return torch.zeros_like(pre_acts).scatter(1, kept, pre_acts.gather(1, kept)).view_as(h)
+
+    def pattern(self, h: Float[Tensor, "batch features"]) -> SparsePattern:
+        """The entries that are kept, for the sparse kernels."""
+        ranked = h.abs() if self.by == "magnitude" else h
+        return SparsePattern.of_rows(ranked.topk(self.k, dim=1, sorted=False).indices, h.shape[1])
 
     def sparsity(self) -> Exact:
         """`k` latents per row."""

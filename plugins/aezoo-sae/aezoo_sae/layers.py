@@ -17,6 +17,19 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 
 
+def largest(x: Tensor, n: int) -> Tensor:
+    """The indices of the `n` largest values of a vector, in any order."""
+    stride = x.numel() // 2**17
+    if stride > 1 and (m := 2 * n // stride) > 0:
+        # Most values are smaller than the 2n-th largest, which a sample estimates. Comparing with it is much
+        # faster than selecting among all.
+        bound = x[::stride].topk(min(m, 2**17)).values[-1]
+        candidates = (x >= bound).nonzero().flatten()
+        if len(candidates) >= n:
+            return candidates[x[candidates].topk(n, sorted=False).indices]
+    return x.topk(n, sorted=False).indices
+
+
 class BatchTopK(nn.Module):
     """Keeps the largest positive values of a training batch, `k` per sample on average.
 
@@ -42,14 +55,27 @@ class BatchTopK(nn.Module):
         flat = positive.flatten()
         most = min(self.k * len(h), flat.numel())
         values, kept = flat.topk(most, sorted=False)
-        with torch.no_grad():
-            used = values[values > 0]
-            smallest = used.min() if used.numel() else self.threshold
-            # The mean of all batches at first, so that the initial 0 has no weight.
-            self.batches += 1
-            share = torch.maximum(1 / self.batches, torch.full_like(self.batches, 1 - self.decay))
-            self.threshold += share * (smallest.to(self.threshold) - self.threshold)
+        self._track(values[values > 0])
         return torch.zeros_like(flat).scatter(0, kept, values).view_as(h)
+
+    @torch.no_grad()
+    def _track(self, used: Tensor) -> None:
+        """Updates the threshold by the values that a training batch keeps."""
+        smallest = used.min() if used.numel() else self.threshold
+        # The mean of all batches at first, so that the initial 0 has no weight.
+        self.batches += 1
+        share = torch.maximum(1 / self.batches, torch.full_like(self.batches, 1 - self.decay))
+        self.threshold += share * (smallest.to(self.threshold) - self.threshold)
+
+    def pattern(self, h: Float[Tensor, "batch features"]) -> aezoo.SparsePattern:
+        """The entries that are kept, for aezoo's sparse kernels."""
+        if not self.training:
+            return aezoo.SparsePattern.of_mask(F.relu(h) > self.threshold)
+        flat = h.flatten()
+        kept = largest(flat, min(self.k * len(h), flat.numel()))
+        kept = kept[flat[kept] > 0]
+        self._track(flat[kept])
+        return aezoo.SparsePattern.of_flat(kept, len(h), h.shape[1])
 
     def sparsity(self) -> aezoo.Mean:
         """Mean(k)."""
@@ -152,6 +178,10 @@ class JumpReLU(nn.Module):
         # Read by the loss sae.l0.
         aux["sae.pre_acts"], aux["sae.threshold"] = h, threshold.expand_as(h)
         return cast(Tensor, cast(Any, _Jump).apply(h, threshold, self.bandwidth))
+
+    def used_entries(self, aux: dict[str, Tensor]) -> Tensor:
+        """The latents that are active, or whose gradient the threshold's estimate reads, (batch, *shape)."""
+        return aux["sae.pre_acts"] > aux["sae.threshold"] - self.bandwidth / 2
 
     def to_python(self) -> aezoo.PythonLayer:
         """Its source in an exported Python file."""

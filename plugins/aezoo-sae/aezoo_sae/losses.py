@@ -103,8 +103,11 @@ class MatryoshkaSpec(aezoo.LossSpec):
         self, output: aezoo.Output, context: aezoo.StepContext, ae: aezoo.Autoencoder
     ) -> Float[Tensor, ""]:
         total = (output.x_hat - context.target).square().mean()
-        index = torch.arange(output.latents.shape[1], device=output.latents.device)
+        index = torch.arange(ae.num_latents, device=output.x_hat.device)
         for prefix in self.prefixes:
-            x_hat = ae.decode(torch.where(index < prefix, output.latents, 0.0))
+            if output.code is None:
+                x_hat = ae.decode(torch.where(index < prefix, output.latents, 0.0))
+            else:
+                x_hat = ae.decode_sparse(output.code.prefix(prefix))
             total = total + (x_hat - context.target).square().mean()
         return total / (len(self.prefixes) + 1)
