@@ -16,6 +16,7 @@ from aezoo.data.samples import Batch, Samples
 from aezoo.errors import DataError, PluginWarning, warn_diagnostic
 from aezoo.evaluation.metric import Metric, MetricRun, recipe_of
 from aezoo.model.autoencoder import Autoencoder, eval_mode, require_autoencoder
+from aezoo.model.denormals import flush_denormals
 from aezoo.plugins.registry import registry
 from aezoo.specs.components import DatasetSpec, Split
 
@@ -96,7 +97,8 @@ def evaluate(
     for run in runs:
         run.start()
     samples = samples.validated_for(ae.spec)
-    run_metrics(runs, ae, samples, batch_size)
+    with flush_denormals():
+        run_metrics(runs, ae, samples, batch_size)
     found: dict[str, Measurement] = {}
     for run in runs:
         value, reason = run.compute(), run.reason

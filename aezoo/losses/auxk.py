@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +71,8 @@ class AuxK(nn.Module):
         with keep_buffers(ae.encoder):
             x = encoder.inputs(x, {})
         numbers, linear = dead.nonzero().flatten(), encoder.linear
-        pre_acts = F.linear(x, linear.weight[numbers], None if linear.bias is None else linear.bias[numbers])
+        bias = cast(Tensor | None, linear.bias)
+        pre_acts = F.linear(x, linear.weight[numbers], None if bias is None else bias[numbers])
         if encoder.activation is not None and type(encoder.activation) is not nn.ReLU:
             pre_acts = encoder.activation(pre_acts)
         kept = pre_acts.topk(self._kept(dead), dim=1, sorted=False).indices.sort(1).values

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -85,7 +85,7 @@ class SparseOutput(Output):
 
     @property
     @override
-    def latents(self) -> Tensor:
+    def latents(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         if self._dense is None:
             self._dense = self._code.dense()
         return self._dense
@@ -96,7 +96,7 @@ class SparseOutput(Output):
 
     @override
     def __getitem__(self, index: Any) -> Any:
-        return (self.x_hat, self.latents, self.aux)[index]
+        return cast(Any, (self.x_hat, self.latents, self.aux))[index]
 
     @override
     def __eq__(self, other: object) -> bool:

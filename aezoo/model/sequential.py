@@ -97,8 +97,8 @@ class LayerSequence(nn.Module):
             (batch, *out_shape).
         """
         aux = {} if aux is None else aux
-        for layer in self.children():
-            h = run_layer(layer, h, aux)
+        for layer in self._modules.values():
+            h = run_layer(cast(nn.Module, layer), h, aux)
         return h
 
     @classmethod
@@ -138,6 +138,10 @@ def declared(layer: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def run_layer(layer: nn.Module, h: Tensor, aux: Aux) -> Tensor:
     """Calls a layer, with `aux` if it declares names."""
+    # `getattr` of a name that a module lacks searches its parameters, buffers and children first.
+    cls, own = type(layer), vars(layer)
+    if not (hasattr(cls, "emits") or hasattr(cls, "needs") or "emits" in own or "needs" in own):
+        return cast(Tensor, layer(h))
     return cast(Tensor, layer(h, aux) if any(declared(layer)) else layer(h))
 
 

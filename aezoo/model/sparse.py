@@ -110,9 +110,8 @@ def sum_rows(matrix: Tensor, weights: Tensor, index: Tensor, offsets: Tensor) ->
     Returns:
         (bags, d).
     """
-    return F.embedding_bag(
-        index, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-    )
+    bags = cast(Any, F.embedding_bag)
+    return bags(index, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
 def _products(a: Tensor, b: Tensor, pattern: SparsePattern) -> Tensor:

@@ -68,8 +68,8 @@ class SparseDecoder:
         if isinstance(self.linear, UnitNormLinear):
             weight = F.normalize(weight, dim=0)
         h = decode.apply(code.values, weight.t().contiguous(), pattern.offsets, pattern.columns)
-        if self.linear.bias is not None:
-            h = h + self.linear.bias
+        bias = cast(Tensor | None, self.linear.bias)
+        h = h if bias is None else h + bias
         for step in self.steps:
             h = step(h)
         for layer in self.after:
@@ -194,13 +194,13 @@ def _is_worthwhile(encoder: LayerSequence, x: Tensor) -> bool:
 
 def _is_eager(x: Tensor) -> bool:
     """Whether a batch is a plain tensor that runs eagerly, without transforms and autocast."""
-    functorch = cast(Any, torch)._C._functorch
-    return bool(
+    functorch: Any = cast(Any, torch)._C._functorch
+    return (
         type(x) in (Tensor, nn.Parameter)
         and not torch.compiler.is_compiling()
-        and not cast(Any, torch).jit.is_tracing()
+        and not bool(cast(Any, torch).jit.is_tracing())
         and not torch.is_autocast_enabled(x.device.type)
-        and functorch.peek_interpreter_stack() is None
+        and cast(object, functorch.peek_interpreter_stack()) is None
         and forward_ad._current_level < 0  # pyright: ignore[reportPrivateUsage]
         and not overrides._get_current_function_mode_stack()  # pyright: ignore[reportPrivateUsage]
         and not _python_dispatch._get_current_dispatch_mode_stack()  # pyright: ignore[reportPrivateUsage]

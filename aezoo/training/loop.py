@@ -97,7 +97,9 @@ class StageRunner:
         for callback in self.run.callbacks:
             callback.before_step(self.state)
         loss, terms = self.objective(self.unit.ae, context, self.forward)
-        optimizer.zero_grad()
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
         loss.backward()
         self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
@@ -315,42 +317,44 @@ class StageRunner:
 class TermSums:
     """Sums of the objective and its terms over the batches of a pass.
 
-    Sums stay on the device, because reading a value at every step would stall a GPU.
+    Values stay on the device until the end of the pass, because reading one at every step would stall a GPU.
     """
 
     def __init__(self) -> None:
-        self.rows = 0
-        self.batches = 0
-        self.sums: dict[str, Tensor] = {}
-        self.first_not_finite: dict[str, Tensor] = {}
+        self.rows: list[int] = []
+        self.values: dict[str, list[Tensor]] = {}
 
     def add(self, values: dict[str, Tensor], rows: int) -> None:
         """Adds the values of one batch, each a mean over its rows."""
-        self.rows += rows
-        self.batches += 1
+        self.rows.append(rows)
         for name, value in values.items():
-            value = value.detach()
-            # Apple's GPUs have no double precision.
-            term = (value if value.device.type == "mps" else value.double()) * rows
-            self.sums[name] = self.sums[name] + term if name in self.sums else term
-            now = torch.where(torch.isfinite(value), 0, self.batches)
-            first = self.first_not_finite.get(name, now)
-            self.first_not_finite[name] = torch.where(first > 0, first, now)
+            self.values.setdefault(name, []).append(value.detach())
 
     def means(self) -> dict[str, float]:
         """Returns the means over all rows, by name."""
-        return {name: float(total) / self.rows for name, total in self.sums.items()}
+        return {
+            name: sum(value * rows for value, rows in zip(_floats(values), self.rows, strict=True))
+            / sum(self.rows)
+            for name, values in self.values.items()
+        }
 
     def raise_if_not_finite(self, unit: TrainUnit, epoch: int) -> None:
         """Raises an error that names the terms that first became NaN or infinite, and the batch."""
-        batch_of = {
-            name: int(number)
-            for name, number in self.first_not_finite.items()
-            if name != "loss" and int(number) > 0
-        }
-        if batch_of:
-            first = min(batch_of.values())
-            raise _not_finite([n for n, b in batch_of.items() if b == first], unit, epoch, f"batch {first}")
+        first: dict[str, int] = {}
+        for name, values in self.values.items():
+            bad = [number for number, value in enumerate(_floats(values), 1) if not math.isfinite(value)]
+            if name != "loss" and bad:
+                first[name] = bad[0]
+        if first:
+            batch = min(first.values())
+            raise _not_finite([n for n, b in first.items() if b == batch], unit, epoch, f"batch {batch}")
+
+
+def _floats(values: list[Tensor]) -> list[float]:
+    """The values of tensors with one value each, by one copy from the device."""
+    if len({value.dtype for value in values}) > 1:
+        return [float(value) for value in values]
+    return cast(list[float], torch.stack([value.reshape(()) for value in values]).tolist())
 
 
 def _not_finite(terms: list[str], unit: TrainUnit, epoch: int, where: str) -> TrainingError:

@@ -65,7 +65,8 @@ class Objective(nn.Module):
         for loss, term in zip(self.losses, self.terms, strict=True):
             value = term(output, context, ae)
             values[_term_name(loss.kind_name, values)] = value.detach()
-            weighted = value * (loss.weight_at(context.epoch) if warmup else loss.weight)
+            weight = loss.weight_at(context.epoch) if warmup else loss.weight
+            weighted = value if weight == 1 else value * weight
             total = weighted if total is None else total + weighted
         assert total is not None
         return total, values

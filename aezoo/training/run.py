@@ -24,6 +24,7 @@ from aezoo.evaluation.metric import EVAL_SEED
 from aezoo.evaluation.metrics.denoising import apply_noises
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
 from aezoo.model.build import materialize
+from aezoo.model.denormals import without_denormals
 from aezoo.progress import EpochBar
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
@@ -200,9 +201,10 @@ class TrainingRun:
             warn_diagnostic("init-from", f"{text}; the loaded weights are kept")
 
     def finish(self, round_: Round) -> None:
-        """Casts the weights to the precision in which they are stored, and measures the first round."""
+        """Rounds the weights to what is stored, and measures the first round."""
         self._cast_weights()
         self._finish_network(self.samples)
+        self._flush_weights()
         if round_.replay is not None:
             self.first = None
             return
@@ -225,6 +227,13 @@ class TrainingRun:
                     f"{name} has {largest:g}, more than float16 holds; declare recipe.weights_dtype: float32"
                 )
             parameter.copy_(half)
+
+    @torch.no_grad()
+    def _flush_weights(self) -> None:
+        """Sets denormal values of parameters and buffers to zero, as `save` stores them."""
+        for tensor in (*self.ae.parameters(), *self.ae.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(without_denormals(tensor))
 
     def _finish_network(self, samples: Samples) -> None:
         """Sets everything that belongs to a trained network except its weights."""

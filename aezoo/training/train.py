@@ -16,10 +16,12 @@ from aezoo.errors import CheckpointError, DataError, Problem, SpecError, Trainin
 from aezoo.jsonio import strict_json
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
+from aezoo.model.denormals import flush_denormals
 from aezoo.specs.components import DatasetSpec
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
 from aezoo.specs.variant import VariantSpec, require_spec
+from aezoo.training.allocator import keep_freed_memory, release_freed_memory
 from aezoo.training.callbacks import Callback
 from aezoo.training.checks import check_recipe, check_written_paths
 from aezoo.training.diagnostics import lint_spec, warn_identical_targets
@@ -310,14 +312,19 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 @contextmanager
 def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Generator[None]:
-    """Context manager that sets the recipe's threads and seed, and restores the caller's."""
+    """Context manager that sets the recipe's threads, numerics and seed, and restores the caller's."""
     threads = torch.get_num_threads()
     gpu = [device] if device.type == "cuda" else []
+    on_cpu = device.type == "cpu"
+    if on_cpu:
+        keep_freed_memory()
     try:
         torch.set_num_threads(recipe.threads)
-        with torch.random.fork_rng(devices=gpu):
+        with torch.random.fork_rng(devices=gpu), flush_denormals(on_cpu and recipe.numerics >= 2):
             # Ranks draw different dropout masks and samples.
             seed_global(recipe.seed + rank, device)
             yield
     finally:
         torch.set_num_threads(threads)
+        if on_cpu:
+            release_freed_memory()

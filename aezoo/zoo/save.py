@@ -18,6 +18,7 @@ from aezoo.files import read_limited, write_durably
 from aezoo.jsonio import pretty_json
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, require_autoencoder
 from aezoo.model.build import build_on_meta
+from aezoo.model.denormals import without_denormals
 from aezoo.specs.schema import SCHEMA_VERSION, resolved_data, spec_sha256
 from aezoo.specs.variant import VariantSpec
 from aezoo.specs.yaml import to_yaml
@@ -193,9 +194,13 @@ def _training_record_of(ae: Autoencoder) -> dict[str, Any]:
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """An independent contiguous copy on the CPU; floating-point values are converted to `dtype`."""
+    """An independent contiguous copy on the CPU, without denormal values.
+
+    Floating-point values are converted to `dtype`.
+    """
     tensor = tensor.detach().cpu()
-    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().clone()
+    converted = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return without_denormals(converted).contiguous().clone()
 
 
 def record_metrics(folder: str | os.PathLike[str], found: Mapping[str, Mapping[str, object]]) -> Path:

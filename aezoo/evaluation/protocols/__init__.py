@@ -18,6 +18,7 @@ from aezoo.evaluation.protocols.stability import Stability
 from aezoo.evaluation.protocols.subspace import Subspace
 from aezoo.evaluation.protocols.unrolling import Unrolling
 from aezoo.model.autoencoder import Autoencoder, require_autoencoder
+from aezoo.model.denormals import flush_denormals
 from aezoo.plugins.registry import suggestion
 
 # Read-only: protocols are no plugin family, and a plugin that is refused must not leave one behind.
@@ -64,4 +65,5 @@ def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:
     protocol = PROTOCOLS[name]
     if reason := protocol.incompatibility(ae):
         raise NotSupportedError(f"the protocol {name} does not apply: {reason}")
-    return protocol(ae).run()
+    with flush_denormals():
+        return protocol(ae).run()
