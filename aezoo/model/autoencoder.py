@@ -195,10 +195,10 @@ class Autoencoder(nn.Module):
         for name in DATA_STATISTICS:
             self.register_buffer(name, None)
         self.columns: tuple[str, ...] = ()
-        self._described: dict[str, str | None] = {}
+        self._described: dict[str, str | Callable[[], str] | None] = {}
         self.metrics = {}
-        self.history: list[dict[str, Any]] = []
         self.training_record = {}
+        self.history = []
         self.source = Source("built")
         self.examples: Tensor | None = None
         self.example_targets: Tensor | None = None
@@ -525,23 +525,55 @@ class Autoencoder(nn.Module):
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """Measured numbers as in `metrics.json`, which belong to the weights at the last assignment."""
+        """Measured numbers, which belong to the weights at the last assignment."""
+        if callable(self._metrics):
+            self._metrics = self._metrics()
         return self._metrics
 
     @metrics.setter
     def metrics(self, metrics: dict[str, dict[str, Any]]) -> None:
-        self._metrics = metrics
+        self._metrics: dict[str, dict[str, Any]] | Callable[[], dict[str, Any]] = metrics
         self._described["metrics"] = self.fingerprint() if metrics else None
 
     @property
     def training_record(self) -> dict[str, Any]:
         """Circumstances of the training, which belong to the weights at the last assignment."""
+        if callable(self._training_record):
+            self._training_record = self._training_record()
         return self._training_record
 
     @training_record.setter
     def training_record(self, record: dict[str, Any]) -> None:
-        self._training_record = record
+        self._training_record: dict[str, Any] | Callable[[], dict[str, Any]] = record
         self._described["training_record"] = self.fingerprint() if record else None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch of the training."""
+        if self._history is None:
+            found: object = self.training_record.get("history")
+            self._history = cast(list[dict[str, Any]], found) if isinstance(found, list) else []
+        return self._history
+
+    @history.setter
+    def history(self, history: list[dict[str, Any]]) -> None:
+        self._history: list[dict[str, Any]] | None = history
+
+    def set_records(
+        self,
+        metrics: Callable[[], dict[str, Any]],
+        training_record: Callable[[], dict[str, Any]],
+        fingerprint: Callable[[], str],
+    ) -> None:
+        """Sets the records of weights that were loaded; each function is called when it is first needed.
+
+        Args:
+            metrics: returns the metrics.
+            training_record: returns the training record, which has the history.
+            fingerprint: returns the fingerprint of the loaded weights.
+        """
+        self._metrics, self._training_record, self._history = metrics, training_record, None
+        self._described = {"metrics": fingerprint, "training_record": fingerprint}
 
     def describes_weights(self, record: str) -> bool:
         """Whether nothing has changed that a record was made for: weights, statistics, columns and spec.
@@ -549,7 +581,11 @@ class Autoencoder(nn.Module):
         Args:
             record: `metrics` or `training_record`.
         """
+        if not getattr(self, record):
+            return True
         known = self._described[record]
+        if callable(known):
+            known = self._described[record] = known()
         return known is None or known == self.fingerprint()
 
     def fingerprint(self) -> str | None:
@@ -557,17 +593,10 @@ class Autoencoder(nn.Module):
 
         Floating-point tensors count as float32. None on the meta device, where there are no values.
         """
-        spec = self.spec.resolved().model_dump(
-            mode="json", exclude={"name", "summary", "references"}, fallback=repr
-        )
-        digest = hashlib.sha256(json.dumps([spec, self.columns], sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            if tensor.is_meta:
-                return None
-            values = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else None)
-            digest.update(f"{name} {list(values.shape)}".encode())
-            digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        state: dict[str, Tensor] = self.state_dict()
+        if any(tensor.is_meta for tensor in state.values()):
+            return None
+        return fingerprint(self.spec, self.columns, state)
 
     # -- other libraries' verbs -------------------------------------------------------------------
 
@@ -653,6 +682,17 @@ class Autoencoder(nn.Module):
 
     def _repr_html_(self) -> str:
         return as_html(self._title(), self.summary())
+
+
+def fingerprint(spec: AutoencoderSpec, columns: tuple[str, ...], tensors: Mapping[str, Tensor]) -> str:
+    """What `Autoencoder.fingerprint` returns, of a network with a spec, columns and tensors."""
+    data = spec.resolved().model_dump(mode="json", exclude={"name", "summary", "references"}, fallback=repr)
+    digest = hashlib.sha256(json.dumps([data, columns], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else None)
+        digest.update(f"{name} {list(values.shape)}".encode())
+        digest.update(cast(Any, values.contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def _require_tensor(x: object, what: str, hint: str) -> None:

@@ -70,11 +70,20 @@ def build_on_meta(
     require_spec(spec)
     with torch.device("meta"):
         ae = _assemble(spec, shapes)
-    limit = env_int("AEZOO_MAX_PARAMETERS", MAX_PARAMETERS) if max_parameters is None else max_parameters
-    if ae.num_parameters > limit:
-        text = f"{ae.num_parameters:,} parameters are more than the {limit:,} allowed"
-        raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
+    check_parameters(ae.num_parameters, max_parameters)
     return ae
+
+
+def check_parameters(found: int, max_parameters: int | None) -> None:
+    """Checks the number of parameters of a network.
+
+    Raises:
+        SpecError: it is larger than `max_parameters`, as for `build`.
+    """
+    limit = env_int("AEZOO_MAX_PARAMETERS", MAX_PARAMETERS) if max_parameters is None else max_parameters
+    if found > limit:
+        text = f"{found:,} parameters are more than the {limit:,} allowed"
+        raise SpecError([Problem("", f"{text}; raise max_parameters or AEZOO_MAX_PARAMETERS")])
 
 
 def verify_shapes(ae: Autoencoder) -> None:

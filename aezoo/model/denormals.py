@@ -1,12 +1,12 @@
 """Denormal numbers: computing with them rounded to zero, and removing them from weights.
 
-A number smaller than the smallest normal one, 1.2e-38 in float32, takes many CPUs a hundred times as long as any
+A number smaller than the smallest normal one, 1.2e-38 in float32, takes some CPUs many times as long as any
 other. Networks hold such numbers where weights decay to zero, and optimizers make them of gradients that do.
 """
 
 import ctypes
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -53,14 +53,17 @@ def flushes_denormals() -> bool:
     return float(TINY) * threading.get_ident() == 0.0
 
 
-def in_each_thread(call: Any) -> None:
+def in_each_thread(call: Callable[[], None]) -> None:
     """Calls a function without arguments in this thread and in every thread of PyTorch's pool."""
     parallel = _gomp_parallel()
     if parallel is None:
         call()
         return
-    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: call())
-    parallel(callback, None, torch.get_num_threads(), 0)
+
+    def run(_: object) -> None:
+        call()
+
+    parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run), None, torch.get_num_threads(), 0)
 
 
 @lru_cache(maxsize=1)
@@ -80,8 +83,8 @@ BITS = {
     torch.bfloat16: (torch.int16, 0x7F80, 0x007F),
     torch.float64: (torch.int64, 0x7FF0000000000000, 0x000FFFFFFFFFFFFF),
 }
-"""Integer of the same size, and masks of the exponent and the mantissa. Denormal numbers of float16 are left out:
-they are computed with in float32, where they are not denormal."""
+"""Integer of the same size, and masks of the exponent and the mantissa. Denormal numbers of float16 are left
+out: they are computed with in float32, where they are not denormal."""
 
 
 def is_denormal(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ transposed decoder weight, the gradient of the kept values is k dot products, an
 for each latent, the rows that kept it. The results are those of the dense computation up to rounding.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -110,7 +111,7 @@ def sum_rows(matrix: Tensor, weights: Tensor, index: Tensor, offsets: Tensor) ->
     Returns:
         (bags, d).
     """
-    bags = cast(Any, F.embedding_bag)
+    bags = cast(Callable[..., Tensor], F.embedding_bag)
     return bags(index, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
@@ -120,7 +121,8 @@ def _products(a: Tensor, b: Tensor, pattern: SparsePattern) -> Tensor:
         shape = (len(a), pattern.size)
         zeros = a.new_zeros(len(pattern.columns))
         at = torch.sparse_csr_tensor(pattern.offsets, pattern.columns, zeros, shape, check_invariants=False)
-        return torch.sparse.sampled_addmm(at, a, b.t(), beta=0.0).values()
+        sampled_addmm = cast(Callable[..., Tensor], torch.sparse.sampled_addmm)
+        return sampled_addmm(at, a, b.t(), beta=0.0).values()
     return (a[pattern.rows] * b[pattern.columns]).sum(1)
 
 

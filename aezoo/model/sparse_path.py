@@ -195,16 +195,16 @@ def _is_worthwhile(encoder: LayerSequence, x: Tensor) -> bool:
 def _is_eager(x: Tensor) -> bool:
     """Whether a batch is a plain tensor that runs eagerly, without transforms and autocast."""
     functorch: Any = cast(Any, torch)._C._functorch
-    return (
-        type(x) in (Tensor, nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and not bool(cast(Any, torch).jit.is_tracing())
-        and not torch.is_autocast_enabled(x.device.type)
-        and cast(object, functorch.peek_interpreter_stack()) is None
-        and forward_ad._current_level < 0  # pyright: ignore[reportPrivateUsage]
-        and not overrides._get_current_function_mode_stack()  # pyright: ignore[reportPrivateUsage]
-        and not _python_dispatch._get_current_dispatch_mode_stack()  # pyright: ignore[reportPrivateUsage]
+    modes: tuple[object, ...] = (
+        torch.compiler.is_compiling(),
+        cast(Any, torch).jit.is_tracing(),
+        torch.is_autocast_enabled(x.device.type),
+        functorch.peek_interpreter_stack() is not None,
+        cast(Any, forward_ad)._current_level >= 0,
+        overrides._get_current_function_mode_stack(),  # pyright: ignore[reportPrivateUsage]
+        _python_dispatch._get_current_dispatch_mode_stack(),  # pyright: ignore[reportPrivateUsage]
     )
+    return type(x) in (Tensor, nn.Parameter) and not any(modes)
 
 
 def _encoder_of(encoder: LayerSequence) -> SparseEncoder | None:

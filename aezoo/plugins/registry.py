@@ -112,6 +112,7 @@ class Registry:
         self._claims: dict[tuple[str, str], list[Registration]] = {}
         self._plugins: list[PluginInfo] = []
         self._warnings: list[str] = []
+        self._generation = 0
 
     # -- looking up -------------------------------------------------------------------------------
 
@@ -153,6 +154,12 @@ class Registry:
         session = (PluginInfo(SESSION, None, None, hookspecs.PLUGIN_API, kinds),) if kinds else ()
         return (*self._plugins, *session)
 
+    @property
+    def generation(self) -> int:
+        """A number that changes whenever kinds are registered or taken back, for caches of specs."""
+        self.load()
+        return self._generation
+
     # -- registering ------------------------------------------------------------------------------
 
     def register(self, cls: type[Any]) -> None:
@@ -172,6 +179,7 @@ class Registry:
         if others:
             raise RegistryError(f"{family} {kind!r} is already registered by {others[0]}")
         self._claims[family, kind] = [Registration(cls, SESSION)]
+        self._generation += 1
 
     def run_file(self, path: Path) -> tuple[tuple[str, str], ...]:
         """Runs a Python file and registers its kinds; see `aezoo.load_plugin_file`."""
@@ -192,6 +200,7 @@ class Registry:
                         self.register(cls)
         except (Exception, SystemExit) as error:
             self._claims = before
+            self._generation += 1
             sys.modules.pop(name, None)
             raise RegistryError(f"{_location(path, error)}: {_reason(error)}") from error
         if changed:
@@ -222,6 +231,7 @@ class Registry:
                 self._load_builtins()
                 self._load_plugins()
                 self._loaded = True
+                self._generation += 1
             finally:
                 self._loading = False
         # Last, because a filter may turn the first warning into an exception.

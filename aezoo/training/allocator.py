@@ -16,9 +16,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> bool:
     """Tells glibc's allocator to keep freed memory; returns whether it does. Done once in a process.
 
-    Otherwise it returns every large tensor to the system, and the next step pays for fresh pages, which takes a
-    third of the time of some networks. The setting stays, because glibc cannot go back to its default, a
-    threshold that follows the program. It is left alone if the environment sets it.
+    Otherwise it returns every large tensor to the system, and the next step pays for fresh pages. The setting
+    stays, because glibc cannot go back to its default, a threshold that follows the program. It is left alone
+    if the environment sets it.
     """
     tuned = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
     if any(name in os.environ for name in tuned):
@@ -37,7 +37,8 @@ class _Mallinfo2(ctypes.Structure):
     """`struct mallinfo2` of malloc.h."""
 
     _fields_ = tuple((name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+        "keepcost",
     ))  # fmt: skip
 
 

@@ -84,7 +84,11 @@ def zoo_root() -> Path:
     Raises:
         CheckpointError: neither exists.
     """
-    package = Path(__file__).parent.parent
+    return _zoo_root(Path(__file__).parent.parent)
+
+
+@lru_cache(maxsize=1)
+def _zoo_root(package: Path) -> Path:
     packaged, checkout = package / "_zoo", package.parent
     if (packaged / INDEX).is_file():
         return packaged
@@ -200,6 +204,7 @@ def is_folder(text: str) -> bool:
 def forget_index() -> None:
     """Read every index again on the next look-up, as after one has changed."""
     _scan.cache_clear()
+    _zoo_root.cache_clear()
 
 
 def _plugin_root(package: str) -> Path:

@@ -42,7 +42,7 @@ def card(folder: str | os.PathLike[str], *, address: str | None = None, license:
     path = files.folder
     ae = load(files)
     spec = require_variant(ae.spec, path)
-    config, _ = check_config(files, check_config_bytes(files))
+    config = check_config(files, check_config_bytes(files))
     for name, entry in ae.metrics.items():
         if missing := [key for key in METRIC_KEYS if key not in entry]:
             text = f"{path / METRICS}: {name}: {missing[0]} is missing, expected {', '.join(METRIC_KEYS)}"

@@ -2,10 +2,12 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -103,13 +105,14 @@ class VariantFiles:
             CheckpointError: the message names the file.
         """
         for name in (*ALL_FILES, SIGNATURE):
-            path = self.folder / name
             try:
-                mode = path.lstat().st_mode
+                mode = os.lstat(f"{self.folder}/{name}").st_mode
             except OSError:
                 continue
-            followed = name == WEIGHTS or self._is_cache_link(path)
-            if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and followed):
+            path = self.folder / name
+            if stat.S_ISREG(mode):
+                continue
+            if stat.S_ISLNK(mode) and (name == WEIGHTS or self._is_cache_link(path)):
                 continue
             kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
             raise CheckpointError("missing-file", f"{path} is {kind}; a regular file is expected")
@@ -129,14 +132,28 @@ class VariantFiles:
         Raises:
             CheckpointError: as for `read`, or the file is not what `save` writes.
         """
+        return self.check_record(name)()
+
+    def check_record(self, name: str) -> Callable[[], dict[str, Any]]:
+        """A function that returns what `read_record` does; the file is read and checked now.
+
+        Raises:
+            CheckpointError: as for `read_record`.
+        """
         if not self.has(name):
-            return {}
-        path = self.folder / name
-        record = strict_json(self.read(name), path)
-        problem = _metrics_problem(record) if name == METRICS else _training_problem(record)
-        if problem is not None:
-            raise CheckpointError("invalid-config", f"{path}: {problem}")
-        return record
+            return dict[str, Any]
+        raw = self.read(name)
+        _check_record(raw, self.folder / name)
+        return partial(json.loads, raw)
+
+
+@lru_cache(maxsize=256)
+def _check_record(raw: bytes, path: Path) -> None:
+    """Checks the content of `metrics.json` or `training.json`, once for the same bytes."""
+    record = strict_json(raw, path)
+    problem = _metrics_problem(record) if path.name == METRICS else _training_problem(record)
+    if problem is not None:
+        raise CheckpointError("invalid-config", f"{path}: {problem}")
 
 
 def _metrics_problem(record: Mapping[str, object]) -> str | None:

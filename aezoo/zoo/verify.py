@@ -8,9 +8,12 @@ import hashlib
 import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -18,8 +21,15 @@ from torch import Tensor
 
 from aezoo.errors import CheckpointError, SpecError, warn_diagnostic
 from aezoo.jsonio import canonical_json, strict_json
-from aezoo.model.autoencoder import Autoencoder, Source
-from aezoo.model.build import build_on_meta, require_device, require_float, verify_shapes
+from aezoo.model.autoencoder import Autoencoder, Source, fingerprint
+from aezoo.model.build import (
+    build_on_meta,
+    check_parameters,
+    require_device,
+    require_float,
+    verify_shapes,
+)
+from aezoo.model.prototype import copy_with, is_copyable
 from aezoo.model.sequential import LayerShape
 from aezoo.plugins.hookspecs import HOOKS
 from aezoo.plugins.registry import registry
@@ -42,6 +52,10 @@ from aezoo.zoo.variant_files import VariantFiles, check_hash, read_file
 
 MAX_HEADER_BYTES = 4_000_000
 """Size limit of the header of a safetensors file."""
+GRAIN = 32_768
+"""Number of values up to which PyTorch computes in one thread."""
+CACHED = 256
+"""Number of configs whose checks are remembered, by their bytes."""
 PICKLE_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 JsonObject = dict[str, Any]
@@ -73,25 +87,25 @@ def load(
     device, dtype = require_device(device), require_float(dtype or torch.float32)
     files.check_regular()
     raw_config = check_config_bytes(files)
-    config, spec_data = check_config(files, raw_config)
+    config = check_config(files, raw_config)
     check_plugins(files, config)
-    ae = check_network(files, config, spec_data, max_parameters)
-    expected = expected_tensors(ae, config.fitted)
-    raw_weights = check_weights_bytes(files, config, expected)
-    tensors = check_tensors(files, raw_weights, expected, weights_metadata(ae.spec, config.spec_sha256))
+    network = check_network(files, raw_config, max_parameters)
+    raw_weights = check_weights_bytes(files, config, network.expected)
+    tensors = check_tensors(files, raw_weights, network.expected, network.metadata)
     check_values(tensors, f"{files.folder / WEIGHTS}: ")
 
-    _check_scaling(files, config, ae, tensors)
+    _check_scaling(files, config, network.on_meta, tensors)
 
-    ae.load_state_dict(tensors, strict=True, assign=True)
+    ae = _with_weights(network, tensors)
     if config.unpackaged:
         kinds = ", ".join(config.unpackaged)
         warn_diagnostic("unpackaged", f"{files.folder} uses kinds that no distribution provides: {kinds}")
     ae.columns = config.columns
-    ae.metrics = files.read_record(METRICS)
-    ae.training_record = files.read_record(TRAINING)
-    history: object = ae.training_record.get("history")
-    ae.history = cast(list[dict[str, Any]], history) if isinstance(history, list) else []
+    ae.set_records(
+        files.check_record(METRICS),
+        files.check_record(TRAINING),
+        partial(_fingerprint, files.folder / WEIGHTS, config.weights.sha256, ae.spec, ae.columns),
+    )
     ae.source = Source(
         files.kind,
         str(files.folder),
@@ -102,11 +116,52 @@ def load(
         hashes=dict(files.hashes),
     )
     # Half precision is a storage format; computing in it is opt-in.
-    ae.to(device=device, dtype=dtype).eval()
+    if (device.type, dtype) != ("cpu", torch.float32):
+        ae.to(device=device, dtype=dtype)
     ae.arrange_weights()
-    with _errors_in(files.folder / CONFIG):
-        verify_shapes(ae)
+    _check_shapes(ae, files.folder / CONFIG, (raw_config, registry.generation))
     return ae
+
+
+@dataclass(frozen=True)
+class CheckedNetwork:
+    """A network that the checks 1 to 4 accept.
+
+    Attributes:
+        on_meta: the network on the meta device.
+        expected: the tensors that its weights file must hold.
+        metadata: of its weights file.
+        shared: whether other loads use the same `on_meta`, of which each then takes a copy.
+    """
+
+    on_meta: Autoencoder
+    expected: TensorTypes
+    metadata: dict[str, str]
+    shared: bool
+
+
+def _with_weights(network: CheckedNetwork, tensors: Mapping[str, Tensor]) -> Autoencoder:
+    """The network with its weights, in float32."""
+    scaling = ("input_shift", "input_scale")
+    computed = {
+        name: tensor if name in scaling or not tensor.is_floating_point() else _as_float32(tensor)
+        for name, tensor in tensors.items()
+    }
+    if network.shared:
+        return copy_with(network.on_meta, computed)
+    network.on_meta.load_state_dict(computed, strict=True, assign=True)
+    return network.on_meta
+
+
+def _fingerprint(path: Path, sha256: str, spec: AutoencoderSpec, columns: tuple[str, ...]) -> str:
+    """The fingerprint of weights in a file; empty if the file has changed since."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return ""
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        return ""
+    return fingerprint(spec, columns, safetensors.torch.load(raw))
 
 
 def check_config_bytes(files: VariantFiles) -> bytes:
@@ -114,13 +169,14 @@ def check_config_bytes(files: VariantFiles) -> bytes:
     return files.read(CONFIG)
 
 
-def check_config(files: VariantFiles, raw: bytes) -> tuple[FolderConfig, JsonObject]:
-    """Check 2: strict JSON, a known schema version, valid fields, and a spec whose hash is `spec_sha256`.
+def check_config(files: VariantFiles, raw: bytes) -> FolderConfig:
+    """Check 2: strict JSON, a known schema version, valid fields, and a spec whose hash is `spec_sha256`."""
+    return _config_of(raw, files.folder / CONFIG)[0]
 
-    Returns:
-        The config, and the spec as plain data, not validated yet.
-    """
-    path = files.folder / CONFIG
+
+@lru_cache(maxsize=CACHED)
+def _config_of(raw: bytes, path: Path) -> tuple[FolderConfig, JsonObject]:
+    """The config, and the spec as plain data, not validated yet; computed once for the same bytes."""
     data = strict_json(raw, path)
     if not data.keys() & {"schema_version", "spec_sha256", "spec"}:
         text = "was not written by aezoo: it has no schema_version, spec_sha256 and spec"
@@ -147,6 +203,8 @@ def check_plugins(files: VariantFiles, config: FolderConfig) -> None:
 
     Nothing is installed or imported because a config asks for it.
     """
+    if not config.plugins and not config.unpackaged:
+        return
     path = files.folder / CONFIG
     present = {plugin.name: plugin for plugin in registry.list_plugins()}
     for plugin in config.plugins:
@@ -167,25 +225,37 @@ def check_plugins(files: VariantFiles, config: FolderConfig) -> None:
             raise CheckpointError("missing-plugin", f"{path} needs the {family} {kind!r}, {text}")
 
 
-def check_network(
-    files: VariantFiles, config: FolderConfig, spec_data: JsonObject, max_parameters: int | None
-) -> Autoencoder:
-    """Check 4: the spec is valid, has at most `max_parameters`, and gives the recorded shapes and counts.
-
-    Returns:
-        The network on the meta device, which takes no memory.
-    """
+def check_network(files: VariantFiles, raw_config: bytes, max_parameters: int | None) -> CheckedNetwork:
+    """Check 4: the spec is valid, has at most `max_parameters`, and gives the recorded shapes and counts."""
     path = files.folder / CONFIG
-    shapes = {key: LayerShape(value.input, value.output) for key, value in config.shapes.items()}
+    key = (raw_config, path, registry.generation)
+    network = _networks.get(key)
     with _errors_in(path):
-        spec = _validated(config, spec_data)
-        ae = build_on_meta(spec, shapes, max_parameters)
-    if unlisted := unlisted_kind(spec, config):
-        raise _invalid(path, f"plugins: {unlisted}")
+        if network is None:
+            network = _network_of(*key, max_parameters)
+        else:
+            check_parameters(network.on_meta.num_parameters, max_parameters)
+    if network.shared:
+        if len(_networks) >= CACHED:
+            _networks.clear()
+        _networks[key] = network
+    return network
+
+
+_networks: dict[tuple[bytes, Path, int], CheckedNetwork] = {}
+
+
+def _network_of(raw: bytes, path: Path, generation: int, max_parameters: int | None) -> CheckedNetwork:
+    config, spec = _spec_of(raw, path, generation)
+    shapes = {key: LayerShape(value.input, value.output) for key, value in config.shapes.items()}
+    ae = build_on_meta(spec, shapes, max_parameters)
     for name, found in (("latents", ae.num_latents), ("parameters", ae.num_parameters)):
         if (recorded := getattr(config, name)) != found:
             raise _invalid(path, f"{name}: {recorded:,} is recorded, the spec gives {found:,}")
-    return ae
+    expected = expected_tensors(ae, config.fitted)
+    metadata = weights_metadata(spec, config.spec_sha256)
+    ae.eval()
+    return CheckedNetwork(ae, expected, metadata, is_copyable(ae))
 
 
 def check_weights_bytes(files: VariantFiles, config: FolderConfig, expected: TensorTypes) -> bytes:
@@ -237,19 +307,69 @@ def check_tensors(
     if header.get("__metadata__") != metadata:
         text = f"these are weights of {header.get('__metadata__')!r}, expected {metadata!r}"
         raise CheckpointError("tensor-mismatch", f"{path}: {text}")
-    # Where a tensor begins in memory decides the order in which products are summed; a copy begins aligned.
-    return {name: loaded.pop(name).clone() for name in expected}
+    return {name: _aligned(loaded.pop(name)) for name in expected}
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """A copy that begins aligned in memory, which decides the order in which products are summed."""
+    copy = torch.empty_like(tensor)
+    # NumPy copies in this thread. PyTorch's pool would wait for its other threads on a busy machine.
+    _bytes(copy)[...] = _bytes(tensor)
+    return copy
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, converted in this thread alone."""
+    if tensor.dtype == torch.float32:
+        return tensor
+    converted = torch.empty_like(tensor, dtype=torch.float32)
+    # PyTorch uses its pool for more values than these.
+    out, values = converted.view(-1), tensor.view(-1)
+    for start in range(0, len(values), GRAIN):
+        out[start : start + GRAIN].copy_(values[start : start + GRAIN])
+    return converted
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The memory of a contiguous tensor on the CPU as a NumPy array of bytes."""
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy()
 
 
 def check_values(tensors: dict[str, Tensor], where: str = "") -> None:
     """Check 7: every value is finite."""
     for name, tensor in tensors.items():
-        # A finite sum proves that all values are finite, in a tenth of the time of `isfinite`.
-        if not tensor.is_floating_point() or math.isfinite(float(tensor.sum())):
-            continue
-        if bad := int((~torch.isfinite(tensor)).sum()):
-            text = f"{where}{name} has {bad:,} values that are NaN or infinite"
-            raise CheckpointError("not-finite", text)
+        if tensor.is_floating_point() and not _is_finite(tensor):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise CheckpointError("not-finite", f"{where}{name} has {bad:,} values that are NaN or infinite")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether every value is finite, computed in this thread alone."""
+    bits = _bytes(tensor.contiguous())
+    if tensor.dtype in (torch.float32, torch.float64):
+        # A finite sum proves that all values are finite; only a sum that overflows needs a second look.
+        with np.errstate(all="ignore"):
+            if math.isfinite(bits.view(np.float32 if tensor.dtype == torch.float32 else np.float64).sum()):
+                return True
+        return bool(torch.isfinite(tensor).all())
+    exponent = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}.get(tensor.dtype)
+    if exponent is None:
+        return bool(torch.isfinite(tensor).all())
+    return not bool(((bits.view(np.uint16) & exponent) == exponent).any())
+
+
+def _check_shapes(ae: Autoencoder, path: Path, key: tuple[bytes, int]) -> None:
+    """Check that the layers give the recorded shapes, once for the same config and registered kinds."""
+    if key in _same_shapes:
+        return
+    with _errors_in(path):
+        verify_shapes(ae)
+    if len(_same_shapes) >= CACHED:
+        _same_shapes.clear()
+    _same_shapes.add(key)
+
+
+_same_shapes: set[tuple[bytes, int]] = set()
 
 
 def _check_scaling(
@@ -275,10 +395,10 @@ def load_spec(files: VariantFiles) -> VariantSpec:
     Raises:
         CheckpointError: as for `load`, or the folder holds an architecture without name and recipe.
     """
-    config, spec_data = check_config(files, check_config_bytes(files))
-    check_plugins(files, config)
-    with _errors_in(files.folder / CONFIG):
-        return require_variant(_validated(config, spec_data), files.folder)
+    raw = check_config_bytes(files)
+    check_plugins(files, check_config(files, raw))
+    _, spec = _spec_of(raw, files.folder / CONFIG, registry.generation)
+    return require_variant(spec, files.folder)
 
 
 def require_variant(spec: AutoencoderSpec, where: object) -> VariantSpec:
@@ -293,9 +413,23 @@ def require_variant(spec: AutoencoderSpec, where: object) -> VariantSpec:
     return spec
 
 
-def _validated(config: FolderConfig, spec_data: JsonObject) -> AutoencoderSpec:
-    data = read_resolved(migrate({**spec_data, "schema_version": config.schema_version}))
-    return check(VariantSpec if "name" in data else AutoencoderSpec, data)
+@lru_cache(maxsize=CACHED)
+def _spec_of(raw: bytes, path: Path, generation: int) -> tuple[FolderConfig, AutoencoderSpec]:
+    """The config and the validated spec, computed once for the same bytes.
+
+    Args:
+        raw: content of `config.json`.
+        path: its path.
+        generation: of the registry, whose kinds the spec is validated by.
+    """
+    del generation
+    config, spec_data = _config_of(raw, path)
+    with _errors_in(path):
+        data = read_resolved(migrate({**spec_data, "schema_version": config.schema_version}))
+        spec = check(VariantSpec if "name" in data else AutoencoderSpec, data)
+        if unlisted := unlisted_kind(spec, config):
+            raise _invalid(path, f"plugins: {unlisted}")
+    return config, spec
 
 
 def _header_length(raw: bytes) -> int:
