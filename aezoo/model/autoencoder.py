@@ -99,6 +99,14 @@ class SparseOutput(Output):
         return cast(Any, (self.x_hat, self.latents, self.aux))[index]
 
     @override
+    def _replace(self, **changes: Any) -> Output:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Output(*self)._replace(**changes)
+
+    @override
+    def _asdict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Output(*self)._asdict()
+
+    @override
     def __eq__(self, other: object) -> bool:
         return tuple(self) == other
 

@@ -6,7 +6,9 @@ transposed decoder weight, the gradient of the kept values is k dot products, an
 for each latent, the rows that kept it. The results are those of the dense computation up to rounding.
 """
 
+import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -117,6 +119,7 @@ def sum_rows(matrix: Tensor, weights: Tensor, index: Tensor, offsets: Tensor) ->
 
 def _products(a: Tensor, b: Tensor, pattern: SparsePattern) -> Tensor:
     """The dot products of rows of `a` and rows of `b` at the entries of a pattern, (entries,)."""
+    _warn_once()
     if a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
         shape = (len(a), pattern.size)
         zeros = a.new_zeros(len(pattern.columns))
@@ -124,6 +127,15 @@ def _products(a: Tensor, b: Tensor, pattern: SparsePattern) -> Tensor:
         sampled_addmm = cast(Callable[..., Tensor], torch.sparse.sampled_addmm)
         return sampled_addmm(at, a, b.t(), beta=0.0).values()
     return (a[pattern.rows] * b[pattern.columns]).sum(1)
+
+
+@lru_cache(maxsize=1)
+def _warn_once() -> None:
+    """Lets PyTorch warn that sparse CSR tensors are in beta state, which it does once in a process."""
+    none = torch.tensor([], dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor(torch.tensor([0, 0]), none, torch.tensor([]), (1, 1))
 
 
 def _transposed_sums(matrix: Tensor, weights: Tensor, pattern: SparsePattern) -> Tensor:
@@ -143,7 +155,9 @@ def _dense(pattern: SparsePattern, values: Tensor) -> Tensor:
 
 def _is_plain(gradient: Tensor) -> bool:
     """Whether a backward pass is differentiated itself, or runs under vmap, without sparse kernels."""
-    return torch.is_grad_enabled() or bool(cast(Any, torch)._C._functorch.is_batchedtensor(gradient))
+    functorch: Any = cast(Any, torch)._C._functorch
+    batched = functorch.is_batchedtensor(gradient) or functorch.is_legacy_batchedtensor(gradient)
+    return torch.is_grad_enabled() or bool(batched)
 
 
 class LinearAt(torch.autograd.Function):
@@ -192,7 +206,7 @@ class Decode(torch.autograd.Function):
         gradient, pattern = gradients[0], SparsePattern(offsets, columns, len(weight))
         needs_values, needs_weight = ctx.needs_input_grad[:2]
         if _is_plain(gradient):
-            dvalues = (gradient @ weight.t()).flatten()[pattern.rows * pattern.size + columns]
+            dvalues = (gradient @ weight.t())[pattern.rows, columns]
             return dvalues, _dense(pattern, values).t() @ gradient, None, None
         return (
             _products(gradient, weight, pattern) if needs_values else None,

@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aezoo.model.sequential import Aux, LayerSequence
+from aezoo.model.sequential import Aux, LayerSequence, run_layer
+from aezoo.model.sparse import SparseCode, SparsePattern
 from aezoo.testing.contract import CheckList
 from aezoo.testing.determinism import changed_tensors, copy_state, equal, seeded
 from aezoo.testing.layer_fixture import BATCH_SIZE, MODES, LayerFixture, call_after_step, forward
@@ -370,3 +371,29 @@ def clock(layer: LayerFixture) -> str | None:
         moved = {mode: forward(layer.build(), layer.x(), training=t) for mode, t in MODES.items()}
     name = next((mode for mode in MODES if not equal(outputs[mode], moved[mode])), None)
     return f"another output in {name} on another day" if name else None
+
+
+@USE_CHECKS.add(
+    "sparse-pattern", "pattern(h) to name the entries that forward(h) keeps, and to track the same state"
+)
+def sparse_pattern(layer: LayerFixture) -> str | None:
+    """With many latents, aezoo computes the entries of `pattern(h)` instead of calling the layer.
+
+    Failure: `other values than the output in training`
+    Fix: select by the same rule in both methods, or remove `pattern`.
+    """
+    if not hasattr(layer.build()[-1], "pattern") or len(layer.in_shape) != 1:
+        return None
+    for mode, training in MODES.items():
+        called, asked = (layer.trained().train(training) for _ in range(2))
+        with torch.no_grad():
+            h, aux = layer.x(), Aux()
+            for module in [*asked][:-1]:
+                h = run_layer(module, h, aux)
+            pattern: SparsePattern = cast(Any, asked[-1]).pattern(h)
+            found = SparseCode(h[pattern.rows, pattern.columns], pattern).dense()
+        if not equal(found, forward(called, layer.x(), training=training)):
+            return f"other values than the output in {mode}"
+        if names := changed_tensors(copy_state(called), asked.state_dict()):
+            return f"another {names[0]} in {mode}"
+    return None

@@ -16,7 +16,7 @@ from aezoo_sae import (
     PreBiasSpec,
 )
 from aezoo_sae.callbacks import geometric_median
-from aezoo_sae.layers import step
+from aezoo_sae.layers import largest, step
 from torch import Generator, Tensor
 
 import aezoo
@@ -51,6 +51,55 @@ def test_installed_plugin_passes_contract_checks() -> None:
         "loss sae.l0", "loss sae.gated", "loss sae.matryoshka", "callback sae.geometric_median",
         "callback sae.transposed_start",
     }  # fmt: skip
+
+
+# -- sparse kernels -----------------------------------------------------------------------------------
+
+N = 32
+KERNELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "batch_topk": ({"kind": "sae.batch_topk", "k": 3}, {}),
+    "jumprelu": (
+        {"kind": "sae.jumprelu", "threshold": 0.3, "bandwidth": 0.5},
+        {"penalties": [{"kind": "sae.l0", "target": 3.0, "weight": 0.1}]},
+    ),
+    "matryoshka": (
+        {"kind": "sae.batch_topk", "k": 5},
+        {"reconstruction": {"kind": "sae.matryoshka", "prefixes": [4, 16]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KERNELS)
+def test_sparse_kernels_compute_what_the_layers_do(case: str) -> None:
+    layer, recipe = KERNELS[case]
+    linear = {"kind": "linear", "out_features": N}
+    spec = network("sae.pre_bias", linear, layer, recipe={"reconstruction": "mse", **recipe})
+    found: list[list[Tensor]] = []
+    for enabled in (False, True):
+        ae = aezoo.build(spec, dtype=torch.float64)
+        objective = aezoo.Objective(spec.recipe)
+        with aezoo.sparse_kernels(enabled):
+            for seed in range(3):
+                x = torch.randn(9, 6, generator=Generator().manual_seed(seed), dtype=torch.float64)
+                loss, _ = objective(ae, context(x))
+                loss.backward()
+            assert (ae(x).code is not None) is enabled
+            ae.eval()
+            out = ae(x)
+            assert torch.equal(ae.decode(out.latents.detach()), out.x_hat)
+        gradients = [p.grad for p in ae.parameters() if p.grad is not None]
+        found.append([loss, out.x_hat, out.latents, *gradients, *ae.buffers()])
+    assert len(found[0]) == len(found[1])
+    for dense, sparse in zip(*found, strict=True):
+        torch.testing.assert_close(sparse, dense, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 100, 20_000, 2**20])
+def test_largest_values_are_found_among_many(n: int) -> None:
+    x = torch.randn(2**20, generator=Generator().manual_seed(0))
+    assert torch.equal(largest(x, n).sort().values, x.topk(n).indices.sort().values)
+    # A sample that represents the values badly changes the time, not the result.
+    assert torch.equal(x.sort().values[largest(x.sort().values, n)].sort().values, x.topk(n).values.flip(0))
 
 
 # -- BatchTopK ----------------------------------------------------------------------------------------

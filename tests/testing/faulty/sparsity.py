@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+import aezoo
 from aezoo.errors import LayerError
 from aezoo.model.sequential import Exact, Mean
 from aezoo.specs.base import Count
@@ -31,6 +32,10 @@ class Keep(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return self.keep(h, self.k, self.by)
 
+    def pattern(self, h: Tensor) -> aezoo.SparsePattern:
+        ranked = h.abs() if self.by == "magnitude" else h
+        return aezoo.SparsePattern.of_rows(ranked.topk(self.k, dim=1).indices, h.shape[1])
+
     def sparsity(self) -> Exact:
         return Exact(self.k, by=self.by)
 
@@ -47,6 +52,12 @@ class KeepSpec(ModuleSpec):
         if self.k > math.prod(in_shape):
             raise LayerError("k", f"{self.k} is more than the {math.prod(in_shape)} features")
         return self.module(self.k, self.by)
+
+
+@plant_layer(KeepSpec, "wrong-pattern", "sparse-pattern")
+class WrongPattern(Keep):
+    def pattern(self, h: Tensor) -> aezoo.SparsePattern:
+        return aezoo.SparsePattern.of_rows(h.abs().topk(self.k, dim=1).indices, h.shape[1])
 
 
 @plant_layer(KeepSpec, "dense-in-eval", "sparsity")

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import aezoo
 from aezoo.model.layers.activations import LeakyReluSpec
 from aezoo.testing import Report, check_variant
 from tests.testing.planting import PLANTED, Planted
@@ -68,6 +70,16 @@ def flipped_bit(folder: Path, patch: pytest.MonkeyPatch) -> None:
     raw = bytearray(path.read_bytes())
     raw[-1000] ^= 1
     path.write_bytes(raw)
+
+
+@plant("denormals", "denormals")
+def denormal_weights(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    ae = aezoo.load(folder)
+    with torch.no_grad():
+        next(ae.parameters())[0, 0] = 1e-40
+    ae.metrics, ae.training_record = ae.metrics, ae.training_record
+    patch.setattr("aezoo.zoo.save.without_denormals", lambda tensor: tensor)
+    aezoo.save(ae, folder, overwrite=True)
 
 
 def _plant_number(fault: str, found_by: str, metric: str, **changes: Any) -> None:
