@@ -189,7 +189,9 @@ def _is_worthwhile(encoder: LayerSequence, x: Tensor) -> bool:
         return False
     if forced is None and (shape[0] < MIN_LATENTS or shape[0] * len(x) < MIN_VALUES):
         return False
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _is_eager(x)
+    # On a GPU the dense products are faster.
+    device = forced is True or x.device.type == "cpu"
+    return device and x.dtype in (torch.float32, torch.float64) and _is_eager(x)
 
 
 def _is_eager(x: Tensor) -> bool:
