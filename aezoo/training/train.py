@@ -3,11 +3,12 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -320,7 +321,12 @@ def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Genera
         keep_freed_memory()
     try:
         torch.set_num_threads(recipe.threads)
-        with torch.random.fork_rng(devices=gpu), flush_denormals(on_cpu and recipe.numerics >= 2):
+        deterministic = deterministic_cuda() if gpu else nullcontext()
+        with (
+            torch.random.fork_rng(devices=gpu),
+            deterministic,
+            flush_denormals(on_cpu and recipe.numerics >= 2),
+        ):
             # Ranks draw different dropout masks and samples.
             seed_global(recipe.seed + rank, device)
             yield
@@ -328,3 +334,30 @@ def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Genera
         torch.set_num_threads(threads)
         if on_cpu:
             release_freed_memory()
+
+
+@contextmanager
+def deterministic_cuda() -> Generator[None]:
+    """Context manager in which CUDA computes the same bits in every run, as far as PyTorch can.
+
+    Some operations add in an order that varies, and cuDNN may choose a convolution by its speed.
+    """
+    backend, filling = cast(Any, torch.backends.cudnn), cast(Any, torch.utils).deterministic
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        filling.fill_uninitialized_memory,
+        backend.benchmark,
+    )
+    # Read by cuBLAS, which otherwise may choose another workspace in every run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        filling.fill_uninitialized_memory = backend.benchmark = False
+        with warnings.catch_warnings():
+            # Of operations that have no other implementation, such as unpooling.
+            warnings.filterwarnings("ignore", ".*does not have a deterministic implementation", UserWarning)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        filling.fill_uninitialized_memory, backend.benchmark = before[2:]

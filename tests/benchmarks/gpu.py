@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.model.autoencoder import StepContext
+from aezoo.training.train import deterministic_cuda
 
 ROOT = Path(__file__).parents[2]
 REPEATS = 20
@@ -225,6 +226,9 @@ def sparse_step(features: int, latents: int, timer: Timer) -> Timings:
     found: Timings = {"aezoo": timer(aezoo_step(*size, timer))}
     for label, compiled in (("by hand", False), ("by hand, compiled", True)):
         found[label] = timer(dense_step(*size, timer, compiled))
+    if timer.device.type == "cuda":
+        with deterministic_cuda():
+            found["aezoo, as in aezoo.train"] = timer(aezoo_step(*size, timer))
     try:
         found["SAELens"] = timer(sae_lens_step(*size, timer))
     except Exception as error:
