@@ -103,5 +103,5 @@ def _seconds(built: Callable[[], Trained], job: Job, images: Path, optimize: boo
 @lru_cache
 def _batches(images: Path, size: int, count: int = 8) -> tuple[Tensor, ...]:
     """Batches of pixels from 0 to 1, float32, (size, 784)."""
-    pixels = torch.from_numpy(np.load(images, mmap_mode="r")[: size * count].astype(np.float32))
-    return tuple(batch.clone() for batch in pixels.div_(255).split(size))
+    pixels = torch.from_numpy(np.load(images, mmap_mode="r")[: size * count].astype(np.float32)).div_(255)
+    return tuple(pixels[start : start + size].clone() for start in range(0, size * count, size))

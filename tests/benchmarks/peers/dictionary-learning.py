@@ -12,6 +12,7 @@ own. Squared errors are summed over pixels, in aezoo averaged. Latents that fire
 import sys
 import types
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def batch_topk(job: Job) -> Trained:
 def matryoshka(job: Job) -> Trained:
     """Matryoshka: keeps the largest values of the batch, in aezoo's variant those of each sample."""
     bounds = (0, *PREFIXES, job.latents)
-    fractions = [(end - start) / job.latents for start, end in zip(bounds, bounds[1:], strict=False)]
+    fractions = [(end - start) / job.latents for start, end in pairwise(bounds)]
     return trained(
         MatryoshkaBatchTopKTrainer(**options(job, k=K, threshold_start_step=0, group_fractions=fractions))
     )
