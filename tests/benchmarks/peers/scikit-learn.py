@@ -28,7 +28,9 @@ def main() -> None:
     images = np.load(sys.argv[1])[:IMAGES].astype(np.float32) / 255
 
     def epoch() -> None:
-        network = MLPRegressor((64,), batch_size=BATCH_SIZE, max_iter=1, alpha=0.0, random_state=0)
+        network = MLPRegressor(
+            hidden_layer_sizes=(64,), batch_size=BATCH_SIZE, max_iter=1, alpha=0.0, random_state=0
+        )
         network.fit(images, images)
 
     serve({"epoch": epoch})
