@@ -22,22 +22,23 @@ sys.path[0] = str(Path(__file__).parents[1])
 sys.modules["nnsight"] = types.ModuleType("nnsight")
 sys.modules["nnsight"].LanguageModel = object
 
+import torch
 from dictionary_learning.trainers import BatchTopKTrainer, GatedSAETrainer, JumpReluTrainer, TopKTrainer
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
 from measure import serve
 from sae_steps import (
     BANDWIDTH,
     DEAD,
-    DEAD_BIAS,
     INPUTS,
     LARGE,
     LR,
     PREFIXES,
     SPARSITY,
-    THRESHOLD,
     Job,
     K,
     Trained,
+    Weights,
+    assign,
     step_ways,
 )
 
@@ -59,43 +60,65 @@ def trained(trainer: Any) -> Trained:
     return Trained(partial(trainer.loss, step=STEP), trainer.optimizer)
 
 
-def topk(job: Job, *, auxiliary: bool = False) -> Trained:
+def assign_layers(ae: Any, weights: Weights) -> None:
+    """Sets the weights and the biases of both layers, which are parameters of `nn.Linear` or of the class."""
+    if hasattr(ae, "W_enc"):
+        assign({ae.W_enc: weights.encoder.T, ae.W_dec: weights.decoder.T, ae.b_enc: weights.encoder_bias})
+    else:
+        assign({ae.encoder.weight: weights.encoder, ae.decoder.weight: weights.decoder})
+        if ae.encoder.bias is not None:
+            assign({ae.encoder.bias: weights.encoder_bias})
+    assign({ae.decoder_bias if hasattr(ae, "decoder_bias") else ae.b_dec: weights.decoder_bias})
+
+
+def topk(job: Job, weights: Weights, *, auxiliary: bool = False) -> Trained:
     """TopK: a ReLU before the selection, also for dead latents; a threshold is kept for evaluation."""
     weight = 1 / 32 if auxiliary else 0.0
     trainer = TopKTrainer(**options(job, k=K, threshold_start_step=0, auxk_alpha=weight))
+    assign_layers(trainer.ae, weights.with_shared_bias())
     if auxiliary:
-        trainer.ae.encoder.bias.data[:DEAD] = DEAD_BIAS
         trainer.num_tokens_since_fired[:DEAD] = trainer.dead_feature_threshold
         trainer.top_k_aux = DEAD
     return trained(trainer)
 
 
-def batch_topk(job: Job) -> Trained:
+def batch_topk(job: Job, weights: Weights) -> Trained:
     """BatchTopK."""
-    return trained(BatchTopKTrainer(**options(job, k=K, threshold_start_step=0)))
+    trainer = BatchTopKTrainer(**options(job, k=K, threshold_start_step=0))
+    assign_layers(trainer.ae, weights.with_shared_bias())
+    return trained(trainer)
 
 
-def matryoshka(job: Job) -> Trained:
+def matryoshka(job: Job, weights: Weights) -> Trained:
     """Matryoshka: keeps the largest values of the batch, in aezoo's variant those of each sample."""
     bounds = (0, *PREFIXES, job.latents)
     fractions = [(end - start) / job.latents for start, end in pairwise(bounds)]
-    return trained(
-        MatryoshkaBatchTopKTrainer(**options(job, k=K, threshold_start_step=0, group_fractions=fractions))
+    trainer = MatryoshkaBatchTopKTrainer(
+        **options(job, k=K, threshold_start_step=0, group_fractions=fractions)
     )
+    assign_layers(trainer.ae, weights.with_shared_bias())
+    return trained(trainer)
 
 
-def jumprelu(job: Job) -> Trained:
+def jumprelu(job: Job, weights: Weights) -> Trained:
     """JumpReLU: thresholds are parameters, in aezoo their logarithms are; nothing is subtracted from the input."""
     trainer = JumpReluTrainer(
         **options(job, bandwidth=BANDWIDTH, target_l0=float(K), sparsity_penalty=0.1, sparsity_warmup_steps=0)
     )
-    trainer.ae.threshold.data.fill_(THRESHOLD)
+    assign_layers(trainer.ae, weights.with_pre_bias(torch.zeros(INPUTS)))
+    assign({trainer.ae.threshold: weights.threshold})
     return trained(trainer)
 
 
-def gated(job: Job) -> Trained:
+def gated(job: Job, weights: Weights) -> Trained:
     """Gated: the optimizer normalizes the decoder's weights; aezoo does it in the forward pass."""
-    return trained(GatedSAETrainer(**options(job, l1_penalty=SPARSITY, sparsity_warmup_steps=0)))
+    trainer = GatedSAETrainer(**options(job, l1_penalty=SPARSITY, sparsity_warmup_steps=0))
+    ae, shared = trainer.ae, weights.with_shared_bias()
+    assign_layers(ae, shared)
+    assign(
+        {ae.gate_bias: shared.encoder_bias, ae.r_mag: shared.log_scale, ae.mag_bias: shared.magnitude_bias}
+    )
+    return trained(trainer)
 
 
 if __name__ == "__main__":

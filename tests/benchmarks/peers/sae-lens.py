@@ -26,16 +26,16 @@ from sae_lens.saes.sae import TrainStepInput
 from sae_steps import (
     BANDWIDTH,
     DEAD,
-    DEAD_BIAS,
     INPUTS,
     LARGE,
     LR,
     PREFIXES,
     SPARSITY,
-    THRESHOLD,
     Job,
     K,
     Trained,
+    Weights,
+    assign,
     step_ways,
 )
 from torch import Tensor
@@ -59,7 +59,14 @@ def options(job: Job, **more: Any) -> dict[str, Any]:
     return {"d_in": INPUTS, "d_sae": job.latents, "apply_b_dec_to_input": True, **more}
 
 
-def topk(job: Job, *, auxiliary: bool = False, sparse: bool = False) -> Trained:
+def assign_layers(sae: Any, weights: Weights) -> None:
+    """Sets the weights and the biases of both layers; those of the encoder without gates."""
+    assign({sae.W_enc: weights.encoder.T, sae.W_dec: weights.decoder.T, sae.b_dec: weights.decoder_bias})
+    if hasattr(sae, "b_enc"):
+        assign({sae.b_enc: weights.encoder_bias})
+
+
+def topk(job: Job, weights: Weights, *, auxiliary: bool = False, sparse: bool = False) -> Trained:
     """TopK: the kept values pass a ReLU, in aezoo they do not.
 
     The auxiliary loss uses half as many latents as there are pixels, and at most the dead ones, so that DEAD of them
@@ -70,47 +77,54 @@ def topk(job: Job, *, auxiliary: bool = False, sparse: bool = False) -> Trained:
         aux_loss_coefficient=1 / 32,
     )
     sae = sae_lens.TopKTrainingSAE(config)
-    if not auxiliary:
-        return trained(sae, job)
-    sae.b_enc.data[:DEAD] = DEAD_BIAS
-    return trained(sae, job, torch.arange(job.latents) < DEAD)
+    assign_layers(sae, weights.with_shared_bias())
+    return trained(sae, job, torch.arange(job.latents) < DEAD if auxiliary else None)
 
 
-def batch_topk(job: Job) -> Trained:
+def batch_topk(job: Job, weights: Weights) -> Trained:
     """BatchTopK."""
     config = sae_lens.BatchTopKTrainingSAEConfig(
         **options(job, k=float(K), rescale_acts_by_decoder_norm=False)
     )
-    return trained(sae_lens.BatchTopKTrainingSAE(config), job)
+    sae = sae_lens.BatchTopKTrainingSAE(config)
+    assign_layers(sae, weights.with_shared_bias())
+    return trained(sae, job)
 
 
-def matryoshka(job: Job) -> Trained:
+def matryoshka(job: Job, weights: Weights) -> Trained:
     """Matryoshka: keeps the largest values of the batch, in aezoo's variant those of each sample."""
     config = sae_lens.MatryoshkaBatchTopKTrainingSAEConfig(
         **options(job, k=float(K), rescale_acts_by_decoder_norm=False),
         matryoshka_widths=[*PREFIXES, job.latents],
     )
-    return trained(sae_lens.MatryoshkaBatchTopKTrainingSAE(config), job)
+    sae = sae_lens.MatryoshkaBatchTopKTrainingSAE(config)
+    assign_layers(sae, weights.with_shared_bias())
+    return trained(sae, job)
 
 
-def jumprelu(job: Job) -> Trained:
+def jumprelu(job: Job, weights: Weights) -> Trained:
     """JumpReLU: thresholds are parameters, in aezoo their logarithms are; its penalty is that of each sample."""
     config = sae_lens.JumpReLUTrainingSAEConfig(
         **options(job),
-        jumprelu_init_threshold=THRESHOLD,
         jumprelu_bandwidth=BANDWIDTH,
         jumprelu_sparsity_loss_mode="quadratic",
         target_l0=float(K),
     )
-    return trained(sae_lens.JumpReLUTrainingSAE(config), job, l0=0.1)
+    sae = sae_lens.JumpReLUTrainingSAE(config)
+    assign_layers(sae, weights.with_shared_bias())
+    assign({sae.threshold: weights.threshold})
+    return trained(sae, job, l0=0.1)
 
 
-def gated(job: Job) -> Trained:
+def gated(job: Job, weights: Weights) -> Trained:
     """Gated: the decoder is not normalized, its norms weight the penalty; the auxiliary error trains the decoder.
 
     The encoder's product is computed three times, in aezoo once.
     """
     sae = sae_lens.GatedTrainingSAE(sae_lens.GatedTrainingSAEConfig(**options(job)))
+    shared = weights.with_shared_bias()
+    assign_layers(sae, shared)
+    assign({sae.b_gate: shared.encoder_bias, sae.r_mag: shared.log_scale, sae.b_mag: shared.magnitude_bias})
     return trained(sae, job, l1=SPARSITY)
 
 

@@ -6,13 +6,15 @@ same time. The scripts in `peers/` say where their mathematics differ.
 
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from measure import Peer, Row, Way, compare
 from peer_environments import BENCHMARKS, environment, failure
 from sae_steps import (
@@ -22,11 +24,11 @@ from sae_steps import (
     LARGE,
     LR,
     OPTIMIZER,
-    SPARSITY,
     THREADS,
     Job,
     K,
     Trained,
+    Weights,
     step_ways,
 )
 from torch import Tensor
@@ -38,6 +40,8 @@ from aezoo.training.optim import build_optimizer
 OURS = "aezoo"
 NEVER = 2**30
 """More samples than any job sees: no further latent is counted as dead."""
+PAST_WARMUP = 1000.0
+"""An epoch in which every term of an objective has its full weight."""
 STEP = f"forward, loss and backward of a step, without data and optimizer, {THREADS} threads"
 STEP_AND_OPTIMIZER = f"forward, loss, backward and Adam of a step, without data, {THREADS} threads"
 EPOCH = (
@@ -87,40 +91,66 @@ def against(title: str, ours: Way, aims: Aims, peers: Mapping[str, Peer], includ
 # -- steps of sparse autoencoders ---------------------------------------------------------------------
 
 
-def in_aezoo(name: str, job: Job) -> Trained:
-    """The training of a variant of aezoo-sae, or of a larger one made from it."""
+def in_aezoo(name: str) -> tuple[Weights, Trained]:
+    """The training of a published variant of aezoo-sae, or of a larger one made from it with random weights.
+
+    Returns:
+        Its weights before the first step, and the training.
+    """
     base = "sae-topk32" if name == LARGE else name
     stage = {"kind": "fit", "epochs": 1, "optimizer": {"kind": "adam", "lr": LR}}
     changes: dict[str, Any] = {"recipe.threads": THREADS, "recipe.numerics": 2, "recipe.stages": [stage]}
     if name == LARGE:
-        changes |= {"encoder.2.out_features": job.latents, "encoder.3.k": K, "recipe.penalties": []}
+        changes |= {"encoder.2.out_features": JOBS[name].latents, "recipe.penalties": []}
     if name == "sae-topk32":
         changes["recipe.penalties"] = [{"kind": "auxk", "k": DEAD, "dead_after": NEVER}]
-    if name == "sae-gated":
-        changes["recipe.penalties"] = [{"kind": "sae.gated", "sparsity": SPARSITY}]
     spec = aezoo.get_spec(base).replace(changes)
     ae, objective = aezoo.build(spec).train(), aezoo.Objective(spec.recipe).train()
+    if name != LARGE:
+        ae.load_state_dict(aezoo.load(name).state_dict(), strict=False)
     if name == "sae-topk32":
         with torch.no_grad():
             cast(Any, ae.encoder[2]).linear.bias[:DEAD] = DEAD_BIAS
-        objective.stateful_terms[0].idle = torch.where(torch.arange(job.latents) < DEAD, float(NEVER), 0.0)
+        objective.stateful_terms[0].idle = torch.where(torch.arange(ae.num_latents) < DEAD, float(NEVER), 0.0)
     generator = torch.Generator()
 
     def loss(x: Tensor) -> Tensor:
         x = x.view(-1, *spec.input.shape)
-        return objective(ae, aezoo.StepContext(x, x, None, 0.0, 0, generator))[0]
+        return objective(ae, aezoo.StepContext(x, x, None, PAST_WARMUP, 0, generator))[0]
 
     parameters = [*ae.parameters(), *objective.parameters()]
-    return Trained(loss, build_optimizer(cast(DescentStage, spec.recipe.stages[0]), parameters))
+    optimizer = build_optimizer(cast(DescentStage, spec.recipe.stages[0]), parameters)
+    return weights_of(ae), Trained(loss, optimizer)
+
+
+@torch.no_grad()
+def weights_of(ae: aezoo.Autoencoder) -> Weights:
+    """A copy of the weights of a sparse autoencoder."""
+    _, pre_bias, encoder, *others = cast(list[Any], list(ae.encoder))
+    decoder = cast(Any, ae.decoder[0])
+    gated = hasattr(encoder, "gate_bias")
+    found = Weights(
+        pre_bias=pre_bias.bias,
+        encoder=encoder.linear.weight,
+        encoder_bias=encoder.gate_bias if gated else encoder.linear.bias,
+        decoder=F.normalize(decoder.linear.weight, dim=0) if gated else decoder.linear.weight,
+        decoder_bias=decoder.linear.bias,
+    )
+    if others and hasattr(others[-1], "log_threshold"):
+        found = found._replace(threshold=others[-1].log_threshold.exp())
+    if gated:
+        found = found._replace(log_scale=encoder.log_scale, magnitude_bias=encoder.magnitude_bias)
+    return Weights(*(value.detach().clone() for value in found))
 
 
 def steps_of(names: Mapping[str, tuple[str, Mapping[tuple[str, str], float]]]) -> list[Row]:
     """Rows of steps, without and with the optimizer, of jobs: name -> (title, aims)."""
     rows: list[Row] = []
-    with running("sae-lens", "dictionary-learning") as (peers, file):
-        builders = {name: (name, _builder(name)) for name in names}
-        ours = step_ways(builders, file)
+    with running("sae-lens", "dictionary-learning") as (peers, images):
         for name, (title, aims) in names.items():
+            weights, trained = in_aezoo(name)
+            weights.save(images.parent, name)
+            ours = step_ways({name: (name, partial(_given, trained))}, images)
             for suffix, includes in (("", STEP), (OPTIMIZER, STEP_AND_OPTIMIZER)):
                 with_suffix = {(peer, way + suffix): aim for (peer, way), aim in aims.items()}
                 full = title + (", with Adam" if suffix else "")
@@ -128,8 +158,8 @@ def steps_of(names: Mapping[str, tuple[str, Mapping[tuple[str, str], float]]]) -
     return rows
 
 
-def _builder(name: str) -> Callable[[Job], Trained]:
-    return lambda job: in_aezoo(name, job)
+def _given(trained: Trained, job: Job, weights: Weights) -> Trained:
+    return trained
 
 
 def large_steps() -> list[Row]:
