@@ -34,6 +34,7 @@ def environment(name: str) -> Path | None:
     """
     python = ENVIRONMENTS / name / "bin" / "python"
     if _record(name).get("key") != _key(name):
+        print(f"making the environment of {name}, once", file=sys.stderr)
         _write(name, _make(name))
     return None if failure(name) is not None else python
 
@@ -102,7 +103,8 @@ def _reason(output: str) -> str:
     """The first error of a command's output, or else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return (errors or lines[-1:] or ["the installation failed"])[0][:200]
+    reason = (errors or lines[-1:] or ["the installation failed"])[0]
+    return reason.partition(" (from versions")[0][:200]
 
 
 def main() -> None:
