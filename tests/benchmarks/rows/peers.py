@@ -80,7 +80,9 @@ def against(title: str, ours: Way, aims: Aims, peers: Mapping[str, Peer], includ
     reasons: dict[str, str] = {}
     bases: dict[str, tuple[Literal["overhead", "speedup"], float | None]] = {}
     for (name, way), aim in aims.items():
-        base = name + way.partition(",")[1] + way.partition(",")[2].removesuffix(OPTIMIZER)
+        # The way "topk-16384, sparse" of sae-lens is the row of "sae-lens, sparse".
+        _, comma, option = way.removesuffix(OPTIMIZER).partition(",")
+        base = name + comma + option
         bases[base] = ("speedup", aim)
         ways[base] = peers[name].way(way) if name in peers else None
         if name not in peers:
