@@ -44,4 +44,4 @@ gpu: setup
 	$(BIN)/python tests/benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench dist .pytest_cache .ruff_cache .hypothesis

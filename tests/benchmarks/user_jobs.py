@@ -1,6 +1,6 @@
 """The same two jobs in aezoo and in other libraries: lines of user code, seconds, and peak memory.
 
-    python tests/benchmarks/peers.py            # needs AEZOO_DATA; pyod and pythae where they are installed
+    python tests/benchmarks/user_jobs.py        # needs AEZOO_DATA; pyod and pythae where they are installed
 
 `encode`: 10,000 images, bytes in a file, to latents on disk, by a network that is trained already. `score`: 5,000
 rows of a table to scores and a threshold, the training included. Every way runs in a process of its own, in turn,
