@@ -94,14 +94,24 @@ class ImageFile(NamedTuple):
     """A file of an image folder.
 
     Attributes:
-        path: the file.
-        parts: the names of the subfolders and of the file, without the folder of a split.
+        folder: the image folder.
+        names: the names of the subfolders and of the file.
         split: the split whose folder contains the file, or None.
     """
 
-    path: Path
-    parts: tuple[str, ...]
+    folder: Path
+    names: tuple[str, ...]
     split: Split | None
+
+    @property
+    def path(self) -> Path:
+        """The file; made when it is needed, since that takes longer than listing the file."""
+        return self.folder.joinpath(*self.names)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the subfolders and of the file, without the folder of a split."""
+        return self.names if self.split is None else self.names[1:]
 
 
 in_use: dict[str, tuple["weakref.ref[Tensor]", Record]] = {}
@@ -402,18 +412,18 @@ def _image_files(folder: Path) -> list[ImageFile]:
         DataError: no folder, no images, or images beside the folders of splits.
     """
     found: list[ImageFile] = []
-    for parts in _image_parts(folder):
-        split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
-        found.append(ImageFile(folder.joinpath(*parts), parts, split))
+    for names in _image_names(folder):
+        split = SPLIT_FOLDERS.get(names[0].lower()) if len(names) > 1 else None
+        found.append(ImageFile(folder, names, split))
     splits = {file.split for file in found} - {None}
     if len(splits) < 2:  # A class may be called `train`.
         return [file._replace(split=None) for file in found]
     others = [file.path for file in found if file.split is None]
     if others or "train" not in splits:
-        names = ", ".join(sorted({file.parts[0] for file in found if file.split is not None}))
+        names = ", ".join(sorted({file.names[0] for file in found if file.split is not None}))
         reason = f"{others[0]} is outside of them" if others else "no folder train"
         raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
-    return [file._replace(parts=file.parts[1:]) for file in found]
+    return found
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -422,10 +432,10 @@ def image_paths(folder: Path) -> list[Path]:
     Raises:
         DataError: no folder, or no images.
     """
-    return [folder.joinpath(*parts) for parts in _image_parts(folder)]
+    return [folder.joinpath(*names) for names in _image_names(folder)]
 
 
-def _image_parts(folder: Path) -> list[tuple[str, ...]]:
+def _image_names(folder: Path) -> list[tuple[str, ...]]:
     """The names of the subfolders and of the file, for each path of `image_paths`."""
     from PIL import Image
 

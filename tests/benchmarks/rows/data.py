@@ -45,13 +45,16 @@ def write_images(folder: Path, n: int, side: int) -> None:
             raw = (files(package) / name).read_bytes()
         except (ModuleNotFoundError, FileNotFoundError):  # scikit-image is optional
             continue
-        photographs.append(np.asarray(cast(Any, Image.open(io.BytesIO(raw)).convert("RGB"))))
+        image: Any = Image.open(io.BytesIO(raw)).convert("RGB")
+        photographs.append(np.array(image))
     rng = np.random.default_rng(0)
     for name in CLASSES:
         (folder / name).mkdir()
     for i in range(n):
         photograph = photographs[rng.integers(len(photographs))]
-        top, left = (int(rng.integers(size - side + 1)) for size in photograph.shape[:2])
+        top, left = (
+            rng.integers(length - side + 1) for length in cast("tuple[int, ...]", photograph.shape[:2])
+        )
         crop = photograph[top : top + side, left : left + side, :: rng.choice((-1, 1))]
         path = folder / CLASSES[i % len(CLASSES)] / f"{i:05}.jpg"
         Image.fromarray(np.ascontiguousarray(crop)).save(path, quality=90)
