@@ -21,7 +21,7 @@ from aezoo.evaluation.protocols import few_label
 from tests.benchmarks.measure import Row, compare
 
 AIM = 1.1
-LABELS, DRAWS = 100, 2
+LABELS, DRAWS = 100, 4
 """A part of the protocol few-label, whose 56 trainings take too long here."""
 
 
