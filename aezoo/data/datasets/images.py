@@ -417,7 +417,7 @@ def _image_files(folder: Path) -> list[ImageFile]:
         found.append(ImageFile(folder, names, split))
     splits = {file.split for file in found} - {None}
     if len(splits) < 2:  # A class may be called `train`.
-        return [file._replace(split=None) for file in found]
+        return [file._replace(split=None) for file in found] if splits else found
     others = [file.path for file in found if file.split is None]
     if others or "train" not in splits:
         names = ", ".join(sorted({file.names[0] for file in found if file.split is not None}))

@@ -62,8 +62,7 @@ def write_images(folder: Path, n: int, side: int) -> None:
 
 def spec_of(folder: Path) -> aezoo.VariantSpec:
     """A small convolutional autoencoder, and its training on a folder of images."""
-    conv = {"kernel_size": 3, "stride": 2, "padding": 1}
-    back = {"kind": "conv_transpose", "output_padding": 1, **conv}
+    back = {"kind": "conv_transpose"}
     dataset = {"kind": "images", "path": str(folder), "size": [SIDE, SIDE], "validation": VALIDATION}
     return aezoo.VariantSpec.model_validate(
         {
@@ -71,12 +70,12 @@ def spec_of(folder: Path) -> aezoo.VariantSpec:
             "summary": "A small convolutional autoencoder of photographs.",
             "input": {"shape": [3, SIDE, SIDE], "range": [0, 1]},
             "encoder": [
-                {"kind": "conv", "out_channels": 8, "activation": "relu", **conv},
-                {"kind": "conv", "out_channels": 16, "activation": "relu", **conv},
+                {"kind": "conv", "out_channels": 8, "kernel_size": 4, "stride": 4, "activation": "relu"},
+                {"kind": "conv", "out_channels": 16, "kernel_size": 2, "stride": 2, "activation": "relu"},
             ],
             "decoder": [
-                {"out_channels": 8, "activation": "relu", **back},
-                {"out_channels": 3, "activation": "sigmoid", **back},
+                {**back, "out_channels": 8, "kernel_size": 2, "stride": 2, "activation": "relu"},
+                {**back, "out_channels": 3, "kernel_size": 4, "stride": 4, "activation": "sigmoid"},
             ],
             "recipe": {
                 "dataset": dataset,
@@ -92,10 +91,9 @@ def spec_of(folder: Path) -> aezoo.VariantSpec:
 def network() -> nn.Module:
     """The same network by hand."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
-        nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1, output_padding=1), nn.ReLU(),
-        nn.ConvTranspose2d(8, 3, 3, stride=2, padding=1, output_padding=1), nn.Sigmoid(),
+        nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 2, stride=2), nn.ReLU(),
+        nn.ConvTranspose2d(16, 8, 2, stride=2), nn.ReLU(),
+        nn.ConvTranspose2d(8, 3, 4, stride=4), nn.Sigmoid(),
     )  # fmt: skip
 
 
