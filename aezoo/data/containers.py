@@ -60,10 +60,11 @@ def plain_tensor(x: object, what: str = "data") -> Tensor:
 
 
 def _tensor_problem(x: Tensor) -> str | None:
-    if any(cls.__name__ == "MaskedTensor" for cls in type(x).__mro__):
-        return "found a masked tensor; call .to_tensor(value) to fill in the masked values"
-    if hasattr(x, "full_tensor"):
-        return "found a distributed tensor; call .full_tensor()"
+    if type(x) is not Tensor:
+        if any(cls.__name__ == "MaskedTensor" for cls in type(x).__mro__):
+            return "found a masked tensor; call .to_tensor(value) to fill in the masked values"
+        if hasattr(x, "full_tensor"):
+            return "found a distributed tensor; call .full_tensor()"
     if x.is_nested:
         return "found a nested tensor; call .to_padded_tensor(value), or pass a list of equal shapes"
     if x.layout != torch.strided:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from aezoo.data.containers import advice, from_numpy, is_table, plain_tensor, table_values
-from aezoo.data.datasets.splits import hash_splits
+from aezoo.data.datasets.splits import hash_splits, load_splits
 from aezoo.data.pixels import (
     PIL_MODES,
     check_image,
@@ -180,7 +180,8 @@ def prepare_splits(data: object, spec: AutoencoderSpec, seed: int) -> Splits:
         train, validation = (split.validated_for(spec) for split in (data.train, data.validation))
         return replace(data, train=train, validation=validation)
     if isinstance(data, DatasetSpec):
-        train, validation = (data.load(split).validated_for(spec) for split in ("train", "validation"))
+        loaded = load_splits(data, ("train", "validation"))
+        train, validation = (split.validated_for(spec) for split in loaded)
         return Splits(str(data.kind_name), train, validation, data.validation_note(), data, spec)
     samples = as_samples(data).validated_for(spec)
     n = len(samples)

@@ -34,6 +34,8 @@ WHITE_16 = 65535
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, EXTRA_SAMPLES, SAMPLE_FORMAT = 0x0112, 258, 262, 338, 339
 DESCRIPTION, SAMPLES_PER_PIXEL, DEPTH = 270, 277, 32997
 """Tags of EXIF and TIFF."""
+TURNED = range(2, 9)
+"""Orientations of an image that is mirrored or turned."""
 
 
 class White(NamedTuple):
@@ -123,7 +125,7 @@ def pixels(
             "paste it on a background, or use 4 channels"
         )
     try:
-        upright = upright.convert(mode)
+        upright = upright if upright.mode == mode else upright.convert(mode)
     except ValueError as error:
         raise DataError(
             f"a PIL image of mode {image.mode} cannot be converted to {mode}; pass an array"
@@ -154,7 +156,8 @@ def read_upright(image: "PILImage", white: float | None = None) -> "PILImage":
     """Checks and decodes an image and applies the orientation that is stored in EXIF.
 
     Returns:
-        Of more than 8 bits, mode `F` with values from 0 to 1; otherwise of the image's own mode.
+        Of more than 8 bits, mode `F` with values from 0 to 1; otherwise of the image's own mode. The image
+        itself where there is nothing to change.
 
     Raises:
         DataError: as for `pixels`.
@@ -163,7 +166,10 @@ def read_upright(image: "PILImage", white: float | None = None) -> "PILImage":
 
     check_image(image)
     if not is_deep(image):
-        upright = ImageOps.exif_transpose(image)
+        image.load()
+        # Where there is nothing to turn, Pillow would copy the image.
+        turned = image.getexif().get(ORIENTATION, 1) in TURNED
+        upright = ImageOps.exif_transpose(image) if turned else image
         return upright.convert(PREMULTIPLIED[upright.mode]) if upright.mode in PREMULTIPLIED else upright
     made = _from_deep(image, white)
     if orientation := image.getexif().get(ORIENTATION):

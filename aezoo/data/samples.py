@@ -7,7 +7,7 @@ several times faster than a data loader that transforms every sample.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ from aezoo.specs.variant import AutoencoderSpec
 LARGEST_ROUNDING = 1e-3
 """Rounding error, in standard deviations of a value, above which a conversion to float32 is reported."""
 BLOCK = 4096
-"""Batch size of passes over a whole split, such as hashing."""
+"""Batch size of passes over a whole split whose sums depend on it."""
+CACHED = 2**21
+"""Bytes of a split that other passes, such as hashing, read at once."""
 
 
 class Batch(NamedTuple):
@@ -211,16 +213,20 @@ class Samples:
                 digest.update(b"none")
                 continue
             digest.update(f"{tensor.dtype} {(len(self), *tensor.shape[1:])}".encode())
-            for start in range(0, len(self), BLOCK):
-                block = slice(start, start + BLOCK)
+            size = _rows_in_cache(tensor)
+            for start in range(0, len(self), size):
+                block = slice(start, start + size)
                 rows = tensor[block if self.index is None else self.index[block]]
-                digest.update(rows.contiguous().cpu().view(torch.uint8).numpy().tobytes())
+                digest.update(cast(Any, rows.contiguous().cpu().view(torch.uint8).numpy()))
         return digest.hexdigest()
 
     def target_mean(self, spec: AutoencoderSpec) -> Tensor:
         """Mean of the scaled targets, float32, (*target shape), summed in double precision."""
         total = torch.zeros(spec.output.shape, dtype=torch.float64)
-        for batch in self.batches(spec, BLOCK):
+        targets = self.inputs if self.targets is None else self.targets
+        # Scaled to this range, bytes are multiples of 2^-31, and their sums are exact in whatever parts.
+        exact = targets.dtype == torch.uint8 and spec.output.range == (0.0, 1.0) and len(self) < 2**20
+        for batch in self.batches(spec, _rows_in_cache(targets) if exact else BLOCK):
             total += batch.target.double().sum(0).cpu()
         return (total / len(self)).float()
 
@@ -237,6 +243,11 @@ class Samples:
         """Copies the selected rows, so that the tensors contain nothing else."""
         index = self.index
         return self if index is None else replace(self._map(lambda t: t[index]), index=None)
+
+
+def _rows_in_cache(x: Tensor) -> int:
+    """Number of rows of a tensor, (n, *shape), that a pass takes at once to stay in the cache."""
+    return max(1, CACHED // max(1, x[:1].numel() * x.element_size()))
 
 
 def _validated(x: Tensor, spec: TensorSpec, what: str, unit_scale: bool = False) -> Tensor:

@@ -190,6 +190,8 @@ class Transforms:
 
     def _to_tensor(self, data: object) -> Tensor:
         shape = self.spec.shape
+        if isinstance(data, Tensor):  # first, because it is the fastest to recognize
+            return with_batch_axis(plain_tensor(data), shape)
         if isinstance(data, str | os.PathLike):
             path = Path(cast("str | os.PathLike[str]", data))
             if not path.is_file():
@@ -216,10 +218,8 @@ class Transforms:
             if len(shape) == 3 and tuple(x.shape[-3:]) == channels_last != shape:
                 x = x.movedim(-1, -3)
             return with_batch_axis(x, shape)
-        if not isinstance(data, Tensor):
-            found = f"{type(data).__name__}{advice(data)}"
-            raise DataError(f"expected a PIL image, a path, a NumPy array or a tensor, found {found}")
-        return with_batch_axis(plain_tensor(data), shape)
+        found = f"{type(data).__name__}{advice(data)}"
+        raise DataError(f"expected a PIL image, a path, a NumPy array or a tensor, found {found}")
 
 
 def with_batch_axis(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -228,7 +228,12 @@ class MeanMetric(Metric):
 
 def squared_error(x: Tensor, y: Tensor) -> Tensor:
     """Elementwise squared difference, in double precision."""
-    return (double(x) - double(y)).square()
+    a, b = double(x), double(y)
+    in_place = a is not x and not (a.requires_grad or b.requires_grad)
+    if in_place and torch.broadcast_shapes(a.shape, b.shape) == a.shape:
+        # Large batches take most of the time to allocate.
+        return a.sub_(b).square_()
+    return (a - b).square()
 
 
 def double(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ def _on_network(ae: Autoencoder, x: Tensor, function: Callable[[Tensor], Tensor]
     """Runs a function of a batch in evaluation mode, on the network's device and in its dtype."""
     # Layers may not take an empty batch, such as one whose images were all skipped.
     given = x if len(x) else torch.zeros(1, *x.shape[1:])
-    with eval_mode(ae), torch.no_grad():
+    # Setting and restoring the mode of every module takes as long as a small layer.
+    mode = eval_mode(ae) if any(module.training for module in ae.modules()) else nullcontext()
+    with mode, torch.no_grad():
         return function(given.to(next(ae.parameters(), given)))[: len(x)].float().cpu()
 
 

@@ -11,10 +11,11 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -121,7 +122,8 @@ def write_errors(path: Path) -> Generator[None]:
 class RowWriter:
     """Writes rows to a file, which replaces `path` when the block ends without an error.
 
-    Rows go to a temporary file first, so that memory does not grow with their number.
+    Rows go to temporary files first, so that memory does not grow with their number. That of a `.npy` file is
+    the file itself, since its header has the same size for any number of rows.
 
     Args:
         path: the file, with a suffix of `SUFFIXES`.
@@ -141,15 +143,22 @@ class RowWriter:
         self.path, self.fields, self.stamp = path, dict(fields), stamp
         self.labels = dict(labels or {}) if path.suffix.lower() in (".parquet", ".csv") else {}
         self._parts: dict[str, BinaryIO] = {}
+        self._open = ExitStack()
         self._names: list[str] = []
         self._rows = 0
 
     def __enter__(self) -> "RowWriter":
         with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.suffix.lower() == ".npy":
+                (name,) = self.fields
+                self._parts[name] = self._open.enter_context(replacing(self.path))
+                self._npy_header(0)
+                return self
             for name in self.fields:
                 # Next to the file, where there is room for it.
-                self._parts[name] = cast(BinaryIO, tempfile.TemporaryFile(dir=self.path.parent))
+                part = tempfile.TemporaryFile(dir=self.path.parent)
+                self._parts[name] = cast(BinaryIO, self._open.enter_context(part))
         return self
 
     def write(self, ids: Sequence[str] | Sequence[int], rows: Rows) -> None:
@@ -158,35 +167,39 @@ class RowWriter:
             for name, (shape, dtype) in self.fields.items():
                 values = np.ascontiguousarray(rows[name], dtype=dtype)
                 assert values.shape == (len(ids), *shape), name
-                self._parts[name].write(values.tobytes())
+                self._parts[name].write(values.data)
         self._rows += len(ids)
         if not isinstance(ids, range):
             self._names += [str(name) for name in ids]
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.stamp.n, self.stamp.names = self._rows, self._names or None
-                with write_errors(self.path):
-                    self._finish()
-        finally:
-            for part in self._parts.values():
-                part.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._open.__exit__(kind, error, trace)
+            return
+        self.stamp.n, self.stamp.names = self._rows, self._names or None
+        with write_errors(self.path), self._open:
+            self._finish()
 
     # -- formats ----------------------------------------------------------------------------------
 
     def _finish(self) -> None:
         suffix = self.path.suffix.lower()
         beside = self.path.with_name(f"{self.path.name}.json")
+        if suffix == ".npy":
+            self._npy_header(self._rows)
+            write_atomically(beside, pretty_json(self.stamp.as_dict()))
+            return
         write = {
-            ".npy": self._npy, ".npz": self._npz, ".safetensors": self._safetensors,
-            ".parquet": self._parquet, ".csv": self._csv,
+            ".npz": self._npz, ".safetensors": self._safetensors, ".parquet": self._parquet,
+            ".csv": self._csv,
         }[suffix]  # fmt: skip
         with replacing(self.path) as file:
             write(file)
-            if suffix in (".npy", ".csv"):
+            if suffix == ".csv":
                 write_atomically(beside, pretty_json(self.stamp.as_dict()))
-        if suffix not in (".npy", ".csv"):
+        if suffix != ".csv":
             # That of an older file of this name would describe another one.
             beside.unlink(missing_ok=True)
 
@@ -212,10 +225,13 @@ class RowWriter:
     def _ids(self) -> Sequence[str] | Sequence[int]:
         return self._names or range(self._rows)
 
-    def _npy(self, file: BinaryIO) -> None:
-        (name,) = self.fields
-        _write_npy(file, (self._rows, *self.fields[name].shape), self.fields[name].dtype)
-        self._copy(name, file)
+    def _npy_header(self, rows: int) -> None:
+        """Writes the header, which has the same size for any number of rows, and goes to the end."""
+        ((name, (shape, dtype)),) = self.fields.items()
+        part = self._parts[name]
+        part.seek(0)
+        _write_npy(part, (rows, *shape), dtype)
+        part.seek(0, io.SEEK_END)
 
     def _npz(self, file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -322,7 +322,7 @@ def _hashed(source: Source, stamp: Stamp, bar: ItemProgress) -> Iterator[Chunk]:
     """The chunks of a source; completes the stamp with the hash of the inputs and the skipped images."""
     digest = hashlib.sha256()
     for chunk in source.chunks():
-        digest.update(chunk.x.contiguous().numpy().tobytes())
+        digest.update(cast(Any, chunk.x.contiguous().numpy()))
         stamp.skipped |= chunk.skipped
         yield chunk
         bar.advance(len(chunk.ids) + len(chunk.skipped))

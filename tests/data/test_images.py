@@ -120,14 +120,14 @@ def test_linked_folders_are_followed_once() -> None:
 
 def test_folder_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     image_folder(2, path="photos/dog")
-    listed = Path.iterdir
+    listed = os.scandir
 
-    def iterdir(self: Path) -> Any:
-        if self.name == "dog":
+    def scandir(path: Path) -> Any:
+        if path.name == "dog":
             raise PermissionError(errno.EACCES, "Permission denied")
-        return listed(self)
+        return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     with data_error("photos/dog cannot be read: Permission denied"):
         read()
 

@@ -34,6 +34,8 @@ DECODER_VERSION = 2
 """Bump when the same files would be decoded to other bytes."""
 AHEAD = 64
 """Number of images decoded ahead of the one being written; bounds the memory used for decoding."""
+TOGETHER = 16
+"""Number of files that a thread takes at once; passing on a single small one takes as long as decoding it."""
 MAX_RECORD = 2**28
 """Limit for the record of decoded images, in bytes."""
 UNREADABLE = bytes(32)
@@ -55,6 +57,24 @@ SPLIT_FOLDERS: dict[str, Split] = {
 T = TypeVar("T")
 
 
+class DeepValuesFound(Exception):  # noqa: N818 - an answer, not a failure
+    """An image of more than 8 bits among those that are decoded to bytes."""
+
+
+class DecodedImage(NamedTuple):
+    """What was found in an image file.
+
+    Attributes:
+        values: (channels, height, width), uint8 or float32; None if the file is corrupt and to be skipped.
+        highest: its `unused_bits`.
+        deep: whether its values have more than 8 bits.
+    """
+
+    values: NDArray[Any] | None
+    highest: float | None
+    deep: bool
+
+
 class Record(BaseModel):
     """What was found when the images of a folder were decoded; the JSON next to a decoded file."""
 
@@ -74,14 +94,24 @@ class ImageFile(NamedTuple):
     """A file of an image folder.
 
     Attributes:
-        path: the file.
-        parts: the names of the subfolders and of the file, without the folder of a split.
+        folder: the image folder.
+        names: the names of the subfolders and of the file.
         split: the split whose folder contains the file, or None.
     """
 
-    path: Path
-    parts: tuple[str, ...]
+    folder: Path
+    names: tuple[str, ...]
     split: Split | None
+
+    @property
+    def path(self) -> Path:
+        """The file; made when it is needed, since that takes longer than listing the file."""
+        return self.folder.joinpath(*self.names)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the subfolders and of the file, without the folder of a split."""
+        return self.names if self.split is None else self.names[1:]
 
 
 in_use: dict[str, tuple["weakref.ref[Tensor]", Record]] = {}
@@ -177,7 +207,7 @@ class ImagesSpec(ShuffledSpec):
 
     def _rows(self, files: list[ImageFile], digests: list[bytes]) -> dict[Split, Tensor]:
         """The rows of each split: those of its folder, in the order of their hashes, or drawn by hash."""
-        x = torch.tensor([list(digest) for digest in digests], dtype=torch.uint8)
+        x = torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(len(digests), -1)
 
         def draw(rows: Tensor, validation: float, test: float) -> dict[Split, Tensor]:
             drawn = hash_splits(x[rows], validation, test, self.seed, few=0)
@@ -218,7 +248,11 @@ class ImagesSpec(ShuffledSpec):
                 # Too many pixels are an error.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 decode = self._decode_to_file if mapped else self._decode_to_memory
-                images, record = decode([file.path for file in files], key)
+                paths = [file.path for file in files]
+                try:
+                    images, record = decode(paths, key, Record(dtype="uint8"))
+                except DeepValuesFound:
+                    images, record = decode(paths, key, Record(dtype="float32"))
             in_use[key] = weakref.ref(images), record
         return images, mapped, record
 
@@ -232,8 +266,7 @@ class ImagesSpec(ShuffledSpec):
             listing += [str(file.path.resolve()) for file in files]
         return hashlib.sha256(json.dumps([what, listing]).encode()).hexdigest()
 
-    def _decode_to_memory(self, files: list[Path], key: str) -> tuple[Tensor, Record]:
-        record = Record(dtype=self._dtype(files))
+    def _decode_to_memory(self, files: list[Path], key: str, record: Record) -> tuple[Tensor, Record]:
         size = len(files) * math.prod(self._shape) * np.dtype(record.dtype).itemsize
         try:
             check_memory(size)
@@ -247,13 +280,12 @@ class ImagesSpec(ShuffledSpec):
             values[index] = image
         return torch.from_numpy(values), record
 
-    def _decode_to_file(self, files: list[Path], key: str) -> tuple[Tensor, Record]:
+    def _decode_to_file(self, files: list[Path], key: str, record: Record) -> tuple[Tensor, Record]:
         shape = (len(files), *self._shape)
         json_file = cache_root() / "decoded" / f"{key}.json"
         found = _cached(json_file, shape)
         if found is not None:
             return found
-        record = Record(dtype=self._dtype(files))
         path = _decoded_file(json_file, record)
         digest = hashlib.sha256()
         try:
@@ -274,47 +306,69 @@ class ImagesSpec(ShuffledSpec):
                 f"{size / 2**30:.1f} GiB, set XDG_CACHE_HOME to use another folder"
             ) from error
 
-    def _dtype(self, files: list[Path]) -> Literal["uint8", "float32"]:
-        return "float32" if any(self._in_threads(_has_deep_values, files)) else "uint8"
-
     def _in_threads(self, function: Callable[[Any], T], items: list[Any]) -> list[T]:
+        """The results of a function, in the order of its arguments."""
+
+        def run(part: list[Any]) -> list[T]:
+            return [function(item) for item in part]
+
         with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
-            return list(pool.map(function, items))
+            return [result for results in pool.map(run, _parts(items)) for result in results]
 
     def _decoded(self, files: list[Path], record: Record) -> Iterator[NDArray[Any]]:
-        """Decodes the files in order; yields zeros for a corrupt one and records its number."""
+        """Decodes the files in order; yields zeros for a corrupt one and records its number.
+
+        Raises:
+            DeepValuesFound: the record is one of bytes, and a file has more than 8 bits.
+        """
+        for index, image in enumerate(self._decoded_ahead(files)):
+            if image.deep and record.dtype == "uint8":
+                raise DeepValuesFound
+            if image.values is None:
+                record.corrupt.append(index)
+                yield np.zeros(self._shape, record.dtype)
+            else:
+                record.highest = max(record.highest, image.highest or 0.0)
+                to_unit = record.dtype == "float32" and image.values.dtype == np.uint8
+                yield image.values.astype(np.float32) / 255 if to_unit else image.values
+
+    def _decoded_ahead(self, files: list[Path]) -> Iterator[DecodedImage]:
+        """Decodes the files in threads and yields them in order."""
+
+        def decode(part: list[Path]) -> list[DecodedImage]:
+            return [self._decode(file) for file in part]
+
         with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
-            pending: deque[Future[tuple[NDArray[Any], float | None] | None]] = deque()
+            pending: deque[Future[list[DecodedImage]]] = deque()
             try:
-                for submitted in range(len(files) + AHEAD):
-                    if submitted < len(files):
-                        pending.append(pool.submit(self._decode, files[submitted]))
-                    if (index := submitted - AHEAD) >= 0:
-                        decoded = pending.popleft().result()
-                        if decoded is None:
-                            record.corrupt.append(index)
-                            yield np.zeros(self._shape, record.dtype)
-                            continue
-                        image, highest = decoded
-                        record.highest = max(record.highest, highest or 0.0)
-                        to_unit = record.dtype == "float32" and image.dtype == np.uint8
-                        yield image.astype(np.float32) / 255 if to_unit else image
+                for part in _parts(files):
+                    pending.append(pool.submit(decode, part))
+                    if len(pending) > AHEAD // TOGETHER:
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, file: Path) -> tuple[NDArray[Any], float | None] | None:
-        """The pixels of a file and its `unused_bits`; None if it is corrupt and to be skipped."""
+    def _decode(self, file: Path) -> DecodedImage:
+        deep = False
         try:
             with open_image(file) as image:
-                return pixels(image, self._shape, self.fit, self.white), unused_bits(image, self.white)
+                deep = is_deep(image)
+                values = pixels(image, self._shape, self.fit, self.white)
+                return DecodedImage(values, unused_bits(image, self.white), deep)
         except DataError as error:
             raise DataError(f"{file}: {error}") from error
         except Exception as error:  # Pillow raises many types of exceptions for corrupt files
             if self.skip_corrupt:
-                return None
+                return DecodedImage(None, None, deep)
             raise DataError(
                 f"{file} cannot be decoded: {one_line(error)}; set `skip_corrupt: true` to skip such files"
             ) from error
+
+
+def _parts(items: list[T]) -> list[list[T]]:
+    return [items[start : start + TOGETHER] for start in range(0, len(items), TOGETHER)]
 
 
 def _cached(json_file: Path, shape: tuple[int, ...]) -> tuple[Tensor, Record] | None:
@@ -351,14 +405,6 @@ def _digest(file: ImageFile) -> bytes:
         return UNREADABLE
 
 
-def _has_deep_values(path: Path) -> bool:
-    try:
-        with open_image(path) as image:
-            return is_deep(image)
-    except Exception:
-        return False  # Its decoding says what is wrong with it.
-
-
 def _image_files(folder: Path) -> list[ImageFile]:
     """The image files below a folder, each with its split.
 
@@ -366,19 +412,18 @@ def _image_files(folder: Path) -> list[ImageFile]:
         DataError: no folder, no images, or images beside the folders of splits.
     """
     found: list[ImageFile] = []
-    for path in image_paths(folder):
-        parts = path.relative_to(folder).parts
-        split = SPLIT_FOLDERS.get(parts[0].lower()) if len(parts) > 1 else None
-        found.append(ImageFile(path, parts, split))
+    for names in _image_names(folder):
+        split = SPLIT_FOLDERS.get(names[0].lower()) if len(names) > 1 else None
+        found.append(ImageFile(folder, names, split))
     splits = {file.split for file in found} - {None}
     if len(splits) < 2:  # A class may be called `train`.
-        return [file._replace(split=None) for file in found]
+        return [file._replace(split=None) for file in found] if splits else found
     others = [file.path for file in found if file.split is None]
     if others or "train" not in splits:
-        names = ", ".join(sorted({file.parts[0] for file in found if file.split is not None}))
+        names = ", ".join(sorted({file.names[0] for file in found if file.split is not None}))
         reason = f"{others[0]} is outside of them" if others else "no folder train"
         raise DataError(f"{folder} has folders of splits ({names}), but {reason}")
-    return [file._replace(parts=file.parts[1:]) for file in found]
+    return found
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -387,6 +432,11 @@ def image_paths(folder: Path) -> list[Path]:
     Raises:
         DataError: no folder, or no images.
     """
+    return [folder.joinpath(*names) for names in _image_names(folder)]
+
+
+def _image_names(folder: Path) -> list[tuple[str, ...]]:
+    """The names of the subfolders and of the file, for each path of `image_paths`."""
     from PIL import Image
 
     if not folder.is_dir():
@@ -395,32 +445,34 @@ def image_paths(folder: Path) -> list[Path]:
     suffixes = Image.registered_extensions()
     readable = {suffix for suffix, name in suffixes.items() if name in {*Image.OPEN, "MPO"}}
     # Other images are not left out: their decoding says that they cannot be read.
-    suffixes_of_images = readable | OTHER_IMAGES
-    found: list[Path] = []
-    for path in sorted(_visible_files(folder)):
-        # A link to a missing file, as git-annex makes, is an error when it is decoded.
-        is_file = path.is_file() or (path.is_symlink() and not path.exists())
-        if path.suffix.lower() in suffixes_of_images and is_file:
-            found.append(path)
+    found = sorted(_visible_files(folder, tuple(readable | OTHER_IMAGES)))
     if not found:
         raise DataError(f"{folder} contains no images, such as .png or .jpg")
     return found
 
 
-def _visible_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Everything below a folder that is neither a folder nor hidden; linked folders are followed."""
+def _visible_files(
+    folder: Path, suffixes: tuple[str, ...], parts: tuple[str, ...] = (), above: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """The files of some suffixes that are not hidden, also in linked folders, below the first folder."""
     real = folder.resolve()
     if real in above:  # a link back to a folder that contains it
         return
     try:
-        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
-    for path in found:
-        if path.is_dir():
-            yield from _visible_files(path, (*above, real))
-        else:
-            yield path
+    for entry in found:
+        # Only a link needs another look at the disk.
+        link = Path(entry.path) if entry.is_symlink() else None
+        if link.is_dir() if link else entry.is_dir():
+            yield from _visible_files(folder / entry.name, suffixes, (*parts, entry.name), (*above, real))
+        # A link to a missing file, as git-annex makes, is an error when it is decoded.
+        elif entry.name.lower().endswith(suffixes) and (
+            (link.is_file() or not link.exists()) if link else entry.is_file()
+        ):
+            yield (*parts, entry.name)
 
 
 def _labels(files: list[ImageFile]) -> Tensor | None:

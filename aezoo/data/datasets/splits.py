@@ -3,6 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, cast
 
@@ -139,11 +140,16 @@ class ShuffledSpec(DatasetSpec):
 
     @override
     def load(self, split: Split) -> Samples:
-        require_split(self, split)
+        return self.load_together([split])[0]
+
+    def load_together(self, splits: Sequence[Split]) -> list[Samples]:
+        """Loads several splits and reads the data once; see `load`."""
+        for split in splits:
+            require_split(self, split)
         samples, rows = self.read_splits()
         if getattr(self, "scale", "none") == "standard":
             samples = standardize(samples, rows["train"])
-        return samples.select(rows[split])
+        return [samples.select(rows[split]) for split in splits]
 
     @override
     def load_for(self, split: Split, scaler: Scaler | None, columns: tuple[str, ...] = ()) -> Samples:
@@ -159,6 +165,17 @@ class ShuffledSpec(DatasetSpec):
     def split_rows(self, samples: Samples) -> dict[Split, Tensor]:
         """The rows of each split."""
         return hash_splits(samples.inputs, self.validation, self.test, self.seed)
+
+
+def load_splits(dataset: DatasetSpec, splits: Sequence[Split]) -> list[Samples]:
+    """Loads several splits of a dataset, whose data are read once if it does not have a `load` of its own.
+
+    Raises:
+        DataError: as for `DatasetSpec.load`.
+    """
+    if isinstance(dataset, ShuffledSpec) and type(dataset).load is ShuffledSpec.load:
+        return dataset.load_together(splits)
+    return [dataset.load(split) for split in splits]
 
 
 def require_split(dataset: DatasetSpec, split: Split) -> None:

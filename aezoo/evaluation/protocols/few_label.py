@@ -5,6 +5,7 @@ draws of labelled training samples. The baseline is the same network with random
 encoder's learning rate is chosen on the validation split, by another draw.
 """
 
+import copy
 import statistics
 from functools import partial
 from typing import NamedTuple, cast
@@ -47,6 +48,11 @@ class FewLabel(ClassificationProtocol):
     )
     source = "protocol"
 
+    def __init__(self, ae: Autoencoder) -> None:
+        super().__init__(ae)
+        # Building a network takes as long as tens of its steps.
+        self._encoders: dict[int | None, nn.Module] = {}
+
     @override
     def run(self) -> dict[str, Measurement]:
         train, validation, test = (self._load(split) for split in ("train", "validation", "test"))
@@ -87,26 +93,24 @@ class FewLabel(ClassificationProtocol):
             seed: seed of random weights and of the order of the samples.
             scratch: whether the encoder starts from random weights.
         """
-        network = build(self.ae.spec, seed=seed) if scratch else _copy_encoder(self.ae)
-        # In evaluation mode, sampling layers give the mean and dropout is off. Gradients flow all the same.
-        network.eval()
+        encoder = self._encoder(seed if scratch else None)
         # Labels need not count from 0, and a split may lack some of them.
         classes = cast(Tensor, torch.cat([labelled.y, measured.y]).unique())
         targets = torch.searchsorted(classes, labelled.y)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            head = nn.Linear(network.num_latents, len(classes))
+            head = nn.Linear(self.ae.num_latents, len(classes))
         with torch.no_grad():
-            latents = network.encode(labelled.x).flatten(1)
+            latents = encoder(labelled.x).flatten(1)
         shift, scale = latents.mean(0), latents.std(0)
         # A latent that is constant in these samples would be magnified in others.
         scale = torch.where(scale > 1e-6, scale, 1.0)
 
         def logits(x: Tensor) -> Tensor:
-            return head((network.encode(x).flatten(1) - shift) / scale)
+            return head((encoder(x).flatten(1) - shift) / scale)
 
         groups = [
-            {"params": list(network.encoder.parameters()), "lr": rate},
+            {"params": list(encoder.parameters()), "lr": rate},
             {"params": list(head.parameters()), "lr": HEAD_LEARNING_RATE},
         ]
         optimizer = torch.optim.Adam(groups, fused=True)
@@ -121,6 +125,14 @@ class FewLabel(ClassificationProtocol):
         with torch.no_grad():
             predicted = [classes[logits(x).argmax(1)] for x in _split(measured.x, EVAL_BATCH_SIZE)]
         return int((torch.cat(predicted) == measured.y).sum()) / len(measured.y)
+
+    def _encoder(self, seed: int | None) -> nn.Module:
+        """A copy of the encoder with the random weights of a seed, or with the variant's, which is None."""
+        if seed not in self._encoders:
+            network = _copy_encoder(self.ae) if seed is None else build(self.ae.spec, seed=seed)
+            # Sampling layers then give the mean and dropout is off. Gradients flow all the same.
+            self._encoders[seed] = network.eval().encoder
+        return copy.deepcopy(self._encoders[seed])
 
     def _load(self, split: Split) -> Labelled:
         samples = self.samples(split)
@@ -154,10 +166,10 @@ def _split(x: Tensor, size: int) -> list[Tensor]:
 
 def _copy_encoder(ae: Autoencoder) -> Autoencoder:
     """A copy on the CPU in float32, of which only the encoder has weights."""
-    copy = build_on_meta(ae.spec, ae.shapes)
+    network = build_on_meta(ae.spec, ae.shapes)
     state = {
         name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else None, copy=True)
         for name, tensor in ae.encoder.state_dict().items()
     }
-    copy.encoder.load_state_dict(state, strict=True, assign=True)
-    return copy
+    network.encoder.load_state_dict(state, strict=True, assign=True)
+    return network

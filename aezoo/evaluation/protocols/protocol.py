@@ -10,7 +10,6 @@ from typing_extensions import override
 from aezoo.data.samples import Samples
 from aezoo.errors import DataError, optional
 from aezoo.evaluation.evaluate import (
-    EVAL_BATCH_SIZE,
     Measurement,
     batches_for,
     dataset_of,
@@ -89,8 +88,8 @@ class Protocol(ABC):
 
     def inputs(self, samples: Samples) -> Tensor:
         """Scaled inputs, (n, values)."""
-        batches = samples.batches(self.ae.spec, EVAL_BATCH_SIZE)
-        return torch.cat([batch.input.flatten(1) for batch in batches])
+        # Batches would be copied again when they are put together.
+        return samples.batch(slice(len(samples)), self.ae.spec).input.flatten(1)
 
 
 class ClassificationProtocol(Protocol):
