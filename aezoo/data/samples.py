@@ -177,8 +177,11 @@ class Samples:
 
     def to(self, device: torch.device) -> "Samples":
         """Moves the samples to a device; mapped ones stay on the CPU and are moved batch by batch."""
-        if self.mapped or self.inputs.device == device:
+        if self.mapped:
             return self
+        if self.inputs.device == device:
+            # A selection from tensors on a GPU may have been made by numbers on the CPU.
+            return self if self.index is None else replace(self, index=self.index.to(device))
         return self._materialize()._map(lambda t: t.to(device))
 
     def batch(self, index: slice | Tensor, spec: AutoencoderSpec) -> Batch:

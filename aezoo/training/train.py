@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from aezoo.data.inputs import Splits, prepare_splits
-from aezoo.errors import CheckpointError, DataError, Problem, SpecError, TrainingError
+from aezoo.errors import CheckpointError, DataError, Problem, SpecError, TrainingError, env_int
 from aezoo.jsonio import strict_json
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
@@ -50,7 +50,9 @@ def train(
     Epochs and learning rates are selected on the validation split. A recipe with `refit` then trains the
     selected epochs again, from the same initial weights, on the training and validation data together. The
     test split is read once, at the end. On a CPU, the same spec, data and versions give the same weights bit
-    for bit. PyTorch's global random state and number of threads are restored.
+    for bit. On a GPU they do as well, on the same model of GPU, unless a layer uses an operation for which
+    PyTorch has no deterministic algorithm, such as linear upsampling or padding by reflection. PyTorch's
+    global random state, number of threads and settings of cuDNN are restored.
 
     Args:
         spec: the architecture and its recipe.
@@ -290,6 +292,8 @@ def _read_splits(spec: VariantSpec, data: object) -> Splits:
 def pick_device(device: str | torch.device) -> torch.device:
     """Returns the device of a name; `auto` is CUDA if available, else MPS, else the CPU.
 
+    `cuda` without a number is the GPU of this process if several train together, else the current one.
+
     Raises:
         TrainingError: the device is not available.
     """
@@ -305,19 +309,30 @@ def pick_device(device: str | torch.device) -> torch.device:
         # PyTorch's message lists every backend after the first sentence.
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise TrainingError(f"device {device!s} is not available: {reason}") from error
+    if found == torch.device("cuda"):
+        return torch.device("cuda", env_int("LOCAL_RANK", torch.cuda.current_device(), least=0))
     return found
 
 
 @contextmanager
 def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Generator[None]:
-    """Context manager that sets the recipe's threads and seed, and restores the caller's."""
+    """Context manager that sets the recipe's threads and seed, and restores the caller's.
+
+    On a GPU, cuDNN takes algorithms that give the same bits in every run.
+    """
     threads = torch.get_num_threads()
     gpu = [device] if device.type == "cuda" else []
+    cudnn = torch.backends.cudnn
+    flags = cudnn.deterministic, cudnn.benchmark
     try:
         torch.set_num_threads(recipe.threads)
+        if gpu:
+            cudnn.deterministic, cudnn.benchmark = True, False
         with torch.random.fork_rng(devices=gpu):
             # Ranks draw different dropout masks and samples.
             seed_global(recipe.seed + rank, device)
             yield
     finally:
         torch.set_num_threads(threads)
+        if gpu:
+            cudnn.deterministic, cudnn.benchmark = flags

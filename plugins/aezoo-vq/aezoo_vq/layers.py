@@ -96,7 +96,12 @@ class Quantize(nn.Module):
     def _update(self, flat: Tensor, nearest: Tensor) -> None:
         flat = flat.to(self.sums.dtype)
         counts = torch.zeros_like(self.counts).index_add_(0, nearest, torch.ones_like(flat[:, 0]))
-        sums = torch.zeros_like(self.sums).index_add_(0, nearest, flat)
+        sums = torch.zeros_like(self.sums)
+        if flat.is_cuda:
+            # Sorts before it adds. The order in which index_add_ adds on a GPU changes from run to run.
+            sums.index_put_((nearest,), flat, accumulate=True)
+        else:
+            sums.index_add_(0, nearest, flat)
         self.counts.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
         # Relative to the count that each code would have if all were used equally.
