@@ -9,7 +9,7 @@ from torch import nn
 from aezoo.errors import NotSupportedError
 from aezoo.exporting import python_layers as text
 from aezoo.model.layers.activations import Sigmoid
-from aezoo.model.layers.conv import SpacedZeros, SwitchedMaxUnpool, SwitchingMaxPool
+from aezoo.model.layers.conv import LinearUpsample, SpacedZeros, SwitchedMaxUnpool, SwitchingMaxPool
 from aezoo.model.layers.linear import UnitNormLinear, is_hooked
 from aezoo.model.layers.residual import Residual
 from aezoo.model.layers.sampling import GaussianSample
@@ -168,6 +168,8 @@ class Writer:
             return Call(f"nn.{kind.__name__}", known(module))
         if kind is Sigmoid:  # differs from PyTorch's under autocast only
             return Call("nn.Sigmoid", [])
+        if kind is LinearUpsample:  # differs from PyTorch's in training on a GPU only
+            return Call("nn.Upsample", _upsample(module))
         return self._of_plugin(module, path)
 
     def _check_plain(self, module: nn.Module, path: str) -> None:

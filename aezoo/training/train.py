@@ -51,8 +51,8 @@ def train(
     selected epochs again, from the same initial weights, on the training and validation data together. The
     test split is read once, at the end. On a CPU, the same spec, data and versions give the same weights bit
     for bit. On a GPU they do as well, on the same model of GPU, unless a layer uses an operation for which
-    PyTorch has no deterministic algorithm, such as linear upsampling or padding by reflection. PyTorch's
-    global random state, number of threads and settings of cuDNN are restored.
+    PyTorch has no deterministic algorithm, such as padding by reflection. PyTorch's global random state,
+    number of threads and settings of cuDNN are restored.
 
     Args:
         spec: the architecture and its recipe.

@@ -7,6 +7,8 @@ section 2.1.
 
 from typing import Annotated, Any, Literal
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -307,6 +309,26 @@ class SpacedZeros(nn.Module):
         return out
 
 
+class LinearUpsample(nn.Upsample):
+    """PyTorch's `nn.Upsample`, which on an NVIDIA GPU gives the same gradients in every run.
+
+    PyTorch adds the gradients of linear interpolation there in an order that changes from run to run. In
+    training on a GPU, each axis is interpolated by a product with a matrix instead.
+    """
+
+    @override
+    def forward(self, input: Float[Tensor, "batch channels *sizes"]) -> Float[Tensor, "batch channels *out"]:
+        if not (input.is_cuda and input.requires_grad and torch.is_grad_enabled()):
+            return super().forward(input)
+        for axis in range(2, input.ndim):
+            size = input.shape[axis]
+            # Row i is what each output is given of value i.
+            identity = torch.eye(size, dtype=torch.float32, device=input.device)[None]
+            shares = F.interpolate(identity, scale_factor=self.scale_factor, mode="linear")[0].to(input.dtype)
+            input = (input.movedim(axis, -1) @ shares).movedim(-1, axis)
+        return input
+
+
 class UpsampleSpec(LayerSpec):
     """Enlarges every axis by a factor, by interpolation or by unpooling without switches.
 
@@ -336,4 +358,4 @@ class UpsampleSpec(LayerSpec):
             return SpacedZeros(int(factor))
         if self.mode == "nearest":
             return nn.Upsample(scale_factor=factor, mode="nearest")
-        return nn.Upsample(scale_factor=factor, mode=LINEAR_MODE[axes], align_corners=False)
+        return LinearUpsample(scale_factor=factor, mode=LINEAR_MODE[axes], align_corners=False)
