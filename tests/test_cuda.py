@@ -484,10 +484,10 @@ def test_pictures_and_a_report(tmp_path: Path) -> None:
         plots.embedding(ae.encode(x), torch.arange(40, device=DEVICE) % 3),
     ):  # fmt: skip
         assert plots.png(figure)
-    aezoo.write_report(ae, samples_of(ae.spec, 200), tmp_path / "report.html")
+    aezoo.write_report(ae, tmp_path / "report.html", samples_of(ae.spec, 200))
     require("conv-unpool-max")
     aezoo.write_report(
-        aezoo.load("conv-unpool-max", device=DEVICE), samples_of(ae.spec, 60), tmp_path / "conv.html"
+        aezoo.load("conv-unpool-max", device=DEVICE), tmp_path / "conv.html", samples_of(ae.spec, 60)
     )
 
 
@@ -520,7 +520,9 @@ def test_the_scikit_learn_estimator() -> None:
 
 
 @pytest.mark.parametrize("scale", [2.0, 1.5])
-@pytest.mark.parametrize(("mode", "shape"), [("linear", (9,)), ("bilinear", (7, 5)), ("trilinear", (3, 4, 5))])
+@pytest.mark.parametrize(
+    ("mode", "shape"), [("linear", (9,)), ("bilinear", (7, 5)), ("trilinear", (3, 4, 5))]
+)
 def test_linear_upsampling_gives_what_pytorch_gives(mode: str, shape: tuple[int, ...], scale: float) -> None:
     from aezoo.model.layers.conv import LinearUpsample
 
