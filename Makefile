@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PLUGINS := $(wildcard plugins/*)
 
-.PHONY: setup demo demo-hub test check retrain bench clean
+.PHONY: setup demo demo-hub test check retrain bench gpu clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ retrain: setup
 
 bench: setup
 	$(BIN)/python tests/benchmarks/bench.py
+
+# Checks and times on one NVIDIA GPU, in seven minutes; writes gpu.json.
+gpu: setup
+	$(BIN)/python tests/benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis

@@ -222,7 +222,7 @@ class Samples:
 
     def target_mean(self, spec: AutoencoderSpec) -> Tensor:
         """Mean of the scaled targets, float32, (*target shape), summed in double precision."""
-        total = torch.zeros(spec.output.shape, dtype=torch.float64)
+        total = torch.zeros(spec.output.shape, dtype=torch.float64, device="cpu")
         for batch in self.batches(spec, BLOCK):
             total += batch.target.double().sum(0).cpu()
         return (total / len(self)).float()
