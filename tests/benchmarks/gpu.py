@@ -300,13 +300,13 @@ def tests(found: Values, device: str, seconds: float, folder: Path, small: bool)
         raise RuntimeError(f"pytest ended with {code} and wrote no report: {text[-2500:]}")
     ran = list(cases(xml))
     found |= {word: sum(case["status"] == word for case in ran) for word in ("passed", "failed", "skipped")}
-    if code is None:
-        found["ended"] = f"after {seconds:.0f} seconds, before all had run"
     for case in ran:
         if case["status"] == "failed":
             print(f"    FAILED {case['name']}: {case['text'].splitlines()[0][:200]}", flush=True)
     slowest = sorted(ran, key=lambda case: -case["seconds"])[:5]
     found |= {"exit": code, "slowest": {case["name"]: case["seconds"] for case in slowest}, "tests": ran}
+    if code is None:
+        raise TimeoutError(f"after {seconds:.0f} seconds, not all tests had run")
     if code not in (0, 1):
         found["output"] = text[-2000:]
 
