@@ -179,8 +179,11 @@ class Samples:
 
     def to(self, device: torch.device) -> "Samples":
         """Moves the samples to a device; mapped ones stay on the CPU and are moved batch by batch."""
-        if self.mapped or self.inputs.device == device:
+        if self.mapped:
             return self
+        if self.inputs.device == device:
+            # A selection from tensors on a GPU may have been made by numbers on the CPU.
+            return self if self.index is None else replace(self, index=self.index.to(device))
         return self._materialize()._map(lambda t: t.to(device))
 
     def batch(self, index: slice | Tensor, spec: AutoencoderSpec) -> Batch:
@@ -222,7 +225,7 @@ class Samples:
 
     def target_mean(self, spec: AutoencoderSpec) -> Tensor:
         """Mean of the scaled targets, float32, (*target shape), summed in double precision."""
-        total = torch.zeros(spec.output.shape, dtype=torch.float64)
+        total = torch.zeros(spec.output.shape, dtype=torch.float64, device="cpu")
         targets = self.inputs if self.targets is None else self.targets
         # Scaled to this range, bytes are multiples of 2^-31, and their sums are exact in whatever parts.
         exact = targets.dtype == torch.uint8 and spec.output.range == (0.0, 1.0) and len(self) < 2**20

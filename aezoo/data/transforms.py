@@ -31,7 +31,9 @@ def scale_bytes(
     x: UInt8[Tensor, "..."], value_range: tuple[float, float], out: torch.dtype = torch.float32
 ) -> Float[Tensor, "..."]:
     """Scales bytes linearly: 0 becomes the lower end of `value_range` and 255 the upper end, both exactly."""
-    return scale_unit(x.to(out).div_(255.0), value_range)
+    # By a number, a GPU would multiply by its inverse, which gives other last bits than a division.
+    white = 255.0 if x.device.type == "cpu" else torch.full((), 255.0, dtype=out, device=x.device)
+    return scale_unit(x.to(out).div_(white), value_range)
 
 
 def scale_unit(x: Float[Tensor, "..."], value_range: tuple[float, float]) -> Float[Tensor, "..."]:

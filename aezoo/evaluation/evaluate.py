@@ -14,7 +14,7 @@ import torch
 from aezoo.data.inputs import as_samples
 from aezoo.data.samples import Batch, Samples
 from aezoo.errors import DataError, PluginWarning, warn_diagnostic
-from aezoo.evaluation.metric import Metric, MetricRun, recipe_of
+from aezoo.evaluation.metric import Metric, MetricRun, full_float32, recipe_of
 from aezoo.model.autoencoder import Autoencoder, eval_mode, require_autoencoder
 from aezoo.model.denormals import flush_denormals
 from aezoo.plugins.registry import registry
@@ -139,7 +139,7 @@ def run_metrics(
     batch_size: int = EVAL_BATCH_SIZE,
 ) -> None:
     """Passes all samples to each metric, in evaluation mode."""
-    with eval_mode(ae), torch.no_grad():
+    with eval_mode(ae), torch.no_grad(), full_float32(ae):
         for batch in batches_for(ae, samples, batch_size):
             output = ae(batch.input)
             for metric in metrics:
@@ -151,7 +151,8 @@ def batches_for(ae: Autoencoder, samples: Samples, batch_size: int = EVAL_BATCH_
     # A network may have no parameters.
     weight = next(ae.parameters(), torch.empty(0))
     for batch in samples.batches(ae.spec, batch_size):
-        yield batch._replace(input=batch.input.to(weight), target=batch.target.to(weight.device))
+        on_device = batch.to(weight.device)
+        yield on_device._replace(input=on_device.input.to(weight.dtype))
 
 
 def dataset_of(ae: Autoencoder) -> DatasetSpec:

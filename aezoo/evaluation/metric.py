@@ -242,6 +242,48 @@ def double(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
+@contextlib.contextmanager
+def full_float32(ae: Autoencoder) -> Generator[None]:
+    """Inside the context, an NVIDIA GPU computes products of float32 values in float32.
+
+    PyTorch rounds the inputs of convolutions to TF32, which has 10 bits of mantissa, unless it is told not
+    to. Metrics would then differ from those of a CPU in the third digit.
+    """
+    if not any(parameter.is_cuda for parameter in ae.parameters()):
+        yield
+        return
+    restore = _without_tf32(torch.backends)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _without_tf32(backends: Any) -> Callable[[], None]:
+    """Turns TF32 off and returns a function that restores the settings."""
+    try:
+        convolutions, products = backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by PyTorch's newer settings, which do not mix with these
+        owners = (backends.cudnn.conv, backends.cuda.matmul)
+        before = [owner.fp32_precision for owner in owners]
+        for owner in owners:
+            owner.fp32_precision = "ieee"
+
+        def restore_newer() -> None:
+            for owner, old in zip(owners, before, strict=True):
+                owner.fp32_precision = old
+
+        return restore_newer
+    backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+
+    def restore() -> None:
+        backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
+
+    return restore
+
+
 def recipe_of(ae: Autoencoder) -> RecipeSpec | None:
     """The recipe of a network; None if its spec is an architecture without one."""
     return ae.spec.recipe if isinstance(ae.spec, VariantSpec) else None

@@ -83,7 +83,8 @@ def _of_samples(ae: Autoencoder, samples: Samples, text: str, published: bool) -
     n = _limit(ae.spec.input.shape)
     whole = len(samples) <= n
     batches = list(samples[:n].batches(ae.spec, 1000))
-    x, targets = (torch.cat(parts) for parts in zip(*((b.input, b.target) for b in batches), strict=True))
+    parts = zip(*((batch.input, batch.target) for batch in batches), strict=True)
+    x, targets = (torch.cat(part).cpu() for part in parts)
     return ComparedData(text, raw_data(ae.transforms(), x), targets, published and whole)
 
 

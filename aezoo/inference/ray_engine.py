@@ -6,6 +6,7 @@ to an array file next to the output, from which workers read their chunks. Each 
 encodes many chunks. What they return is written in order. A chunk whose worker was killed is encoded again.
 """
 
+import copy
 import logging
 import os
 import pickle
@@ -164,8 +165,9 @@ def _encoded(
         starts = [{"start": start} for start in range(0, size, batch_size)]
         given = ray.data.from_items(starts, override_num_blocks=min(len(starts), MOST_BLOCKS))
         arguments = {
-            "ae": ray.put(ae), "encode": encode, "read": read, "threads": torch.get_num_threads(),
-            "with_inputs": with_inputs,
+            # Workers have no GPU, and could not read tensors of one.
+            "ae": ray.put(copy.deepcopy(ae).cpu()), "encode": encode, "read": read,
+            "threads": torch.get_num_threads(), "with_inputs": with_inputs,
         }  # fmt: skip
         mapped = given.map_batches(
             _Worker, fn_constructor_kwargs=arguments, batch_size=1, num_cpus=1,

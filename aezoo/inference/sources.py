@@ -50,7 +50,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         ids: names of images relative to their folder, or numbers of rows that begin at 0.
-        x: (n, *input shape), as the network takes it; n may be 0.
+        x: (n, *input shape), as the network takes it, on the CPU; n may be 0.
         skipped: names of images that cannot be read -> the reason.
     """
 
@@ -244,7 +244,7 @@ def _rows(
         for start in range(0, size, batch_size):
             stop = min(start + batch_size, size)
             with _errors_at(text, start):
-                x = transforms(array[start:stop]) if whole is None else whole[start:stop]
+                x = transforms(array[start:stop]).cpu() if whole is None else whole[start:stop]
             yield Chunk(range(start, stop), x, {})
 
     return Source(text, chunks, size, item_bytes)
@@ -546,7 +546,7 @@ def _samples(ae: Autoencoder, text: str, samples: Samples, batch_size: int) -> S
     def chunks() -> Iterator[Chunk]:
         start = 0
         for batch in samples.batches(ae.spec, batch_size):
-            yield Chunk(range(start, start + len(batch.input)), batch.input, {})
+            yield Chunk(range(start, start + len(batch.input)), batch.input.cpu(), {})
             start += len(batch.input)
 
     return Source(text, chunks, len(samples), _item_bytes(samples.inputs))

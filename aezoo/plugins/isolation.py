@@ -347,7 +347,7 @@ def _torch_settings(torch: Any) -> Iterator[Setting]:
     )  # fmt: skip
     yield Setting(
         "PyTorch's precision of matrix products",
-        torch.get_float32_matmul_precision, torch.set_float32_matmul_precision,
+        lambda: _matmul_precision(torch), lambda value: _set_matmul_precision(torch, value),
     )  # fmt: skip
     yield Setting("PyTorch's anomaly detection", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly)
     for device in ("cpu", "cuda"):
@@ -368,3 +368,17 @@ def _torch_settings(torch: Any) -> Iterator[Setting]:
             lambda table=table: dict(table),
             lambda value, table=table: (table.clear(), table.update(value)),
         )
+
+
+def _matmul_precision(torch: Any) -> str | tuple[str]:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by PyTorch's newer setting, which does not mix with this one
+        return (torch.backends.cuda.matmul.fp32_precision,)
+
+
+def _set_matmul_precision(torch: Any, value: str | tuple[str]) -> None:
+    if isinstance(value, str):
+        torch.set_float32_matmul_precision(value)
+    else:
+        torch.backends.cuda.matmul.fp32_precision = value[0]

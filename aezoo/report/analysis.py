@@ -220,7 +220,7 @@ def _ablate(ae: Autoencoder, source: Source, units: Units) -> None:
         for pairs in _split(differs.nonzero(), ROWS):
             rows, which = pairs[:, 0], pairs[:, 1]
             latents = out.latents[rows].clone()
-            latents[torch.arange(len(rows)), which] = removed[which]
+            latents[torch.arange(len(rows), device=which.device), which] = removed[which]
             x_hat = ae.decode(latents, _rows(ae, out.aux, len(x), rows)).flatten(1)
             step = (x_hat - out.x_hat[rows].flatten(1)).double()
             change.index_add_(0, which.cpu(), step.square().mean(1).cpu())

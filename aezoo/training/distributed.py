@@ -7,7 +7,7 @@ several rows at once. Layers that keep running statistics or mix rows are given 
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -123,13 +123,24 @@ class ProcessGroup:
     @torch.no_grad()
     def sync_random_state(self, device: torch.device) -> None:
         """Copies the state of rank 0's default generators to every process."""
-        state = torch.get_rng_state().to(device if dist.get_backend() == "nccl" else "cpu")
-        dist.broadcast(state, src=0)
-        torch.set_rng_state(state.cpu())
-        if device.type == "cuda":
-            state = torch.cuda.get_rng_state(device).to(state.device)
+        carrier = device if dist.get_backend() == "nccl" else torch.device("cpu")
+        states = [state.to(carrier) for state in random_state(device)]
+        for state in states:
             dist.broadcast(state, src=0)
-            torch.cuda.set_rng_state(state.cpu(), device)
+        set_random_state([state.cpu() for state in states], device)
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """The states of the default generators of the CPU and, if it is a GPU, of a device."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_random_state(states: list[Tensor], device: torch.device) -> None:
+    """Restores what `random_state` returned."""
+    cpu, *cuda = states
+    torch.set_rng_state(cpu)
+    for state in cuda:
+        torch.cuda.set_rng_state(state, device)
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,7 @@ class WholeBatch:
     group: ProcessGroup
     per_row: frozenset[str]
     rows: int
-    callers: list[tuple[Aux, Tensor]] = field(default_factory=list[tuple[Aux, Tensor]])
+    callers: list[tuple[Aux, list[Tensor]]] = field(default_factory=list[tuple[Aux, list[Tensor]]])
 
     def hook(self, module: nn.Module, handles: ExitStack) -> None:
         """Registers hooks that are removed when `handles` closes."""
@@ -157,7 +168,7 @@ class WholeBatch:
     def _before(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         h, *more = inputs
         aux: Aux = more[0] if more else {}
-        self.callers.append((aux, torch.get_rng_state()))
+        self.callers.append((aux, random_state(h.device)))
         self.group.sync_random_state(h.device)
         whole = {
             name: self.group.all_gather_rows(value, self.rows, inside=True) if name in self.per_row else value
@@ -166,10 +177,10 @@ class WholeBatch:
         return (self.group.all_gather_rows(h, self.rows, inside=True), *([whole] if more else []))
 
     def _after(self, _: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> Tensor:
-        aux, random_state = self.callers.pop()
+        aux, state = self.callers.pop()
         if self.group.rank > 0:
             # Ranks draw different numbers for their shards, such as dropout masks.
-            torch.set_rng_state(random_state)
+            set_random_state(state, out.device)
         whole: Aux = inputs[1] if len(inputs) > 1 else {}
         for name, value in whole.items():
             if name not in aux:
@@ -275,7 +286,9 @@ def init_distributed(device: torch.device) -> Generator[ProcessGroup]:
         if created:
             timeout = timedelta(seconds=env_int("AEZOO_TIMEOUT", TIMEOUT))
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
-        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+        # NCCL sends objects through the current GPU, which must be another one in every process.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     except (dist.DistError, RuntimeError) as error:
         words = ("gloo", "NCCL", "Connection", "connection", "timed out", "Timed out", "Timeout", "peer")
         communication = isinstance(error, dist.DistError) or any(word in str(error) for word in words)

@@ -250,7 +250,7 @@ class StageRunner:
         """
         samples, size = self.round.samples, self.recipe.batch_size
         n = len(samples)
-        order = torch.randperm(n, generator=self.round.generator).to(samples.inputs.device)
+        order = torch.randperm(n, generator=self.round.generator, device="cpu").to(samples.inputs.device)
         for start in range(0, n, size):
             epoch = self._epochs() + start / n
             yield samples.batch(order[start : start + size], self.ae.spec), epoch

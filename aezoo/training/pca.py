@@ -49,7 +49,7 @@ def fit_principal_components(ae: Autoencoder, samples: Samples, path: str) -> No
     """
     encoder, decoder = linear_layers(ae, path)
     d = encoder.in_features
-    total, outer = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+    total, outer = (torch.zeros(shape, dtype=torch.float64, device="cpu") for shape in ((d,), (d, d)))
     for batch in samples.batches(ae.spec, BATCH_SIZE):
         x = batch.input.flatten(1).cpu().double()
         total += x.sum(0)

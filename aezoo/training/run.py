@@ -260,7 +260,7 @@ class TrainingRun:
         hashes = {f"the {name} data": digest for name, digest in self.data_hashes.items()}
         return {
             "the spec": spec_sha256(self.spec.resolved()), **hashes,
-            "torch": str(torch.__version__), "the device": self.device.type,
+            "torch": str(torch.__version__), "the device": _model_of(self.device),
             # Other vector units add in another order, so that the last bits differ.
             "the CPU's vector instructions": torch.backends.cpu.get_cpu_capability(),
             "the starting point": str(None if self.start is None else self.start.source.sha256),
@@ -411,6 +411,11 @@ class TrainingRun:
         if self.start is not None:
             record["init_from"] = {"name": recipe.init_from, "sha256": self.start.source.sha256}
         return record
+
+
+def _model_of(device: torch.device) -> str:
+    """What the last bits depend on: the type of a device, and the model of a GPU."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def weights_of(ae: Autoencoder) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from aezoo.data.inputs import Splits, prepare_splits
-from aezoo.errors import CheckpointError, DataError, Problem, SpecError, TrainingError
+from aezoo.errors import CheckpointError, DataError, Problem, SpecError, TrainingError, env_int
 from aezoo.jsonio import strict_json
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
@@ -53,7 +53,9 @@ def train(
     Epochs and learning rates are selected on the validation split. A recipe with `refit` then trains the
     selected epochs again, from the same initial weights, on the training and validation data together. The
     test split is read once, at the end. On a CPU, the same spec, data and versions give the same weights bit
-    for bit. PyTorch's global random state and number of threads are restored.
+    for bit. On a GPU they do as well, on the same model of GPU, unless a layer uses an operation for which
+    PyTorch has no deterministic algorithm, such as padding by reflection. PyTorch's global random state,
+    number of threads and settings of determinism are restored.
 
     Args:
         spec: the architecture and its recipe.
@@ -293,6 +295,8 @@ def _read_splits(spec: VariantSpec, data: object) -> Splits:
 def pick_device(device: str | torch.device) -> torch.device:
     """Returns the device of a name; `auto` is CUDA if available, else MPS, else the CPU.
 
+    `cuda` without a number is the GPU of this process if several train together, else the current one.
+
     Raises:
         TrainingError: the device is not available.
     """
@@ -308,6 +312,8 @@ def pick_device(device: str | torch.device) -> torch.device:
         # PyTorch's message lists every backend after the first sentence.
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise TrainingError(f"device {device!s} is not available: {reason}") from error
+    if found == torch.device("cuda"):
+        return torch.device("cuda", env_int("LOCAL_RANK", torch.cuda.current_device(), least=0))
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 
 import aezoo
 from aezoo.data.samples import Batch
-from aezoo.evaluation.metric import Metric
+from aezoo.evaluation.metric import Metric, full_float32
 from aezoo.model.autoencoder import Autoencoder, Output
 from aezoo.plugins.registry import family_and_kind
 from tests.evaluation.by_hand import BY_HAND, X, two_to_two
@@ -162,3 +162,41 @@ def test_the_network_is_in_eval_mode_without_gradients_and_its_mode_is_restored(
     else:
         assert measure(ae, X)["mode"]["value"] == 0.0
     assert [module.training for module in ae.modules()] == before
+
+
+# -- the precision of a GPU ---------------------------------------------------------------------------
+
+
+def precisions() -> list[object]:
+    """The older settings of PyTorch, and the newer ones; None for those that PyTorch refuses to read."""
+    found: list[object] = []
+    for read in (
+        torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32,
+        lambda: torch.backends.cuda.matmul.fp32_precision, lambda: torch.backends.cudnn.conv.fp32_precision,
+    ):  # fmt: skip
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append(None)
+    return found
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch has the older settings only")
+@pytest.mark.parametrize("newer", [False, True])
+def test_products_are_not_rounded_to_tf32_on_a_gpu(monkeypatch: pytest.MonkeyPatch, newer: bool) -> None:
+    ae = two_to_two()
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    try:
+        if newer:
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            torch.backends.cudnn.conv.fp32_precision = "tf32"
+        else:
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+        before = precisions()
+        with full_float32(ae):
+            assert precisions()[2:] in (["ieee", "ieee"], ["ieee", "none"])
+        assert precisions() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True

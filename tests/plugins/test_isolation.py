@@ -72,6 +72,24 @@ def settings() -> Any:
     )  # fmt: skip
 
 
+def test_a_precision_that_was_chosen_by_the_newer_setting_is_kept() -> None:
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("this PyTorch has one setting")
+    try:
+        # PyTorch refuses to read the older setting from now on.
+        matmul.fp32_precision = "tf32"
+        with preserved_settings() as changed:
+            pass
+        assert changed == []
+        with preserved_settings() as changed:
+            matmul.fp32_precision = "ieee"
+        assert changed == ["PyTorch's precision of matrix products"]
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize("ending", ["", "\n1 / 0"], ids=["loaded", "refused"])
 @pytest.mark.parametrize(("statement", "name"), in_parts(CHANGES.items(), 2))
 def test_what_a_plugin_changes_at_import_is_restored_and_reported(

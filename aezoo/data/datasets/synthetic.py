@@ -87,7 +87,7 @@ class SwissRollSpec(ShuffledSpec):
     @override
     def split_rows(self, samples: Samples) -> dict[Split, Tensor]:
         # Published variants were trained on these splits. No point is ever added to them.
-        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed))
+        order = torch.randperm(len(samples), generator=Generator().manual_seed(self.seed), device="cpu")
         slices = split_slices(len(samples), self.validation, self.test)
         return {split: order[part] for split, part in slices.items()}
 

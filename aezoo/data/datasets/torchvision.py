@@ -90,7 +90,9 @@ def _as_samples(dataset: Any) -> Samples:
         inputs = inputs[:, None]
     elif inputs.shape[-1] in (1, 3) and inputs.shape[1] not in (1, 3):
         inputs = inputs.permute(0, 3, 1, 2).contiguous()
-    return Samples(inputs, None, torch.as_tensor(labels))
+    if not isinstance(labels, Tensor):
+        labels = torch.as_tensor(labels, device=inputs.device)
+    return Samples(inputs, None, labels)
 
 
 class TorchvisionSplits(DatasetSpec):

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from aezoo.errors import NotSupportedError
 from aezoo.evaluation.evaluate import Measurement
+from aezoo.evaluation.metric import full_float32
 from aezoo.evaluation.protocols.activity import Activity
 from aezoo.evaluation.protocols.clustering import Clustering
 from aezoo.evaluation.protocols.few_label import FewLabel
@@ -65,5 +66,5 @@ def run_protocol(name: str, ae: Autoencoder) -> dict[str, Measurement]:
     protocol = PROTOCOLS[name]
     if reason := protocol.incompatibility(ae):
         raise NotSupportedError(f"the protocol {name} does not apply: {reason}")
-    with flush_denormals():
+    with flush_denormals(), full_float32(ae):
         return protocol(ae).run()

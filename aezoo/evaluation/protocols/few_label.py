@@ -117,7 +117,7 @@ class FewLabel(ClassificationProtocol):
         generator = Generator().manual_seed(seed)
         batches: list[Tensor] = []
         for _ in range(STEPS):
-            batches = batches or _split(torch.randperm(len(targets), generator=generator), BATCH_SIZE)
+            batches = batches or _split(_shuffled(len(targets), generator), BATCH_SIZE)
             batch = batches.pop()
             optimizer.zero_grad()
             F.cross_entropy(logits(labelled.x[batch]), targets[batch]).backward()
@@ -155,9 +155,13 @@ def draw_balanced(train: Labelled, n: int, seed: int) -> Labelled:
         rows = torch.nonzero(train.y == label)[:, 0]
         if len(rows) < each:
             raise DataError(f"{each} labels of each class are to be drawn, class {label} has {len(rows)}")
-        drawn.append(rows[torch.randperm(len(rows), generator=generator)[:each]])
+        drawn.append(rows[_shuffled(len(rows), generator)[:each]])
     index = torch.cat(drawn)
     return Labelled(train.x[index], train.y[index])
+
+
+def _shuffled(n: int, generator: Generator) -> Tensor:
+    return torch.randperm(n, generator=generator, device="cpu")
 
 
 def _split(x: Tensor, size: int) -> list[Tensor]:

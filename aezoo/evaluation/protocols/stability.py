@@ -27,7 +27,7 @@ class Stability(Protocol):
         noisy: list[Tensor] = []
         with eval_mode(self.ae), torch.no_grad():
             for batch in samples.batches(self.ae.spec, EVAL_BATCH_SIZE):
-                noise = self.STD * torch.randn(batch.input.shape, generator=generator)
+                noise = self.STD * torch.randn(batch.input.shape, generator=generator, device="cpu")
                 for x, latents in ((batch.input, clean), (batch.input + noise, noisy)):
                     latents.append(self.ae.encode(x.to(weight)).flatten(1).cpu().double())
         before, after = torch.cat(clean), torch.cat(noisy)
