@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import aezoo
 from aezoo.model.sequential import LayerSequence
+from aezoo.zoo import verify
 from aezoo.zoo.schema import METRICS, TRAINING, WEIGHTS
 from tests.examples import small_spec
 from tests.hub_server import sha256
@@ -182,8 +183,11 @@ def test_a_load_runs_layers_on_an_empty_batch_alone_and_leaves_the_random_state(
         return forward(self, h, aux)
 
     monkeypatch.setattr(LayerSequence, "forward", watch)
+    monkeypatch.setattr(verify, "_same_shapes", set())
     before = torch.get_rng_state()
-    assert aezoo.load(folder).num_latents == 5
+    for _ in range(2):
+        assert aezoo.load(folder).num_latents == 5
+    # Once for the same config.
     assert batches == [(0, 1, 6, 6), (0, 5)]
     assert torch.equal(torch.get_rng_state(), before)
 

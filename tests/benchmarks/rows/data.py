@@ -13,11 +13,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measure import Row, compare
 from torch import Tensor, nn
 
 import aezoo
 from aezoo.data.datasets.torchvision import torchvision_datasets
-from tests.benchmarks.measure import Row, compare
 
 IMAGES, VALIDATION, BATCH_SIZE, EPOCHS, WORKERS = 10_000, 0.1, 128, 2, 2
 SIDE = 64

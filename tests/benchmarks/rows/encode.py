@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from measure import Row, compare
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import aezoo
-from tests.benchmarks.measure import Row, compare
 
 BATCH_SIZE = 256
 """The one of `encode_to_file`."""

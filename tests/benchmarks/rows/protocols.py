@@ -7,6 +7,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from measure import Row, compare
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -18,7 +19,6 @@ import aezoo
 from aezoo.data.datasets.files import data_root
 from aezoo.data.datasets.torchvision import torchvision_datasets
 from aezoo.evaluation.protocols import few_label
-from tests.benchmarks.measure import Row, compare
 
 AIM = 1.1
 LABELS, DRAWS = 100, 4

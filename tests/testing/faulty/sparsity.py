@@ -32,10 +32,6 @@ class Keep(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return self.keep(h, self.k, self.by)
 
-    def pattern(self, h: Tensor) -> aezoo.SparsePattern:
-        ranked = h.abs() if self.by == "magnitude" else h
-        return aezoo.SparsePattern.of_rows(ranked.topk(self.k, dim=1).indices, h.shape[1])
-
     def sparsity(self) -> Exact:
         return Exact(self.k, by=self.by)
 
@@ -54,8 +50,23 @@ class KeepSpec(ModuleSpec):
         return self.module(self.k, self.by)
 
 
-@plant_layer(KeepSpec, "wrong-pattern", "sparse-pattern")
-class WrongPattern(Keep):
+class Named(Keep):
+    """Names the entries that it keeps."""
+
+    def pattern(self, h: Tensor) -> aezoo.SparsePattern:
+        ranked = h.abs() if self.by == "magnitude" else h
+        return aezoo.SparsePattern.of_rows(ranked.topk(self.k, dim=1).indices, h.shape[1])
+
+
+@good()
+@good(by="magnitude")
+class NamedSpec(KeepSpec):
+    kind: Literal["faulty.named"] = "faulty.named"  # pyright: ignore[reportIncompatibleVariableOverride]
+    module = Named
+
+
+@plant_layer(NamedSpec, "wrong-pattern", "sparse-pattern")
+class WrongPattern(Named):
     def pattern(self, h: Tensor) -> aezoo.SparsePattern:
         return aezoo.SparsePattern.of_rows(h.abs().topk(self.k, dim=1).indices, h.shape[1])
 
