@@ -70,6 +70,10 @@ class SparseOutput(Output):
     _code: SparseCode
     _dense: Tensor | None
 
+    def __new__(cls, x_hat: Tensor, latents: Tensor, aux: Aux) -> Output:  # pyright: ignore
+        """A plain output, for code that makes a tuple again, such as `torch.utils._pytree`."""
+        return Output(x_hat, latents, aux)
+
     @classmethod
     def of(cls, x_hat: Tensor, code: SparseCode, aux: Aux, dense: Tensor | None = None) -> "SparseOutput":
         """The output with these latents, which may be given as a dense tensor as well."""

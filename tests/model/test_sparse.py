@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import aezoo
 from aezoo.model import sparse_path
@@ -303,6 +304,9 @@ def test_an_output_is_a_tuple_of_dense_tensors() -> None:
     assert type(again) is Output
     assert torch.equal(again.latents, latents)
     assert torch.equal(copy.deepcopy(out).latents, latents)
+    mapped = tree_map(lambda value: 2 * value, out)
+    assert type(mapped) is Output
+    assert torch.equal(mapped.latents, 2 * latents)
 
 
 def test_latents_are_made_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,35 @@ def steps() -> list[Row]:
     return rows
 
 
+BORDER = (
+    (784, 512, 16, 256), (784, 512, 32, 64), (784, 1024, 32, 64), (784, 1024, 64, 256), (128, 1024, 16, 128),
+    (784, 4096, 256, 256), (64, 4096, 8, 256), (784, 8192, 32, 16),
+)  # fmt: skip
+"""Features, latents, k and rows around the sizes from which sparse kernels are used."""
+
+
+def border() -> list[Row]:
+    """Where the sparse kernels begin to be faster, by which `aezoo.model.sparse_path` is set."""
+    rows: list[Row] = []
+    for size in BORDER:
+        step = aezoo_step(*size)
+
+        def run(enabled: bool, step: Callable[[], None] = step) -> None:
+            with aezoo.sparse_kernels(enabled):
+                step()
+
+        features, latents, k, n = size
+        rows += compare(
+            f"a step of TopK {features} to {latents:,}, k {k}, batch {n}",
+            {"sparse kernels": lambda run=run: run(True), "dense layers": lambda run=run: run(False)},
+            ours="sparse kernels",
+            bases={"dense layers": ("speedup", None)},
+            includes=STEP,
+            rounds=15,
+        )
+    return rows
+
+
 def peak(which: str, features: int, latents: int, k: int = K, rows: int = ROWS_PER_BATCH) -> float:
     """Peak memory of a step in MiB, beyond that before it, in a process of its own."""
     command = [sys.executable, __file__, which, str(features), str(latents), str(k), str(rows)]
@@ -118,7 +147,7 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-ROWS = (steps, memory)
+ROWS = (steps, memory, border)
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
