@@ -38,7 +38,13 @@ def copy_with(module: M, tensors: Mapping[str, Tensor], prefix: str = "") -> M:
         tensors: every parameter and buffer, by its name in the whole network. They are not copied.
         prefix: path of the module with a dot at its end; empty for the whole network.
     """
-    found = {name: _copied(value) for name, value in vars(module).items() if name not in TENSORS}
+    found = vars(module).copy()
+    for name, value in vars(module).items():
+        cls: Any = type(value)
+        if cls in CONTAINERS and not value:
+            found[name] = cls()
+        elif cls not in ATOMS and name not in TENSORS:
+            found[name] = _copied(value)
     found["_parameters"] = {
         name: None if p is None else nn.Parameter(tensors[prefix + name], p.requires_grad)
         for name, p in cast(dict[str, nn.Parameter | None], vars(module)["_parameters"]).items()
