@@ -294,3 +294,13 @@ def test_places_named_in_the_architecture_exist() -> None:
     places = re.findall(r"`([\w/]+\.py)`", table)
     assert len(places) > 5
     assert [place for place in places if not (ROOT / "aezoo" / place).is_file()] == []
+
+
+def test_the_page_of_benchmarks_is_that_of_the_last_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ROOT / "tests" / "benchmarks"
+    for path in (folder / "rows", folder):
+        monkeypatch.syspath_prepend(path)
+    bench = import_script(folder / "bench.py", monkeypatch)
+    results = json.loads((folder / "results" / "cpu.json").read_text("utf-8"))
+    assert (DOCS / "benchmarks.md").read_text("utf-8") == bench.page(results), "run make bench"
+    assert set(results["runs"]) <= set(bench.functions())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from aezoo.errors import warn_diagnostic
 from aezoo.model.autoencoder import Autoencoder, Output, StepContext
 from aezoo.specs.recipe import RecipeSpec
+from aezoo.training.allocator import keep_freed_memory
 
 
 class Objective(nn.Module):
@@ -25,6 +26,8 @@ class Objective(nn.Module):
 
     def __init__(self, recipe: RecipeSpec) -> None:
         super().__init__()
+        # Steps of a training allocate the same memory again and again, in a loop of your own as well.
+        keep_freed_memory()
         self.recipe = recipe
         self.losses = (recipe.reconstruction, *recipe.penalties)
         self.terms = [loss.build() for loss in self.losses]

@@ -22,7 +22,7 @@ from aezoo.specs.components import DatasetSpec
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
 from aezoo.specs.variant import VariantSpec, require_spec
-from aezoo.training.allocator import keep_freed_memory, release_freed_memory
+from aezoo.training.allocator import release_freed_memory
 from aezoo.training.callbacks import Callback
 from aezoo.training.checks import check_recipe, check_written_paths
 from aezoo.training.diagnostics import lint_spec, warn_identical_targets
@@ -323,8 +323,6 @@ def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Genera
     threads = torch.get_num_threads()
     gpu = [device] if device.type == "cuda" else []
     on_cpu = device.type == "cpu"
-    if on_cpu:
-        keep_freed_memory()
     try:
         torch.set_num_threads(recipe.threads)
         deterministic = deterministic_cuda() if gpu else nullcontext()

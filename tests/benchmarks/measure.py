@@ -1,12 +1,13 @@
 """Measuring ways of doing the same thing side by side: alternating rounds, medians, and ratios with intervals."""
 
 import json
+import math
 import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -124,6 +125,13 @@ def interval(values: list[float]) -> tuple[float, float]:
     draw = random.Random(0)
     medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     return medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1]
+
+
+def slope(curve: Sequence[Sequence[float]]) -> float:
+    """The exponent of a power law fitted to the larger half of pairs (size, value)."""
+    half = curve[len(curve) // 2 :]
+    x, y = ([math.log(pair[i]) for pair in half] for i in range(2))
+    return statistics.linear_regression(x, y).slope
 
 
 class Peer:

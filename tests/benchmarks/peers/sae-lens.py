@@ -6,8 +6,8 @@ Each step is `training_forward_pass`, as in `SAETrainer`, and the trainer's opti
 gradients and the statistics of its step, which aezoo's recipes do not have.
 
 All classes: the bias that is subtracted from the input is that of the decoder, in aezoo it has parameters of its
-own. Squared errors are summed over pixels, in aezoo averaged. `rescale_acts_by_decoder_norm` is off, since aezoo
-does not rescale; it makes a step slower.
+own. Squared errors are summed over pixels, in aezoo averaged. `rescale_acts_by_decoder_norm`, SAELens' default, is
+off, since aezoo does not rescale; it makes a step slower. The ways "its defaults" rescale.
 """
 
 import sys
@@ -66,14 +66,16 @@ def assign_layers(sae: Any, weights: Weights) -> None:
         assign({sae.b_enc: weights.encoder_bias})
 
 
-def topk(job: Job, weights: Weights, *, auxiliary: bool = False, sparse: bool = False) -> Trained:
+def topk(
+    job: Job, weights: Weights, *, auxiliary: bool = False, sparse: bool = False, rescale: bool = False
+) -> Trained:
     """TopK: the kept values pass a ReLU, in aezoo they do not.
 
     The auxiliary loss uses half as many latents as there are pixels, and at most the dead ones, so that DEAD of them
     make it as large as in aezoo.
     """
     config = sae_lens.TopKTrainingSAEConfig(
-        **options(job, k=K, rescale_acts_by_decoder_norm=False, use_sparse_activations=sparse),
+        **options(job, k=K, rescale_acts_by_decoder_norm=rescale, use_sparse_activations=sparse),
         aux_loss_coefficient=1 / 32,
     )
     sae = sae_lens.TopKTrainingSAE(config)
@@ -134,6 +136,7 @@ if __name__ == "__main__":
             {
                 LARGE: (LARGE, topk),
                 f"{LARGE}, sparse": (LARGE, partial(topk, sparse=True)),
+                f"{LARGE}, its defaults": (LARGE, partial(topk, rescale=True)),
                 "sae-topk32": ("sae-topk32", partial(topk, auxiliary=True)),
                 "sae-batchtopk32": ("sae-batchtopk32", batch_topk),
                 "sae-matryoshka32": ("sae-matryoshka32", matryoshka),

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from loading import large
+from measure import slope
 from sparse import DENSE, OURS, aezoo_step, dense_step, peak
 
 import aezoo
@@ -33,12 +33,6 @@ def median(call: Callable[[], object], repeats: int = 5) -> float:
         call()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
-
-
-def slope(curve: Curve) -> float:
-    """The exponent of a power law fitted to the larger half of the sizes."""
-    x, y = np.log(np.array(curve[len(curve) // 2 :])).T
-    return float(np.polyfit(x, y, 1)[0])
 
 
 def curves() -> dict[str, dict[str, Curve]]:

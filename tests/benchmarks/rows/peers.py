@@ -168,6 +168,7 @@ def large_steps() -> list[Row]:
     """A step of TopK with many latents."""
     aims = {
         ("sae-lens", LARGE): 5.0,
+        ("sae-lens", f"{LARGE}, its defaults"): 5.0,
         ("sae-lens", f"{LARGE}, sparse"): 1.0,
         ("dictionary-learning", LARGE): 1.0,
     }

@@ -1,8 +1,8 @@
 """A step of a TopK autoencoder: aezoo's sparse kernels against dense layers, and against one dense product."""
 
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,7 +114,8 @@ def border() -> list[Row]:
 def peak(which: str, features: int, latents: int, k: int = K, rows: int = ROWS_PER_BATCH) -> float:
     """Peak memory of a step in MiB, beyond that before it, in a process of its own."""
     command = [sys.executable, __file__, which, str(features), str(latents), str(k), str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=paths)
     return float(done.stdout.split()[-1])
 
 
@@ -151,5 +152,4 @@ ROWS = (steps, memory, border)
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    time.sleep(0)
     _measure_peak(sys.argv[1], *map(int, sys.argv[2:]))
