@@ -40,7 +40,7 @@ def copy_with(module: M, tensors: Mapping[str, Tensor], prefix: str = "") -> M:
     """
     found = vars(module).copy()
     for name, value in vars(module).items():
-        cls: Any = type(value)
+        cls = cast(Any, type(value))
         if cls in CONTAINERS and not value:
             found[name] = cls()
         elif cls not in ATOMS and name not in TENSORS:
