@@ -43,6 +43,7 @@ def add(name: str, function: Callable[..., object], *arguments: Any, **options: 
 
 
 for what, given in NOT_TENSORS.items():
+    add(f"tensor decode_sparse {what}", ae.decode_sparse, given)
     for method in ("forward", "encode", "decode", "score_samples"):
         add(f"tensor {method} {what}", getattr(ae, method), given)
 for what, given in NOT_SPECS.items():
@@ -50,6 +51,8 @@ for what, given in NOT_SPECS.items():
     add(f"spec train {what}", aezoo.train, given, x)
     add(f"spec train_to_folder {what}", aezoo.train_to_folder, given)
     add(f"spec train_to_folder with data {what}", aezoo.train_to_folder, given, folder / "x", x)
+for what, given in {"zero": 0, "one": 1, "text": "false", "numpy": np.bool_(False)}.items():
+    add(f"switch sparse_kernels {what}", lambda given=given: aezoo.sparse_kernels(given).__enter__())
 for what, given in NOT_NAMES.items():
     add(f"name load {what}", aezoo.load, given)
     add(f"name get_spec {what}", aezoo.get_spec, given)

@@ -91,7 +91,9 @@ class SparseOutput(Output):
     @override
     def latents(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         if self._dense is None:
-            self._dense = self._code.dense()
+            # With its gradient, whatever the mode in which it is first read.
+            with torch.inference_mode(False), torch.set_grad_enabled(self._code.values.requires_grad):
+                self._dense = self._code.dense()
         return self._dense
 
     @override
@@ -114,6 +116,22 @@ class SparseOutput(Output):
     def __eq__(self, other: object) -> bool:
         return tuple(self) == other
 
+    @override
+    def __ne__(self, other: object) -> bool:
+        return tuple(self) != other
+
+    @override
+    def __add__(self, other: Any) -> Any:
+        return tuple(self) + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + tuple(self)
+
+    @override
+    def __mul__(self, value: Any) -> Any:
+        return tuple(self) * value
+
+    __rmul__ = __mul__
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     @override
@@ -207,7 +225,8 @@ class Autoencoder(nn.Module):
         for name in DATA_STATISTICS:
             self.register_buffer(name, None)
         self.columns: tuple[str, ...] = ()
-        self._described: dict[str, str | Callable[[], str] | None] = {}
+        self._described: dict[str, str | Callable[[], str | None] | None] = {}
+        self._loaded: tuple[object, ...] = ()
         self.metrics = {}
         self.training_record = {}
         self.history = []
@@ -229,7 +248,8 @@ class Autoencoder(nn.Module):
         """
         self._check_input(x)
         try:
-            if (encode := self._sparse_encoder(x)) is not None:
+            # As in `forward`, which needs both sides.
+            if self._sparse_decoder(x) is not None and (encode := self._sparse_encoder(x)) is not None:
                 return encode(x, {}).dense()
             return self.encoder(x)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -286,7 +306,8 @@ class Autoencoder(nn.Module):
         self._check_input(x)
         aux: Aux = {}
         try:
-            encode, decode = self._sparse_encoder(x), self._sparse_decoder(x)
+            decode = self._sparse_decoder(x)
+            encode = None if decode is None else self._sparse_encoder(x)
             if encode is not None and decode is not None:
                 code = encode(x, aux)
                 return SparseOutput.of(decode(code, aux), code, aux)
@@ -313,11 +334,34 @@ class Autoencoder(nn.Module):
         Raises:
             DataError: as for `decode`.
         """
+        self._check_code(code)
         decode = self._sparse_decoder(code.values.new_empty(len(code.pattern.offsets) - 1, 0))
         missing = [name for name in self.decoder.needs if name not in (aux or {})]
         if decode is None or missing:
             return self.decode(code.dense(), aux)
         return decode(code, dict(aux or {}))
+
+    def _check_code(self, code: object) -> None:
+        if not isinstance(code, SparseCode):
+            raise DataError(f"expected an aezoo.SparseCode, such as ae(x).code, found {type_name(code)}")
+        values, (_, columns, size) = code.values, code.pattern
+        if self.latent_shape != (size,):
+            expected = format_shape(self.latent_shape)
+            raise DataError(f"expected a code of latents ({expected}), found a pattern of {size:,} columns")
+        if values.shape != columns.shape:
+            raise DataError(
+                f"expected {len(columns):,} values, one for each column, found {tuple(values.shape)}"
+            )
+        if len(columns) and not 0 <= int(columns.min()) <= int(columns.max()) < size:
+            raise DataError(f"expected columns from 0 to {size - 1:,}, found {int(columns.max()):,}")
+        weight = next(self.decoder.parameters(), values)
+        for what, found, wanted in (
+            ("device", values.device, weight.device), ("dtype", values.dtype, weight.dtype)
+        ):  # fmt: skip
+            if found != wanted:
+                raise DataError(
+                    f"the code's {what} is {found}, the weights' is {wanted}; convert one with .to(...)"
+                )
 
     def arrange_weights(self) -> None:
         """Stores the decoder's weight column by column if sparse kernels read it; no value changes."""
@@ -325,10 +369,14 @@ class Autoencoder(nn.Module):
             arrange_weights(self.encoder, self.decoder)
 
     def _sparse_encoder(self, x: Tensor) -> SparseEncoder | None:
-        return find_encoder(self.encoder, x) if self._numerics >= SPARSE else None
+        if torch.compiler.is_compiling() or self._numerics < SPARSE:
+            return None
+        return find_encoder(self.encoder, x)
 
     def _sparse_decoder(self, x: Tensor) -> SparseDecoder | None:
-        return find_decoder(self.encoder, self.decoder, x) if self._numerics >= SPARSE else None
+        if torch.compiler.is_compiling() or self._numerics < SPARSE:
+            return None
+        return find_decoder(self.encoder, self.decoder, x)
 
     @property
     def _numerics(self) -> int:
@@ -575,17 +623,38 @@ class Autoencoder(nn.Module):
         self,
         metrics: Callable[[], dict[str, Any]],
         training_record: Callable[[], dict[str, Any]],
-        fingerprint: Callable[[], str],
+        fingerprint: Callable[[], str | None],
     ) -> None:
         """Sets the records of weights that were loaded; each function is called when it is first needed.
 
         Args:
             metrics: returns the metrics.
             training_record: returns the training record, which has the history.
-            fingerprint: returns the fingerprint of the loaded weights.
+            fingerprint: returns the fingerprint of the loaded weights; None if their file is gone or another.
         """
         self._metrics, self._training_record, self._history = metrics, training_record, None
         self._described = {"metrics": fingerprint, "training_record": fingerprint}
+        self._loaded = self._state()
+
+    def _state(self) -> tuple[object, ...]:
+        """What changes with an assignment, and with most changes of tensors in place."""
+        tensors = (*self.parameters(), *self.buffers())
+        return (id(self.spec), self.columns, *((t.data_ptr(), t._version) for t in tensors))
+
+    def _resolve_fingerprints(self) -> None:
+        """Computes the fingerprints of loaded weights."""
+        for record, known in list(self._described.items()):
+            if callable(known):
+                found = known()
+                if found is None and self._state() == self._loaded:
+                    # Without the file, only changes that PyTorch counts are noticed.
+                    found = self.fingerprint()
+                self._described[record] = found or "unknown"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state to copy or to pickle, which does not refer to a file."""
+        self._resolve_fingerprints()
+        return vars(self).copy()
 
     def describes_weights(self, record: str) -> bool:
         """Whether nothing has changed that a record was made for: weights, statistics, columns and spec.
@@ -595,9 +664,8 @@ class Autoencoder(nn.Module):
         """
         if not getattr(self, record):
             return True
+        self._resolve_fingerprints()
         known = self._described[record]
-        if callable(known):
-            known = self._described[record] = known()
         return known is None or known == self.fingerprint()
 
     def fingerprint(self) -> str | None:

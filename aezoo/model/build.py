@@ -80,6 +80,8 @@ def check_parameters(found: int, max_parameters: int | None) -> None:
     Raises:
         SpecError: it is larger than `max_parameters`, as for `build`.
     """
+    if max_parameters is not None and type(max_parameters) is not int:
+        raise SpecError([Problem("", f"max_parameters: expected a whole number, found {max_parameters!r}")])
     limit = env_int("AEZOO_MAX_PARAMETERS", MAX_PARAMETERS) if max_parameters is None else max_parameters
     if found > limit:
         text = f"{found:,} parameters are more than the {limit:,} allowed"

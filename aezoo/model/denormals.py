@@ -32,6 +32,8 @@ def flush_denormals(enabled: bool = True) -> Generator[None]:
         yield
         return
     before: dict[int, bool] = {}
+    # Those that are switched on are switched off, also if fewer threads are set in between.
+    threads = torch.get_num_threads()
 
     def switch_on() -> None:
         before[threading.get_ident()] = flushes_denormals()
@@ -40,11 +42,11 @@ def flush_denormals(enabled: bool = True) -> Generator[None]:
     def restore() -> None:
         torch.set_flush_denormal(before.get(threading.get_ident(), False))
 
-    in_each_thread(switch_on)
+    in_each_thread(switch_on, threads)
     try:
         yield
     finally:
-        in_each_thread(restore)
+        in_each_thread(restore, threads)
 
 
 def flushes_denormals() -> bool:
@@ -53,8 +55,8 @@ def flushes_denormals() -> bool:
     return float(TINY) * threading.get_ident() == 0.0
 
 
-def in_each_thread(call: Callable[[], None]) -> None:
-    """Calls a function without arguments in this thread and in every thread of PyTorch's pool."""
+def in_each_thread(call: Callable[[], None], threads: int) -> None:
+    """Calls a function without arguments in this thread and in the others of PyTorch's pool of `threads`."""
     parallel = _gomp_parallel()
     if parallel is None:
         call()
@@ -63,7 +65,7 @@ def in_each_thread(call: Callable[[], None]) -> None:
     def run(_: object) -> None:
         call()
 
-    parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run), None, torch.get_num_threads(), 0)
+    parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run), None, threads, 0)
 
 
 @lru_cache(maxsize=1)

@@ -167,18 +167,21 @@ class LinearAt(torch.autograd.Function):
     @override
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, values: Tensor,  # pyright: ignore
                 offsets: Tensor, columns: Tensor) -> Tensor:  # fmt: skip
-        ctx.save_for_backward(x, weight, offsets, columns)
+        ctx.latents = len(weight)
+        # Only a gradient of the input needs the weight, which may then not be changed in between.
+        ctx.save_for_backward(x, weight if ctx.needs_input_grad[0] else None, offsets, columns)
         return values
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, weight, offsets, columns = ctx.saved_tensors
-        gradient, pattern = gradients[0], SparsePattern(offsets, columns, len(weight))
+        gradient, pattern = gradients[0], SparsePattern(offsets, columns, ctx.latents)
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         if _is_plain(gradient):
             dense = _dense(pattern, gradient)
-            return dense @ weight, dense.t() @ x, dense.sum(0) if needs_bias else None, None, None, None
+            dx = dense @ weight if needs_x else None
+            return dx, dense.t() @ x, dense.sum(0) if needs_bias else None, None, None, None
         return (
             sum_rows(weight, gradient, columns, offsets) if needs_x else None,
             _transposed_sums(x, gradient, pattern) if needs_weight else None,

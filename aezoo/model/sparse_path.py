@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as global_hooks
 from torch.utils import _python_dispatch
 
+from aezoo.errors import LayerError, NotSupportedError
 from aezoo.model.layers.activations import ELEMENTWISE
 from aezoo.model.layers.linear import UnitNormLinear, is_hooked, plain_steps
 from aezoo.model.sequential import Aux, LayerSequence, declared, run_layer
@@ -28,6 +29,8 @@ MIN_VALUES = 2**16
 """Number of latents of a whole batch from which they are used."""
 MAX_SHARE = 1 / 16
 """Largest share of latents that may be kept."""
+MIN_ROWS = 256
+"""Number of rows from which they are used where the decoder's weight has to be transposed first."""
 BLOCK_VALUES = 4 * 2**20
 """Values before the selection that are held at once if rows are selected independently; 16 MiB in float32."""
 
@@ -40,7 +43,12 @@ def sparse_kernels(enabled: bool | None) -> Generator[None]:
 
     Args:
         enabled: True uses them wherever they compute the same function, False never, None decides by size.
+
+    Raises:
+        NotSupportedError: `enabled` is anything else.
     """
+    if type(enabled) not in (bool, type(None)):
+        raise NotSupportedError(f"sparse_kernels: expected True, False or None, found {enabled!r}")
     token = _forced.set(enabled)
     try:
         yield
@@ -135,7 +143,10 @@ class SparseEncoder:
             else:
                 torch.addmm(bias, rows, weight.t(), out=pre_acts)
             h = pre_acts if self.activation is None else self.activation(pre_acts)
-            pattern: SparsePattern = cast(Any, self.keep).pattern(h)
+            pattern: object = cast(Any, self.keep).pattern(h)
+            if not isinstance(pattern, SparsePattern) or pattern.size != n:
+                kind = type(self.keep).__name__
+                raise LayerError("", f"{kind}.pattern: expected an aezoo.SparsePattern of {n:,} columns")
             patterns.append(pattern)
             values.append(pre_acts.flatten()[pattern.rows * n + pattern.columns])
         return torch.cat(values), SparsePattern.stack(patterns)
@@ -164,7 +175,10 @@ def find_decoder(encoder: LayerSequence, decoder: LayerSequence, x: Tensor) -> S
         decoder: in the mode in which it would run.
         x: a tensor of as many rows as the batch, and its dtype and device.
     """
-    return _decoder_of(encoder, decoder) if _is_worthwhile(encoder, x) else None
+    found = _decoder_of(encoder, decoder) if _is_worthwhile(encoder, x) else None
+    if found is None or _forced.get() is True or len(x) >= MIN_ROWS or _is_arranged(found):
+        return found
+    return None
 
 
 def used_entries(encoder: LayerSequence, aux: Aux) -> Tensor | None:
@@ -172,10 +186,10 @@ def used_entries(encoder: LayerSequence, aux: Aux) -> Tensor | None:
 
     None if they are too many, or if the encoder's last layer does not tell: it has no `used_entries(aux)`.
     """
-    tell: Callable[[Aux], Tensor] | None = getattr(_last(encoder), "used_entries", None)
-    if tell is None:
+    last = _last(encoder)
+    if not _tells(last, "used_entries"):
         return None
-    used = tell(aux)
+    used: Tensor = cast(Any, last).used_entries(aux)
     return used if _is_sparse(used) else None
 
 
@@ -206,7 +220,7 @@ def _is_eager(x: Tensor) -> bool:
         overrides._get_current_function_mode_stack(),  # pyright: ignore[reportPrivateUsage]
         _python_dispatch._get_current_dispatch_mode_stack(),  # pyright: ignore[reportPrivateUsage]
     )
-    return type(x) in (Tensor, nn.Parameter) and not any(modes)
+    return type(x) in (Tensor, nn.Parameter) and x.layout == torch.strided and not any(modes)
 
 
 def _encoder_of(encoder: LayerSequence) -> SparseEncoder | None:
@@ -217,7 +231,7 @@ def _encoder_of(encoder: LayerSequence) -> SparseEncoder | None:
     linear, activation = (*steps, None, None)[:2]
     if len(steps) > 2 or type(linear) is not nn.Linear or _lacks_weight(linear):
         return None
-    if type(activation) not in (type(None), *ELEMENTWISE) or not hasattr(keep, "pattern"):
+    if type(activation) not in (type(None), *ELEMENTWISE) or not _tells(keep, "pattern"):
         return None
     if is_hooked(keep) or any(declared(keep)) or not _keeps_few(keep, linear.out_features):
         return None
@@ -228,7 +242,7 @@ def _decoder_of(encoder: LayerSequence, decoder: LayerSequence) -> SparseDecoder
     if not _is_plain(decoder) or len(decoder) == 0:
         return None
     keep = _last(encoder)
-    tells = hasattr(keep, "used_entries") and not is_hooked(keep)
+    tells = _tells(keep, "used_entries") and not is_hooked(keep)
     if not tells and _encoder_of(encoder) is None:
         return None
     first, *after = decoder
@@ -236,6 +250,19 @@ def _decoder_of(encoder: LayerSequence, decoder: LayerSequence) -> SparseDecoder
     if type(linear) not in (nn.Linear, UnitNormLinear) or _lacks_weight(cast(nn.Linear, linear)):
         return None
     return SparseDecoder(cast(nn.Linear, linear), [step for step in steps if step is not None], after)
+
+
+def _tells(keep: nn.Module, method: str) -> bool:
+    """Whether a layer has a method that belongs to its `forward`, and not to one that it overrides."""
+    owners = [
+        next((i for i, cls in enumerate(type(keep).__mro__) if name in vars(cls)), None)
+        for name in (method, "forward")
+    ]
+    return owners[0] is not None and owners[1] is not None and owners[0] <= owners[1]
+
+
+def _is_arranged(decoder: SparseDecoder) -> bool:
+    return type(decoder.linear) is nn.Linear and decoder.linear.weight.t().is_contiguous()
 
 
 def _last(encoder: LayerSequence) -> nn.Module:
@@ -266,7 +293,7 @@ def _keeps_few(keep: nn.Module, latents: int) -> bool:
 def arrange_weights(encoder: LayerSequence, decoder: LayerSequence) -> None:
     """Stores the decoder's weight column by column, if sparse kernels would read its columns.
 
-    Its values, shape and name stay the same; only its strides change.
+    Its values, shape and name stay the same; only its strides change. `restore_weights` undoes it.
     """
     shape = encoder.out_shape
     if shape is None or len(shape) != 1 or shape[0] < MIN_LATENTS or len(encoder) < 2:
@@ -276,3 +303,11 @@ def arrange_weights(encoder: LayerSequence, decoder: LayerSequence) -> None:
         weight = found.linear.weight
         if not weight.t().is_contiguous():
             weight.data = weight.data.t().contiguous().t()
+
+
+@torch.no_grad()
+def restore_weights(decoder: LayerSequence) -> None:
+    """Stores weights that `arrange_weights` has stored column by column as PyTorch does."""
+    for parameter in decoder.parameters():
+        if not parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous()

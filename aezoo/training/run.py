@@ -25,6 +25,7 @@ from aezoo.evaluation.metrics.denoising import apply_noises
 from aezoo.model.autoencoder import DATA_STATISTICS, Autoencoder, Source
 from aezoo.model.build import materialize
 from aezoo.model.denormals import without_denormals
+from aezoo.model.sparse_path import restore_weights
 from aezoo.progress import EpochBar
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import spec_sha256
@@ -202,6 +203,7 @@ class TrainingRun:
 
     def finish(self, round_: Round) -> None:
         """Rounds the weights to what is stored, and measures the first round."""
+        restore_weights(self.ae.decoder)
         self._cast_weights()
         self._finish_network(self.samples)
         self._flush_weights()

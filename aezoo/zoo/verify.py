@@ -101,11 +101,7 @@ def load(
         kinds = ", ".join(config.unpackaged)
         warn_diagnostic("unpackaged", f"{files.folder} uses kinds that no distribution provides: {kinds}")
     ae.columns = config.columns
-    ae.set_records(
-        files.check_record(METRICS),
-        files.check_record(TRAINING),
-        partial(_fingerprint, files.folder / WEIGHTS, config.weights.sha256, ae.spec, ae.columns),
-    )
+    metrics, training = files.check_record(METRICS), files.check_record(TRAINING)
     ae.source = Source(
         files.kind,
         str(files.folder),
@@ -118,7 +114,11 @@ def load(
     # Half precision is a storage format; computing in it is opt-in.
     if (device.type, dtype) != ("cpu", torch.float32):
         ae.to(device=device, dtype=dtype)
-    ae.arrange_weights()
+    ae.set_records(
+        metrics,
+        training,
+        partial(_fingerprint, files.folder.absolute() / WEIGHTS, config.weights.sha256, ae.spec, ae.columns),
+    )
     _check_shapes(ae, files.folder / CONFIG, (raw_config, registry.generation))
     return ae
 
@@ -153,14 +153,14 @@ def _with_weights(network: CheckedNetwork, tensors: Mapping[str, Tensor]) -> Aut
     return network.on_meta
 
 
-def _fingerprint(path: Path, sha256: str, spec: AutoencoderSpec, columns: tuple[str, ...]) -> str:
-    """The fingerprint of weights in a file; empty if the file has changed since."""
+def _fingerprint(path: Path, sha256: str, spec: AutoencoderSpec, columns: tuple[str, ...]) -> str | None:
+    """The fingerprint of weights in a file; None if the file is gone or has changed since."""
     try:
         raw = path.read_bytes()
     except OSError:
-        return ""
+        return None
     if hashlib.sha256(raw).hexdigest() != sha256:
-        return ""
+        return None
     return fingerprint(spec, columns, safetensors.torch.load(raw))
 
 

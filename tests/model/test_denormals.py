@@ -46,6 +46,18 @@ def test_the_callers_setting_is_restored() -> None:
         assert not flushes_denormals()
 
 
+def test_fewer_threads_in_between_are_restored() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with flush_denormals():
+            torch.set_num_threads(1)
+        torch.set_num_threads(2)
+        assert share_of_denormals() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_setting_belongs_to_a_thread() -> None:
     found: list[bool] = []
     with flush_denormals():

@@ -1,7 +1,10 @@
 """Sparse kernels: the same function as the dense layers, and no use where they do not apply."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -279,6 +282,7 @@ def test_other_precisions_use_the_dense_layers() -> None:
     ae = aezoo.build(wide())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not is_sparse(ae, x)
+    assert not is_sparse(ae, x.to_sparse())
     assert not is_sparse(ae.to(torch.bfloat16), x.bfloat16())
     assert is_sparse(ae.double(), x.double())
 
@@ -309,6 +313,86 @@ def test_an_output_is_a_tuple_of_dense_tensors() -> None:
     assert torch.equal(mapped.latents, 2 * latents)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_latents_keep_their_gradient_wherever_they_are_read_first(mode: Any) -> None:
+    ae = aezoo.build(wide())
+    out = ae(torch.rand(64, D))
+    with mode():
+        assert int((out.latents != 0).sum()) > 0
+    out.latents.abs().mean().backward()
+    assert ae.encoder[0].linear.weight.grad.abs().sum() > 0
+
+
+def test_every_operation_of_a_tuple_sees_the_latents() -> None:
+    out = aezoo.build(wide())(torch.rand(64, D))
+    for made in ((*out, 1), out + (1,), (0,) + out, out * 2, 2 * out):  # noqa: RUF005
+        assert any(value is out.latents for value in made)
+        assert sum(getattr(value, "shape", None) == (64, D) for value in made) in (1, 2)
+
+
+def test_a_weight_may_change_before_the_backward_pass() -> None:
+    ae = aezoo.build(wide())
+    out = ae(torch.rand(64, D))
+    with torch.no_grad():
+        ae.encoder[0].linear.weight.mul_(1.0)
+    out.x_hat.sum().backward()
+
+
+def test_a_subclass_that_overrides_forward_is_called() -> None:
+    ae, x = aezoo.build(wide()), torch.rand(64, D)
+
+    class Twice(type(ae.encoder[1])):
+        def forward(self, h: Tensor) -> Tensor:
+            return 2 * super().forward(h)
+
+    expected = ae(x).latents
+    ae.encoder[1].__class__ = Twice
+    assert torch.allclose(ae(x).latents, 2 * expected)
+
+
+COMPILED = """
+import torch, aezoo
+wide = aezoo.AutoencoderSpec.model_validate({
+    "input": {"shape": [24]}, "encoder": [{"kind": "linear", "out_features": 1024}, {"kind": "topk", "k": 8}],
+    "decoder": [{"kind": "linear", "out_features": 24}],
+})
+for spec in (wide, aezoo.get_spec("fc-16").replace({"recipe.numerics": 2})):
+    ae, x = aezoo.build(spec), torch.rand(80, *spec.input.shape)
+    compiled = torch.compile(ae, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x).x_hat, ae(x).x_hat, atol=1e-6)
+    assert torch.allclose(torch.export.export(ae.eval(), (x,), strict=True).module()(x).x_hat, ae(x).x_hat, atol=1e-6)
+"""
+
+
+def test_compiled_graphs_are_whole() -> None:
+    # In a process of its own, because the checks of types in the tests cannot be compiled.
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILED], env=paths, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def bad_codes() -> dict[str, tuple[Any, str]]:
+    pattern = SparsePattern.of_rows(torch.arange(320).view(80, 4), 1024)
+    values = torch.rand(320)
+    return {
+        "wide": (SparseCode(values, pattern._replace(size=2048)), "a pattern of 2,048 columns"),
+        "narrow": (SparseCode(values, pattern._replace(size=99)), "a pattern of 99 columns"),
+        "double": (SparseCode(values.double(), pattern), "dtype is torch.float64"),
+        "few": (SparseCode(values[:3], pattern), "expected 320 values"),
+        "column": (SparseCode(values, pattern._replace(columns=pattern.columns + 900)), "columns from 0 to 1,023"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(bad_codes()))
+def test_a_code_that_does_not_fit_is_refused_in_one_line(case: str) -> None:
+    code, message = bad_codes()[case]
+    with pytest.raises(aezoo.DataError, match=message) as caught:
+        aezoo.build(wide()).decode_sparse(code)
+    assert "\n" not in str(caught.value)
+
+
 def test_latents_are_made_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     dense = SparseCode.dense
@@ -332,9 +416,18 @@ def test_weights_are_stored_column_by_column_and_saved_as_usual(tmp_path: Path) 
     aezoo.save(second, tmp_path / "saved")
     loaded = aezoo.load(tmp_path / "saved")
     assert torch.equal(loaded.decoder[0].linear.weight, weight)
-    assert loaded.decoder[0].linear.weight.t().is_contiguous()
-    x = torch.rand(64, D)
+    # Loaded weights are stored as PyTorch does; large batches are worth a transposed copy.
+    assert loaded.decoder[0].linear.weight.is_contiguous()
+    assert not is_sparse(loaded, torch.rand(255, D))
+    x = torch.rand(256, D)
+    assert is_sparse(loaded, x)
     assert torch.equal(loaded(x).x_hat, second.eval()(x).x_hat)
+
+
+def test_a_trained_network_has_usual_weights() -> None:
+    ae = aezoo.train(wide(), torch.rand(300, D), progress=False)
+    assert all(parameter.is_contiguous() for parameter in ae.parameters())
+    torch.nn.utils.parameters_to_vector(ae.parameters())
 
 
 def test_a_training_repeats_itself_and_agrees_with_dense_layers(tmp_path: Path) -> None:

@@ -183,11 +183,25 @@ def test_a_change_is_noticed_without_a_hash_at_the_load(change: str, tmp_path: P
     assert not ae.describes_weights("training_record")
 
 
-def test_weights_whose_file_is_gone_are_not_described(tmp_path: Path) -> None:
+def test_weights_whose_file_is_gone_keep_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aezoo.save(aezoo.load("fc-64"), tmp_path / "saved")
-    ae = aezoo.load(tmp_path / "saved")
+    monkeypatch.chdir(tmp_path)
+    ae, other, copied = (aezoo.load("./saved") for _ in range(3))
+    again = copy.deepcopy(copied)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert ae.describes_weights("metrics")
     (tmp_path / "saved" / "model.safetensors").unlink()
-    assert not ae.describes_weights("metrics")
+    assert again.describes_weights("metrics")
+    with torch.no_grad():
+        other.encoder[1].linear.weight[0, 0] += 1
+    assert not other.describes_weights("metrics")
+    unchanged = copied
+    assert unchanged.describes_weights("metrics")
+    aezoo.save(unchanged, tmp_path / "new")
+    assert aezoo.load(tmp_path / "new").metrics == ae.metrics
 
 
 # -- threads ------------------------------------------------------------------------------------------

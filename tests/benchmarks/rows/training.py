@@ -201,4 +201,28 @@ def epoch_conv_fc() -> list[Row]:
     )
 
 
-ROWS = (epoch_fc_64, epoch_denoise_gaussian, epoch_sparse_topk16, epoch_conv_fc)
+def epoch_options() -> list[Row]:
+    """What was tried: `recipe.autocast: bf16`, and `torch.compile` in a bare loop; neither is a default."""
+    images = digits()
+    net = fc_64()
+    compiled = cast(
+        Callable[[nn.Module, Tensor], Tensor], torch.compile(lambda net, x: F.mse_loss(net(x), x))
+    )
+    return compare(
+        "an epoch of fc-64, batch 512",
+        {
+            OURS: in_aezoo("fc-64", images, 512),
+            "aezoo.train, autocast: bf16": in_aezoo("fc-64", images, 512, **{"recipe.autocast": "bf16"}),
+            "loop over slices, torch.compile": by_hand(net, images, 512, compiled),
+        },
+        ours=OURS,
+        bases={
+            "aezoo.train, autocast: bf16": ("speedup", None),
+            "loop over slices, torch.compile": ("speedup", None),
+        },
+        includes=STEPS,
+        rounds=5,
+    )
+
+
+ROWS = (epoch_fc_64, epoch_denoise_gaussian, epoch_sparse_topk16, epoch_conv_fc, epoch_options)
