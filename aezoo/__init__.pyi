@@ -33,10 +33,10 @@ from .inference.run import encode_to_file as encode_to_file
 from .inference.run import reconstruct_to as reconstruct_to
 from .inference.run import score_to_file as score_to_file
 from .model.autoencoder import Autoencoder as Autoencoder
-from .model.autoencoder import Output as Output
 from .model.autoencoder import Source as Source
-from .model.autoencoder import StepContext as StepContext
 from .model.build import build as build
+from .model.output import Output as Output
+from .model.output import StepContext as StepContext
 from .model.sequential import Exact as Exact
 from .model.sequential import LayerSequence as LayerSequence
 from .model.sequential import Mean as Mean

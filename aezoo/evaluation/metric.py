@@ -14,7 +14,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from aezoo.data.samples import Batch
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.output import Output
 from aezoo.plugins.isolation import preserved_settings
 from aezoo.plugins.registry import registry
 from aezoo.specs.recipe import RecipeSpec

@@ -12,8 +12,9 @@ from typing_extensions import override
 
 from aezoo.losses.penalties import batch_dependence, keep_buffers
 from aezoo.losses.reconstruction import at_least_float32
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.layers.linear import plain_steps
+from aezoo.model.output import Output, StepContext
 from aezoo.model.sequential import LayerSequence
 from aezoo.model.sparse import SparseCode, SparsePattern
 from aezoo.model.sparse_path import SparseEncoder, find_encoder

@@ -17,9 +17,10 @@ from typing_extensions import override
 
 from aezoo.errors import DataError
 from aezoo.losses.reconstruction import at_least_float32
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext, get_layer
+from aezoo.model.autoencoder import Autoencoder, get_layer
 from aezoo.model.layers.activations import ELEMENTWISE
 from aezoo.model.layers.linear import is_hooked, plain_steps
+from aezoo.model.output import Output, StepContext
 from aezoo.model.sequential import LayerSequence
 from aezoo.model.sparse_path import sparse_kernels
 from aezoo.specs.base import NonNegativeFloat

@@ -13,8 +13,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from aezoo.errors import DataError
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.layers.activations import is_half
+from aezoo.model.output import Output, StepContext
 from aezoo.specs.base import PositiveFloat
 from aezoo.specs.components import LossSpec, output_bounds
 

@@ -40,9 +40,7 @@ class SparsePattern(NamedTuple):
     def of_rows(cls, columns: Tensor, size: int) -> "SparsePattern":
         """The pattern whose rows keep equally many entries, (rows, k), in any order."""
         rows, k = columns.shape
-        offsets = torch.arange(0, rows * k + 1, max(k, 1), device=columns.device) if k else None
-        if offsets is None:
-            offsets = columns.new_zeros(rows + 1)
+        offsets = k * torch.arange(rows + 1, device=columns.device)
         return cls(offsets, columns.sort(1).values.flatten(), size)
 
     @classmethod
@@ -50,14 +48,14 @@ class SparsePattern(NamedTuple):
         """The pattern of the true values of a mask, (rows, columns)."""
         rows, columns = mask.nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=len(mask))
-        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns, mask.shape[1])
+        return cls(_offsets(counts), columns, mask.shape[1])
 
     @classmethod
     def of_flat(cls, indices: Tensor, rows: int, size: int) -> "SparsePattern":
         """The pattern of entries numbered row by row, in any order."""
         ordered = indices.sort().values
         counts = torch.bincount(ordered.div(size, rounding_mode="floor"), minlength=rows)
-        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), ordered.remainder(size), size)
+        return cls(_offsets(counts), ordered.remainder(size), size)
 
     @classmethod
     def stack(cls, parts: "list[SparsePattern]") -> "SparsePattern":
@@ -65,8 +63,7 @@ class SparsePattern(NamedTuple):
         if len(parts) == 1:
             return parts[0]
         counts = torch.cat([part.offsets.diff() for part in parts])
-        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return cls(offsets, torch.cat([part.columns for part in parts]), parts[0].size)
+        return cls(_offsets(counts), torch.cat([part.columns for part in parts]), parts[0].size)
 
 
 class SparseCode(NamedTuple):
@@ -93,9 +90,15 @@ class SparseCode(NamedTuple):
     def prefix(self, n: int) -> "SparseCode":
         """The code with all latents but the first `n` set to zero."""
         kept = self.pattern.columns < n
-        counts = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
-        pattern = SparsePattern(counts[self.pattern.offsets], self.pattern.columns[kept], self.pattern.size)
+        pattern = SparsePattern(
+            _offsets(kept)[self.pattern.offsets], self.pattern.columns[kept], self.pattern.size
+        )
         return SparseCode(self.values[kept], pattern)
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    """0 and the running sums of counts, int64, (n + 1,)."""
+    return F.pad(counts.cumsum(0), (1, 0))
 
 
 # -- kernels ------------------------------------------------------------------------------------------
@@ -142,8 +145,7 @@ def _transposed_sums(matrix: Tensor, weights: Tensor, pattern: SparsePattern) ->
     """For each column of a pattern, the weighted sum of the rows of `matrix` that keep it, (columns, d)."""
     order = pattern.columns.argsort(stable=True)
     counts = torch.bincount(pattern.columns, minlength=pattern.size)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return sum_rows(matrix.contiguous(), weights[order], pattern.rows[order], offsets)
+    return sum_rows(matrix.contiguous(), weights[order], pattern.rows[order], _offsets(counts))
 
 
 def _dense(pattern: SparsePattern, values: Tensor) -> Tensor:

@@ -48,6 +48,16 @@ class RecipeSpec(Spec):
     """Dtype of the saved weights, with which metrics are measured. A loaded network computes in float32 by
     default."""
 
+    @property
+    def flushes_denormals(self) -> bool:
+        """Whether denormal numbers are rounded to zero in training."""
+        return self.numerics >= 2
+
+    @property
+    def has_sparse_kernels(self) -> bool:
+        """Whether sparse codes of many latents are computed without dense products."""
+        return self.numerics >= 2
+
     @field_validator("reconstruction")
     @classmethod
     def _is_data_term(cls, value: LossSpec) -> LossSpec:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build
+from aezoo.model.output import Output, StepContext
 from aezoo.specs.components import LossSpec
 from aezoo.specs.variant import AutoencoderSpec
 from aezoo.testing.determinism import equal, seeded

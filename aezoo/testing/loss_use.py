@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aezoo.errors import AezooError
-from aezoo.model.autoencoder import Output, StepContext
+from aezoo.model.output import Output, StepContext
 from aezoo.testing.contract import CheckList
 from aezoo.testing.determinism import copy_state, equal, seeded
 from aezoo.testing.loss_fixture import LossFixture, Term, set_state

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.errors import AezooError
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build_on_meta
+from aezoo.model.output import Output, StepContext
 from aezoo.specs.components import LossSpec
 from aezoo.specs.variant import AutoencoderSpec
 from aezoo.testing.contract import CheckList, Report

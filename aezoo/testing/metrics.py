@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 
 from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import Metric, NotMeasured
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.build import build
+from aezoo.model.output import Output
 from aezoo.specs.variant import AutoencoderSpec, VariantSpec
 from aezoo.testing.contract import CheckList, Report
 from aezoo.testing.determinism import changed_rng, changed_tensors, half_a_day_away, rng_states, seeded

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from aezoo.data.samples import Samples
 from aezoo.errors import TrainingError
-from aezoo.model.autoencoder import Autoencoder, StepContext, eval_mode
+from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.model.output import StepContext
 from aezoo.plugins.builtin import register_defined
 from aezoo.plugins.hookspecs import Register, hookimpl
 from aezoo.specs.base import Count

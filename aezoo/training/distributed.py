@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from aezoo.errors import TrainingError, env_int
-from aezoo.model.autoencoder import Autoencoder, Output, eval_mode
+from aezoo.model.autoencoder import Autoencoder, eval_mode
+from aezoo.model.output import Output
 from aezoo.model.sequential import Aux, LayerSequence, declared
 
 TIMEOUT = 300

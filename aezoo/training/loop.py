@@ -13,7 +13,7 @@ from aezoo.data.samples import Batch
 from aezoo.errors import TrainingError
 from aezoo.evaluation.evaluate import EVAL_BATCH_SIZE
 from aezoo.evaluation.metric import EVAL_SEED
-from aezoo.model.autoencoder import SPARSE, Output, StepContext
+from aezoo.model.output import Output, StepContext
 from aezoo.model.sparse_path import sparse_kernels
 from aezoo.training.callbacks import TrainingState
 from aezoo.training.diagnostics import warn_loss_rising
@@ -57,7 +57,7 @@ class StageRunner:
     def fit(self) -> None:
         """Trains the unit until its last epoch, or until early stopping or a callback ends it."""
         # A layer pair is an autoencoder without a recipe.
-        sparse = sparse_kernels(False) if self.recipe.numerics < SPARSE else nullcontext()
+        sparse = nullcontext() if self.recipe.has_sparse_kernels else sparse_kernels(False)
         with self.unit.constrained(), sparse:
             self._start()
             while not self.ended and self.state.epoch < self.epochs:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from aezoo.errors import warn_diagnostic
-from aezoo.model.autoencoder import Autoencoder, Output, StepContext
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.output import Output, StepContext
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.training.allocator import keep_freed_memory
 

@@ -329,7 +329,7 @@ def _reproducible(recipe: RecipeSpec, device: torch.device, rank: int) -> Genera
         with (
             torch.random.fork_rng(devices=gpu),
             deterministic,
-            flush_denormals(on_cpu and recipe.numerics >= 2),
+            flush_denormals(on_cpu and recipe.flushes_denormals),
         ):
             # Ranks draw different dropout masks and samples.
             seed_global(recipe.seed + rank, device)

@@ -119,11 +119,14 @@ def load(
         training,
         partial(_fingerprint, files.folder.absolute() / WEIGHTS, config.weights.sha256, ae.spec, ae.columns),
     )
-    _check_shapes(ae, files.folder / CONFIG, (raw_config, registry.generation))
+    if not network.shapes_verified:
+        with _errors_in(files.folder / CONFIG):
+            verify_shapes(ae)
+        network.shapes_verified = True
     return ae
 
 
-@dataclass(frozen=True)
+@dataclass
 class CheckedNetwork:
     """A network that the checks 1 to 4 accept.
 
@@ -132,12 +135,14 @@ class CheckedNetwork:
         expected: the tensors that its weights file must hold.
         metadata: of its weights file.
         shared: whether other loads use the same `on_meta`, of which each then takes a copy.
+        shapes_verified: whether a load has run the layers and found the recorded shapes.
     """
 
     on_meta: Autoencoder
     expected: TensorTypes
     metadata: dict[str, str]
     shared: bool
+    shapes_verified: bool = False
 
 
 def _with_weights(network: CheckedNetwork, tensors: Mapping[str, Tensor]) -> Autoencoder:
@@ -356,20 +361,6 @@ def _is_finite(tensor: Tensor) -> bool:
     if exponent is None:
         return bool(torch.isfinite(tensor).all())
     return not bool(((bits.view(np.uint16) & exponent) == exponent).any())
-
-
-def _check_shapes(ae: Autoencoder, path: Path, key: tuple[bytes, int]) -> None:
-    """Check that the layers give the recorded shapes, once for the same config and registered kinds."""
-    if key in _same_shapes:
-        return
-    with _errors_in(path):
-        verify_shapes(ae)
-    if len(_same_shapes) >= CACHED:
-        _same_shapes.clear()
-    _same_shapes.add(key)
-
-
-_same_shapes: set[tuple[bytes, int]] = set()
 
 
 def _check_scaling(

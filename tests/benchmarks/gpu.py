@@ -24,10 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aezoo
-from aezoo.model.autoencoder import StepContext
 from aezoo.training.train import deterministic_cuda
 
 ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "benchmarks"), str(ROOT / "tests" / "benchmarks" / "rows")]
+from sparse import aezoo_step, dense_step  # noqa: E402
+
 REPEATS = 20
 TRAINING_IMAGES = 50_000
 Timings = dict[str, float | None]
@@ -151,56 +153,6 @@ class Plain(nn.Module):
 # -- a step of a sparse autoencoder -------------------------------------------------------------------
 
 
-def wide(features: int, latents: int, k: int) -> aezoo.VariantSpec:
-    """A TopK autoencoder."""
-    return aezoo.VariantSpec.model_validate({
-        "name": "wide", "summary": "A benchmark.", "input": {"shape": [features]},
-        "encoder": [{"kind": "linear", "out_features": latents}, {"kind": "topk", "k": k}],
-        "decoder": [{"kind": "linear", "out_features": features}],
-        "recipe": {"reconstruction": "mse", "stages": [{"kind": "fit", "epochs": 1}]},
-    })  # fmt: skip
-
-
-def aezoo_step(features: int, latents: int, k: int, rows: int, timer: Timer) -> Callable[[], None]:
-    """Forward and backward, without the optimizer."""
-    spec = wide(features, latents, k)
-    ae = aezoo.build(spec, device=timer.device)
-    objective = aezoo.Objective(spec.recipe)
-    x = torch.rand(rows, features, device=timer.device)
-    context = StepContext(x, x, None, 0.0, 0, torch.Generator())
-
-    def run() -> None:
-        ae.zero_grad()
-        objective(ae, context)[0].backward()
-
-    return run
-
-
-def dense_step(
-    features: int, latents: int, k: int, rows: int, timer: Timer, compiled: bool
-) -> Callable[[], None]:
-    """The same by hand."""
-    encoder, decoder = (
-        nn.Linear(features, latents).to(timer.device),
-        nn.Linear(latents, features).to(timer.device),
-    )
-    x = torch.rand(rows, features, device=timer.device)
-
-    def loss_of(x: Tensor) -> Tensor:
-        h = encoder(x)
-        values, index = h.topk(k, dim=1, sorted=False)
-        return F.mse_loss(decoder(torch.zeros_like(h).scatter(1, index, values)), x)
-
-    loss = torch.compile(loss_of) if compiled else loss_of
-
-    def run() -> None:
-        encoder.zero_grad()
-        decoder.zero_grad()
-        loss(x).backward()
-
-    return run
-
-
 def sae_lens_step(features: int, latents: int, k: int, rows: int, timer: Timer) -> Callable[[], None]:
     """The same by SAELens; an ImportError without it."""
     lens: Any = importlib.import_module("sae_lens")
@@ -223,12 +175,12 @@ def sae_lens_step(features: int, latents: int, k: int, rows: int, timer: Timer) 
 def sparse_step(features: int, latents: int, timer: Timer) -> Timings:
     """A step of a TopK autoencoder, k 32, batch 512."""
     size = (features, latents, 32, 512)
-    found: Timings = {"aezoo": timer(aezoo_step(*size, timer))}
+    found: Timings = {"aezoo": timer(aezoo_step(*size, str(timer.device)))}
     for label, compiled in (("by hand", False), ("by hand, compiled", True)):
-        found[label] = timer(dense_step(*size, timer, compiled))
+        found[label] = timer(dense_step(*size, str(timer.device), compiled=compiled))
     if timer.device.type == "cuda":
         with deterministic_cuda():
-            found["aezoo, as in aezoo.train"] = timer(aezoo_step(*size, timer))
+            found["aezoo, as in aezoo.train"] = timer(aezoo_step(*size, str(timer.device)))
     try:
         found["SAELens"] = timer(sae_lens_step(*size, timer))
     except Exception as error:
@@ -237,7 +189,7 @@ def sparse_step(features: int, latents: int, timer: Timer) -> Timings:
     weight, x = (torch.rand(n, features, device=timer.device) for n in (latents, 512))
     found["the encoder's product"] = timer(lambda: x @ weight.t())
     with aezoo.sparse_kernels(True):
-        found["aezoo, sparse kernels"] = timer(aezoo_step(*size, timer))
+        found["aezoo, sparse kernels"] = timer(aezoo_step(*size, str(timer.device)))
     return found
 
 
@@ -253,7 +205,7 @@ def growth(timer: Timer, small: bool) -> dict[str, list[list[float]]]:
     for name, values in sizes.items():
         for value in values[:2] if small else values:
             n = {**base, name: value} if not small else {"rows": 64, "latents": 512, "k": 8} | {name: value}
-            run = aezoo_step(784, n["latents"], n["k"], n["rows"], timer)
+            run = aezoo_step(784, n["latents"], n["k"], n["rows"], str(timer.device))
             ms, peak = timer(run, repeats=7), 0.0
             if timer.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()

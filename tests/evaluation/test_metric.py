@@ -9,7 +9,8 @@ import torch
 import aezoo
 from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import Metric, full_float32
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.output import Output
 from aezoo.plugins.registry import family_and_kind
 from tests.evaluation.by_hand import BY_HAND, X, two_to_two
 from tests.evaluation.networks import identity, measure, values

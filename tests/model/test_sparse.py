@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 import aezoo
 from aezoo.model import sparse_path
-from aezoo.model.autoencoder import Output, SparseOutput, StepContext
+from aezoo.model.output import Output, SparseOutput, StepContext
 from aezoo.model.sparse import SparseCode, SparsePattern
 
 D, N = 24, 64
@@ -456,6 +456,36 @@ def test_a_training_repeats_itself_and_agrees_with_dense_layers(tmp_path: Path) 
         assert torch.equal(value, resumed.state_dict()[name])
     found, expected = (ae.history[-1]["validation"]["mse"] for ae in (sparse, dense))
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "refit, early stop": {
+        "refit": True, "stages": [{"kind": "fit", "epochs": 3, "early_stop": {"patience": 1}}],
+    },
+    "freeze": {"stages": [{"kind": "fit", "epochs": 2, "freeze": ["decoder"]}]},
+    "frozen encoder": {"stages": [{"kind": "fit", "epochs": 2, "freeze": ["encoder"]}]},
+    "noise": {"noises": [{"kind": "gaussian", "std": 0.1}]},
+    "float16, cosine": {
+        "weights_dtype": "float16", "stages": [{"kind": "fit", "epochs": 2, "schedule": "cosine"}],
+    },
+    "greedy": {"stages": [{"kind": "greedy", "epochs": 1}, {"kind": "fit", "epochs": 1}]},
+    "sgd": {"stages": [{"kind": "fit", "epochs": 2, "optimizer": {"kind": "sgd", "lr": 0.1, "momentum": 0.9}}]},
+    "warm-up of a penalty": {"penalties": [{"kind": "l1_latents", "weight": 0.01, "warmup_epochs": 1.0}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_feature_of_a_recipe_trains_as_with_dense_layers(pair: str) -> None:
+    x = torch.rand(400, D, generator=torch.Generator().manual_seed(0))
+    first, second = (
+        aezoo.train(wide(numerics=n, batch_size=90, threads=1, **PAIRS[pair]), x, progress=False)
+        for n in (1, 2)
+    )
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=2e-5, msg=name)
+    assert second.metrics["mse.validation"]["value"] == pytest.approx(
+        first.metrics["mse.validation"]["value"], rel=1e-4
+    )
 
 
 # -- codes --------------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def test_a_load_runs_layers_on_an_empty_batch_alone_and_leaves_the_random_state(
         return forward(self, h, aux)
 
     monkeypatch.setattr(LayerSequence, "forward", watch)
-    monkeypatch.setattr(verify, "_same_shapes", set())
+    monkeypatch.setattr(verify, "_networks", {})
     before = torch.get_rng_state()
     for _ in range(2):
         assert aezoo.load(folder).num_latents == 5

@@ -11,8 +11,9 @@ from typing_extensions import override
 
 from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import Metric, NotMeasured, double
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.layers.conv import ConvTransposeSpec, MaxUnpoolSpec, UpsampleSpec
+from aezoo.model.output import Output
 from aezoo.specs.components import LayerSpec
 
 

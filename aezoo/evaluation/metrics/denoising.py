@@ -5,7 +5,8 @@ from typing_extensions import override
 
 from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import EVAL_SEED, MeanMetric, recipe_of, squared_error
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.output import Output
 from aezoo.specs.components import NoiseSpec
 
 

@@ -7,7 +7,8 @@ from typing_extensions import override
 
 from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import MeanMetric, NotMeasured, squared_error
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
+from aezoo.model.output import Output
 
 
 class _SquaredErrorMetric(MeanMetric):

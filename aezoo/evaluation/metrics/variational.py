@@ -19,8 +19,9 @@ from typing_extensions import override
 from aezoo.data.samples import Batch
 from aezoo.evaluation.metric import EVAL_SEED, MeanMetric, NotMeasured, double, recipe_of
 from aezoo.losses.reconstruction import BceSpec, MseSpec
-from aezoo.model.autoencoder import Autoencoder, Output
+from aezoo.model.autoencoder import Autoencoder
 from aezoo.model.layers.sampling import GaussianSample
+from aezoo.model.output import Output
 from aezoo.model.sequential import Aux, declared
 
 LIKELIHOOD = (

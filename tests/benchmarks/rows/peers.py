@@ -5,7 +5,6 @@ same time. The scripts in `peers/` say where their mathematics differ.
 """
 
 import tempfile
-import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+import training
 from measure import Peer, Row, Way, compare
 from peer_environments import BENCHMARKS, environment, failure
 from sae_steps import (
@@ -193,32 +193,9 @@ def variant_steps() -> list[Row]:
 # -- an epoch of fc-64 --------------------------------------------------------------------------------
 
 
-class Stopwatch(aezoo.Callback):
-    """Measures the steps of an epoch, from the first to the end of the last."""
-
-    def __init__(self) -> None:
-        self.start = self.seconds = 0.0
-
-    def on_epoch_start(self, state: aezoo.TrainingState) -> None:
-        self.start = time.perf_counter()
-
-    def after_step(self, state: aezoo.TrainingState) -> None:
-        self.seconds = time.perf_counter() - self.start
-
-
 def epoch_fc_64() -> list[Row]:
     """An epoch of `fc-64` on 50,000 images, batch 512."""
-    stage = {"kind": "fit", "epochs": 1, "optimizer": {"kind": "adam", "lr": 0.001}}
-    spec = aezoo.get_spec("fc-64").replace(
-        {"recipe.stages": [stage], "recipe.batch_size": 512, "recipe.refit": False,
-         "recipe.threads": THREADS, "recipe.numerics": 2}
-    )  # fmt: skip
-
-    def ours() -> float:
-        watch = Stopwatch()
-        aezoo.train(spec, progress=False, callbacks=[watch])
-        return watch.seconds
-
+    ours = training.in_aezoo("fc-64", training.digits(), 512)
     names = ("pythae", "lightning", "scikit-learn")
     with running(*names) as (peers, _):
         aims = {(name, "epoch"): 1.0 for name in names}

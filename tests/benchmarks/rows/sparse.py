@@ -12,7 +12,7 @@ from measure import Row, compare
 from torch import Tensor, nn
 
 import aezoo
-from aezoo.model.autoencoder import StepContext
+from aezoo.model.output import StepContext
 
 OURS, DENSE, PRODUCT = "aezoo", "dense layers by hand", "the encoder's product"
 K, ROWS_PER_BATCH = 32, 512
@@ -29,11 +29,13 @@ def spec_of(features: int, latents: int, k: int = K) -> aezoo.VariantSpec:
     })  # fmt: skip
 
 
-def aezoo_step(features: int, latents: int, k: int = K, rows: int = ROWS_PER_BATCH) -> Callable[[], None]:
+def aezoo_step(
+    features: int, latents: int, k: int = K, rows: int = ROWS_PER_BATCH, device: str = "cpu"
+) -> Callable[[], None]:
     """A step through `aezoo.Objective`."""
     spec = spec_of(features, latents, k)
-    ae, objective = aezoo.build(spec), aezoo.Objective(spec.recipe)
-    x = torch.rand(rows, features)
+    ae, objective = aezoo.build(spec, device=device), aezoo.Objective(spec.recipe)
+    x = torch.rand(rows, features, device=device)
     context = StepContext(x, x, None, 0.0, 0, torch.Generator())
 
     def run() -> None:
@@ -43,17 +45,25 @@ def aezoo_step(features: int, latents: int, k: int = K, rows: int = ROWS_PER_BAT
     return run
 
 
-def dense_step(features: int, latents: int, k: int = K, rows: int = ROWS_PER_BATCH) -> Callable[[], None]:
+def dense_step(
+    features: int, latents: int, k: int = K, rows: int = ROWS_PER_BATCH, device: str = "cpu", *,
+    compiled: bool = False,
+) -> Callable[[], None]:  # fmt: skip
     """The same by hand."""
-    encoder, decoder = nn.Linear(features, latents), nn.Linear(latents, features)
-    x = torch.rand(rows, features)
+    encoder, decoder = nn.Linear(features, latents).to(device), nn.Linear(latents, features).to(device)
+    x = torch.rand(rows, features, device=device)
+
+    def loss_of(x: Tensor) -> Tensor:
+        h = encoder(x)
+        values, index = h.topk(k, dim=1, sorted=False)
+        return F.mse_loss(decoder(torch.zeros_like(h).scatter(1, index, values)), x)
+
+    loss = torch.compile(loss_of) if compiled else loss_of
 
     def run() -> None:
         encoder.zero_grad()
         decoder.zero_grad()
-        h = encoder(x)
-        values, index = h.topk(k, dim=1, sorted=False)
-        F.mse_loss(decoder(torch.zeros_like(h).scatter(1, index, values)), x).backward()
+        loss(x).backward()
 
     return run
 
