@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from claims import CLAIMS, MARGIN, SIGNIFICANCE, verdict
-from comparisons import COMPARISONS, PCA_64, TUTORIAL, Comparison
+from comparison_tables import COMPARISONS, PCA_64, TUTORIAL, Comparison
 from kinds import specs_page
 
 HERE = Path(__file__).resolve().parent

@@ -27,7 +27,9 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 MARKDOWN = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
-TUTORIALS = sorted(path for path in DOCS.glob("pages/*.py") if path.stem != "run")
+SCRIPTS = [
+    path for folder in ("start", "howto", "comparisons") for path in sorted((DOCS / folder).glob("*.py"))
+]
 
 
 def import_script(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -188,18 +190,18 @@ def test_shell_blocks_name_commands_that_exist(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_registry")
-@pytest.mark.parametrize("script", TUTORIALS, ids=lambda path: path.stem)
-def test_tutorial_runs_and_its_markdown_is_current(
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_page_that_is_a_script_runs_and_its_markdown_is_current(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = import_script(DOCS / "pages" / "run.py", monkeypatch).run(script, tmp_path)
+    made = import_script(DOCS / "run_pages.py", monkeypatch).run(script, tmp_path)
     kept = script.with_suffix(".md").read_text("utf-8")
 
     def without_output(text: str) -> str:
         # The last digits of what is printed differ between machines.
         return re.sub(r"```text\n.*?```\n*", "", text, flags=re.DOTALL)
 
-    assert without_output(made) == without_output(kept), "run docs/pages/run.py"
+    assert without_output(made) == without_output(kept), "run docs/run_pages.py"
     pictures = set(re.findall(r"!\[\]\((.+)\)", kept))
     assert pictures == {path.name for path in tmp_path.glob("*.png")}
     assert all((script.parent / name).stat().st_size > 10_000 for name in pictures)

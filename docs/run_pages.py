@@ -1,11 +1,13 @@
-"""Executes the tutorials and writes them as Markdown: `python docs/pages/run.py [NAME ...]`.
+"""Executes the pages that are scripts and writes them as Markdown: `python docs/run_pages.py [NAME ...]`.
 
-A tutorial is a script with cells (`# %%`, `# %% [markdown]`). Its Markdown contains the cells, their output and
-links to their pictures. Files that a tutorial writes go to a temporary folder; only the pictures are kept.
+Such a page is a script with cells (`# %%`, `# %% [markdown]`) in one of `FOLDERS`. Its Markdown contains the cells,
+their output and links to their pictures. Files that a script writes go to a temporary folder; only the pictures are
+kept. The site also offers each script as a notebook (`notebook`).
 """
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
@@ -13,10 +15,17 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import aezoo
 
 HERE = Path(__file__).resolve().parent
+FOLDERS = ("start", "howto", "comparisons")
+
+
+def scripts() -> list[Path]:
+    """The scripts of all pages, sorted by folder and name."""
+    return [path for folder in FOLDERS for path in sorted((HERE / folder).glob("*.py"))]
 
 
 def cells(script: Path) -> list[tuple[bool, str]]:
@@ -60,16 +69,41 @@ def run(script: Path, folder: Path) -> str:
     return "\n\n".join(page) + "\n"
 
 
+def notebook(script: Path) -> str:
+    """A script as a Jupyter notebook (format 4.5), without output.
+
+    A cell that saves pictures shows them too. Links to other pages have no target outside the site and become text.
+    """
+    made: list[dict[str, Any]] = []
+    for number, (prose, text) in enumerate(cells(script)):
+        cell: dict[str, Any] = {
+            "cell_type": "markdown" if prose else "code",
+            "id": f"cell-{number}",
+            "metadata": {},
+        }
+        if prose:
+            text = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text)
+        else:
+            pictures = re.findall(r'"([\w-]+\.png)"', text)
+            shows = "".join(f"\ndisplay(Image({name!r}))" for name in dict.fromkeys(pictures))
+            text += f"\n\nfrom IPython.display import Image, display\n{shows}" if shows else ""
+            cell |= {"execution_count": None, "outputs": []}
+        made.append({**cell, "source": text.splitlines(keepends=True)})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
 def main(names: list[str]) -> None:
-    """Executes the tutorials of these names, by default all."""
-    for script in [HERE / f"{name}.py" for name in names] or sorted(HERE.glob("*.py")):
-        if script.name == Path(__file__).name:
+    """Executes the scripts of these names, by default all."""
+    for script in scripts():
+        if names and script.stem not in names:
             continue
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             script.with_suffix(".md").write_text(run(script, folder), "utf-8")
             for picture in folder.glob("*.png"):
-                shutil.copy(picture, HERE)
+                shutil.copy(picture, script.parent)
         print(script.with_suffix(".md"))
 
 
