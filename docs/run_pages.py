@@ -1,8 +1,8 @@
 """Executes the pages that are scripts and writes them as Markdown: `python docs/run_pages.py [NAME ...]`.
 
-Such a page is a script with cells (`# %%`, `# %% [markdown]`) in one of `FOLDERS`. Its Markdown contains the cells,
-their output and links to their pictures. Files that a script writes go to a temporary folder; only the pictures are
-kept. The site also offers each script as a notebook (`notebook`).
+Such a page is a script with cells (`# %%`, `# %% [markdown]`) in one of `FOLDERS`. Its Markdown contains the
+cells, their output and links to their pictures. Files that a script writes go to a temporary folder; only the
+pictures are kept. The site also offers each script as a notebook (`notebook`).
 """
 
 import contextlib
@@ -72,7 +72,8 @@ def run(script: Path, folder: Path) -> str:
 def notebook(script: Path) -> str:
     """A script as a Jupyter notebook (format 4.5), without output.
 
-    A cell that saves pictures shows them too. Links to other pages have no target outside the site and become text.
+    A cell that saves pictures shows them too. Links to other pages have no target outside the site and become
+    text.
     """
     made: list[dict[str, Any]] = []
     for number, (prose, text) in enumerate(cells(script)):
