@@ -16,12 +16,6 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
 ]
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx_design",
-    "sphinx_copybutton",
-]
 exclude_patterns = ["_build", "_ext", "experiments", "live/node_modules"]
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
