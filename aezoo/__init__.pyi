@@ -43,7 +43,7 @@ from .model.sequential import Mean as Mean
 from .model.sparse import SparseCode as SparseCode
 from .model.sparse import SparsePattern as SparsePattern
 from .model.sparse_path import sparse_kernels as sparse_kernels
-from .plots import reconstructions as reconstructions
+from .plots.reconstruction import reconstructions as reconstructions
 from .plugins.hookspecs import PLUGIN_API as PLUGIN_API
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.registry import list_plugins as list_plugins
