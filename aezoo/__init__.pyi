@@ -28,6 +28,8 @@ from .exporting.run import export as export
 from .inference.comparison import Comparison as Comparison
 from .inference.comparison import ComparisonRow as ComparisonRow
 from .inference.comparison import compare as compare
+from .inference.figures import Plot as Plot
+from .inference.figures import plot_to_file as plot_to_file
 from .inference.run import decode_to as decode_to
 from .inference.run import encode_to_file as encode_to_file
 from .inference.run import reconstruct_to as reconstruct_to

@@ -1,7 +1,7 @@
 """Figures of samples: images, points, bars and lines."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from aezoo.data.containers import plain_tensor
 from aezoo.data.transforms import scale_bytes
 from aezoo.errors import DataError
-from aezoo.plots.arguments import check_count, checked, checked_labels
+from aezoo.plots.arguments import check_count, checked, checked_labels, classes_of
 from aezoo.plots.panels import (
     MARGIN,
     TITLE,
@@ -95,14 +95,32 @@ def points(
     panels = {"input": x} if x_hat is not None else {"": x}
     if x_hat is not None:
         panels["reconstruction"] = _same_shape(checked(x_hat, "x_hat"), x)
-    colours = None if labels is None else checked_labels(labels, len(x))
-    return point_panels(panels, point_colours(x, colours), names, title, shared=tuple(panels))
+    known = None if labels is None else checked_labels(labels, len(x))
+    figure = point_panels(panels, point_colours(x, known), names, title, shared=tuple(panels))
+    if known is not None and not known.is_floating_point() and len(classes_of(known)) <= MOST_NAMED:
+        _name_classes(figure, classes_of(known), beside=len(panels) == 1)
+    return figure
+
+
+MOST_NAMED = 10
+"""Most classes of which `points` names the colours."""
+
+
+def _name_classes(figure: Any, known: list[Any], *, beside: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=class_style(i)[0], marker="o", linestyle="", markersize=5, label=str(one))
+        for i, one in enumerate(known)
+    ]
+    place = {"loc": "center right"} if beside else {"loc": "upper right", "ncols": len(known)}
+    figure.legend(handles=handles, handletextpad=0.1, columnspacing=0.6, **place)
 
 
 def point_colours(x: Tensor, labels: Tensor | None) -> Any:
     """Colours of points: of their classes, of a number, or of their first value."""
     if labels is not None and not labels.is_floating_point():
-        numbers = as_list(torch.unique(labels, return_inverse=True)[1])
+        numbers = as_list(cast(Tensor, torch.unique(labels, return_inverse=True)[1]))
         return [class_style(number)[0] for number in numbers]
     values = x[:, 0].double() if labels is None else labels.double()
     return values.nan_to_num().numpy()

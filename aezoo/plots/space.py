@@ -115,12 +115,14 @@ def _project(
     projected = (centred @ rows.T).numpy()
     if method == "pca":
         shares = singular.square() / (singular.square().sum() or 1.0)
-        names = [f"component {i + 1} ({100 * float(shares[i]):.0f} % of variance)" for i in range(components)]
+        of = "" if dimensions == 3 else " of variance"
+        names = [f"component {i + 1} ({100 * float(shares[i]):.0f} %{of})" for i in range(components)]
         # A single sample has one component.
         missing = dimensions - components
         projected = np.pad(projected, ((0, 0), (0, missing)))
-        names += [f"component {components + i + 1} (0 % of variance)" for i in range(missing)]
-        return projected * scale, names, f"PCA of {x.shape[1]:,} latents"
+        names += [f"component {components + i + 1} (0 %{of})" for i in range(missing)]
+        words = ", % of variance" if dimensions == 3 else ""
+        return projected * scale, names, f"PCA of {x.shape[1]:,} latents{words}"
     if len(x) < 5:
         raise DataError(f"{method} needs at least 5 samples, found {len(x)}")
     if method == "tsne":
@@ -160,7 +162,7 @@ def _scatter(points: NDArray[np.float64], labels: Tensor | None, names: list[str
     left = 0.1 if deep else 0.4
     side = WIDTH - left - right - (0.35 if deep else 0)
     height = min(side, 4.0)
-    figure = new_figure(TITLE + height + (0.15 if deep else 0.32), title=title)
+    figure = new_figure(TITLE + height + (0.3 if deep else 0.32), title=title)
     axes: Any = place(figure, left, TITLE + 0.02, side, height, projection="3d" if deep else None)
     size = point_size(len(points))
     if classes:
