@@ -101,7 +101,7 @@ def as_maps(x: Tensor, largest: float) -> Tiles:
     return signed_colours(grid[:, : grid.shape[1] - gap, : grid.shape[2] - gap], largest)
 
 
-def draw_row(axes: Any, tiles: Tiles, columns: int, width: float) -> None:
+def draw_row(axes: Any, tiles: Tiles, columns: int, width: float, *, framed: bool = False) -> None:
     """Draws small pictures side by side.
 
     Args:
@@ -109,11 +109,21 @@ def draw_row(axes: Any, tiles: Tiles, columns: int, width: float) -> None:
         tiles: (n, height, width, 4), n at most `columns`.
         columns: pictures for which there is room.
         width: of the axes in inches.
+        framed: whether each picture has a frame, as maps need, whose zeros look like the background.
     """
+    from matplotlib.patches import Rectangle
+
     height = tiles.shape[1] / tiles.shape[2]
     for column, tile in enumerate(tiles):
         extent = (column + GAP / 2, column + 1 - GAP / 2, height * (1 - GAP), 0.0)
         axes.imshow(tile, extent=extent, aspect="auto", interpolation=_interpolation(tile, width / columns))
+        if framed:
+            size = (1 - GAP, height * (1 - GAP))
+            axes.add_patch(
+                Rectangle(
+                    (extent[0], 0), *size, fill=False, linewidth=0.5, edgecolor=current().muted, clip_on=False
+                )
+            )
     axes.set_xlim(0, columns)
     axes.set_ylim(height * (1 - GAP), 0)
     axes.set_axis_off()
@@ -225,7 +235,8 @@ def style_3d(axes: Any) -> None:
         axis.set_ticklabels([])
         axis._axinfo["grid"].update(color=t.line, linewidth=0.4)
         axis._axinfo["tick"].update(inward_factor=0.0, outward_factor=0.0)
-    axes.set_box_aspect(None, zoom=1.15)
+    axes.view_init(elev=12, azim=-75)
+    axes.set_box_aspect(None, zoom=1.2)
 
 
 def point_size(n: int) -> float:

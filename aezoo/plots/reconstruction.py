@@ -134,7 +134,8 @@ def _rows(ae: Autoencoder, rows: dict[str, Tensor], latents: Tensor, title: str,
     top = TITLE + line
     for name, tiles in whole.items():
         axes = place(figure, MARGIN, top, width, heights[name])
-        draw_row(axes, tiles, columns, width)
+        framed = name == words or kind_of(rows[name].shape[1:]) != "images"
+        draw_row(axes, tiles, columns, width, framed=framed)
         caption(axes, name)
         top += heights[name] + line + 0.05
     return figure
@@ -233,7 +234,8 @@ def comparison(
         panel = (width - left) / shown - 0.08
         if kind in ("images", "maps"):
             first_axes = place(figure, MARGIN, top, width, heights[name])
-            draw_row(first_axes, as_tiles(x, value_range, scale), max(6, shown), width)
+            tiles = as_tiles(x, value_range, scale)
+            draw_row(first_axes, tiles, max(6, shown), width, framed=kind == "maps")
         else:
             first_axes = place(figure, MARGIN + left, top, panel, heights[name])
         for index in range(shown) if kind in ("bars", "lines") else ():
