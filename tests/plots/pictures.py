@@ -2,9 +2,11 @@
 
 import io
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +21,11 @@ SHAPES: list[tuple[int, ...]] = [
     (1,), (2,), (3,), (9,), (40,), (1, 50), (2, 9), (1, 1, 1), (1, 6, 6), (2, 6, 6), (3, 6, 6), (5, 1, 6), (2, 3, 4, 5),
 ]  # fmt: skip
 """One value, points, a table, a vector, series, images of one, two, three and five channels, a volume."""
+
+
+def slow_except(cases: Iterable[Any], *quick: Any) -> list[Any]:
+    """Parameters of a test, of which all but a few run with the slow tests."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def identity(

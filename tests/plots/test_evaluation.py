@@ -12,7 +12,7 @@ import torch
 import aezoo
 from aezoo import plots
 from aezoo.plots.evaluation import roc_points
-from tests.plots.pictures import cut, identity, random, texts
+from tests.plots.pictures import cut, identity, random, slow_except, texts
 
 # -- trainings ----------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ def test_errors_are_drawn_by_class() -> None:
     assert cut(figure) == []
 
 
-@pytest.mark.parametrize("classes", [1, 2, 10, 40])
+@pytest.mark.parametrize("classes", slow_except([1, 2, 10, 40], 2))
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e30])
 def test_errors_of_any_values(classes: int, value: float) -> None:
     assert plots.png(plots.class_errors(torch.full((40,), value).double(), torch.arange(40) % classes))
@@ -159,8 +159,8 @@ def test_what_cannot_be_drawn_is_one_line(what: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("costs", [1, 2, 3, 4])
-@pytest.mark.parametrize("names", [1, 9, 30])
+@pytest.mark.parametrize("costs", slow_except([1, 2, 3, 4], 4))
+@pytest.mark.parametrize("names", slow_except([1, 9, 30], 9))
 def test_a_figure_of_errors_against_costs(costs: int, names: int) -> None:
     errors = (random(names) + 0.01).tolist()
     values = {f"cost {i}": (1000 * random(names) * 10**i).tolist() for i in range(costs)}
@@ -173,7 +173,10 @@ def test_a_figure_of_errors_against_costs(costs: int, names: int) -> None:
 # -- networks -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fc-64", "conv-fc", "colorize", "swissroll-2", "overcomplete-topk"])
+@pytest.mark.parametrize(
+    "name",
+    slow_except(["fc-64", "conv-fc", "colorize", "swissroll-2", "overcomplete-topk"], "conv-fc", "colorize"),
+)
 def test_layers_are_drawn_to_size(name: str) -> None:
     spec = aezoo.get_spec(name)
     figure = plots.layers(spec)

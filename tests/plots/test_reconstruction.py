@@ -12,13 +12,13 @@ import torch
 import aezoo
 from aezoo import plots
 from tests.examples import small
-from tests.plots.pictures import SHAPES, captions, cut, digits, identity, pictures, random, texts
+from tests.plots.pictures import SHAPES, captions, cut, digits, identity, pictures, random, slow_except, texts
 
 ROWS = [(40,), (1, 6, 6), (2, 6, 6), (3, 6, 6), (5, 1, 6), (2, 3, 4, 5)]
 
 
 @pytest.mark.parametrize("value_range", [None, (0.0, 1.0)])
-@pytest.mark.parametrize("shape", ROWS)
+@pytest.mark.parametrize("shape", slow_except(ROWS, (1, 6, 6), (5, 1, 6)))
 def test_a_reconstruction_is_drawn_on_the_scale_of_its_input(
     shape: tuple[int, ...], value_range: tuple[float, float] | None
 ) -> None:
@@ -41,7 +41,9 @@ def test_the_pictures_of_images_are_their_pixels() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("n", "noisy", "target"), [(1, False, False), (5, True, True)])
+@pytest.mark.parametrize(
+    ("n", "noisy", "target"), [pytest.param(1, False, False, marks=pytest.mark.slow), (5, True, True)]
+)
 def test_no_text_is_cut(shape: tuple[int, ...], n: int, noisy: bool, target: bool) -> None:
     ae, x = identity(shape), random(n, *shape)
     figure = plots.reconstructions(
@@ -156,12 +158,9 @@ VALUES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "double": lambda x: x.double(),
     "with a graph": lambda x: x.requires_grad_(),
 }  # fmt: skip
-QUICK = [(3,), (9,), (2, 9), (3, 6, 6)]
 
 
-@pytest.mark.parametrize(
-    "shape", [*QUICK, *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES if s not in QUICK)]
-)
+@pytest.mark.parametrize("shape", slow_except(SHAPES, (9,), (3, 6, 6)))
 @pytest.mark.parametrize("values", VALUES)
 def test_every_value_and_shape_is_drawn(values: str, shape: tuple[int, ...]) -> None:
     x = VALUES[values](random(2, *shape))
@@ -234,7 +233,7 @@ def test_samples_need_a_prior() -> None:
         plots.samples(aezoo.load("fc-64"))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", slow_except(SHAPES, (9,), (2, 9), (3, 6, 6)))
 def test_a_comparison_of_samples_of_every_shape(shape: tuple[int, ...]) -> None:
     rows = {"one": random(5, *shape), "$two\\": random(5, *shape) / 2}
     figure = plots.comparison(rows, columns=("abc",) * shape[0], notes={"one": "mse 0.1"})

@@ -10,7 +10,7 @@ import torch
 import aezoo
 from aezoo import plots
 from tests.examples import small
-from tests.plots.pictures import cut, digits, identity, random, texts
+from tests.plots.pictures import cut, digits, identity, random, slow_except, texts
 
 
 def offsets(figure: Any) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_an_embedding_of_many_latents_draws_principal_components() -> None:
     assert "PCA of 5 latents" in figure.get_suptitle()
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dimensions", slow_except([2, 3], 2))
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_the_method_is_in_the_figure(method: str, dimensions: int) -> None:
     figures = [
