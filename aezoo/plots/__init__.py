@@ -21,10 +21,10 @@ from aezoo.plots.network import layers as layers
 from aezoo.plots.reconstruction import comparison as comparison
 from aezoo.plots.reconstruction import reconstructions as reconstructions
 from aezoo.plots.reconstruction import samples as samples
+from aezoo.plots.rendering import png as png
+from aezoo.plots.rendering import render as render
 from aezoo.plots.space import embedding as embedding
 from aezoo.plots.space import manifold as manifold
 from aezoo.plots.space import walk as walk
-from aezoo.plots.style import png as png
-from aezoo.plots.style import render as render
 from aezoo.plots.style import theme as theme
 from aezoo.plots.training import history as history
