@@ -1,8 +1,8 @@
 """Checks a built site: `python docs/check_links.py docs/_build/html`.
 
-Every link inside the site must lead to a file and, with a fragment, to an element of it; none may begin at the root of
-the server, so that the site works from any sub-path; and nothing may be fetched from another host when a page is
-viewed. Links to other sites need a network: `make linkcheck` follows them.
+Every link inside the site must lead to a file and, with a fragment, to an element of it; none may begin at
+the root of the server, so that the site works from any sub-path; and nothing may be fetched from another host
+when a page is viewed. Links to other sites need a network: `make linkcheck` follows them.
 """
 
 import re
@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 FETCHED = {
-    ("img", "src"), ("script", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"), ("source", "srcset"),
-    ("video", "src"), ("audio", "src"), ("embed", "src"), ("object", "data"), ("form", "action"), ("use", "href"),
+    ("img", "src"), ("script", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"),
+    ("source", "srcset"), ("video", "src"), ("audio", "src"), ("embed", "src"), ("object", "data"),
+    ("form", "action"), ("use", "href"),
 }  # fmt: skip
 NOT_FETCHED = {"canonical", "author", "license", "prev", "next", "search", "index", "me"}
 """Values of `rel` of a `link` that no browser fetches."""

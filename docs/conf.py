@@ -23,7 +23,7 @@ nitpicky = False
 suppress_warnings = ["config.cache"]
 
 # -- Markdown ------------------------------------------------------------------------------------------
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 # -- docstrings ----------------------------------------------------------------------------------------

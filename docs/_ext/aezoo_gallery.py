@@ -1,7 +1,8 @@
 """Sphinx extension: writes the gallery, a page for each variant, and their pictures and reports.
 
-Before Sphinx reads its sources, this writes Markdown to `docs/gallery/` and other files to `docs/_build/extra/gallery/`,
-which `html_extra_path` copies into the site. Everything comes from the folders of the variants.
+Before Sphinx reads its sources, this writes Markdown to `docs/gallery/` and other files to
+`docs/_build/extra/gallery/`, which `html_extra_path` copies into the site. Everything comes from the folders
+of the variants.
 """
 
 import hashlib
@@ -109,18 +110,19 @@ def gallery_page(found: list[Variant]) -> str:
     toctree = "\n".join(variant.name for variant in found)
     return f"""# Gallery
 
-All {len(found)} variants in this repository, with the numbers that were measured on their test splits. Errors of
-different datasets cannot be compared with one another. A value that was not measured is missing, and sorts last.
-[Metrics](../metrics.md) defines the numbers.
+All {len(found)} variants in this repository, with the numbers that were measured on their test splits. Errors
+of different datasets cannot be compared with one another. A value that was not measured is missing, and sorts
+last. [Metrics](../metrics.md) defines the numbers.
 
 ```{{raw}} html
 <form class="gallery-controls" id="gallery-controls" role="search" hidden>
 <label class="wide">Search <input type="search" name="q" autocomplete="off"
  placeholder="name, summary, layer, paper"></label>
 {selects}
-<label>Sort by <select name="sort"><option value="">suggested order</option><option value="name">name</option>{options}</select></label>
-<label>Order <select name="order"><option value="">smallest first</option><option value="down">largest first</option>
-</select></label>
+<label>Sort by <select name="sort"><option value="">suggested order</option>
+<option value="name">name</option>{options}</select></label>
+<label>Order <select name="order"><option value="">smallest first</option>
+<option value="down">largest first</option></select></label>
 <button type="reset">Reset</button>
 <button type="button" id="gallery-link">Copy link</button>
 </form>
@@ -140,7 +142,7 @@ different datasets cannot be compared with one another. A value that was not mea
 
 
 def suggested(found: list[Variant]) -> list[Variant]:
-    """The variants of README's table first, then the others by name; those that differ only in a class last."""
+    """The variants of README's table, then the others by name; last, those that differ only in a class."""
     rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE)
     order = {name: place for place, name in enumerate(rows)}
 
@@ -158,7 +160,7 @@ def _metric_order(key: str) -> tuple[int, str]:
 def _card(variant: Variant) -> str:
     numbers = variant.sortable
     shown = "".join(
-        f'<div data-metric="{key}"><dt>{escape(LABELS.get(key, key))}</dt><dd>{number(numbers[key])}</dd></div>'
+        f'<div data-metric="{key}"><dt>{escape(LABELS[key])}</dt><dd>{number(numbers[key])}</dd></div>'
         for key in MAIN_METRICS
         if key in numbers
     )
@@ -183,14 +185,13 @@ def _card(variant: Variant) -> str:
         if picture
         else ""
     )
-    tags = "".join(
-        f"<li>{escape(tag)}</li>" for tag in [*variant.tasks, variant.dataset, variant.architecture]
-    )
-    plugin = "" if variant.plugin == "aezoo" else f"<li>{escape(variant.plugin)}</li>"
+    tags = [*variant.tasks, variant.dataset, variant.architecture]
+    tags += [] if variant.plugin == "aezoo" else [variant.plugin]
+    items = "".join(f"<li>{escape(tag)}</li>" for tag in tags)
+    name = escape(variant.name)
     return (
-        f'<li class="gallery-card" {attributes}><h2><a href="{escape(variant.name)}.html">{escape(variant.name)}'
-        f'</a></h2>{image}<p>{escape(variant.entry["summary"])}</p><ul class="tags">{tags}{plugin}</ul>'
-        f"<dl>{shown}</dl></li>"
+        f'<li class="gallery-card" {attributes}><h2><a href="{name}.html">{name}</a></h2>{image}'
+        f'<p>{escape(variant.entry["summary"])}</p><ul class="tags">{items}</ul><dl>{shown}</dl></li>'
     )
 
 
@@ -242,12 +243,20 @@ def variant_page(variant: Variant) -> str:
 
 
 def _facts(variant: Variant) -> str:
-    shape = " × ".join(map(str, variant.entry["input"]))
-    latents = " × ".join(map(str, variant.entry["latents"]))
-    return (
-        f"**Task** {', '.join(variant.tasks)} · **Dataset** {variant.dataset} · **Kind** {variant.architecture} · "
-        f"**Input** {shape} · **Latents** {latents} · **Parameters** {variant.entry['parameters']:,}"
-    )
+    facts = {
+        "Task": ", ".join(variant.tasks),
+        "Dataset": variant.dataset,
+        "Kind": variant.architecture,
+        "Input": shape(variant.entry["input"]),
+        "Latents": shape(variant.entry["latents"]),
+        "Parameters": f"{variant.entry['parameters']:,}",
+    }
+    return "\n".join(f":{key}: {value}" for key, value in facts.items())
+
+
+def shape(sizes: list[int]) -> str:
+    """The sizes of a tensor as text."""
+    return "x".join(map(str, sizes))
 
 
 def _picture(variant: Variant) -> str:
@@ -290,7 +299,7 @@ def _draw(variant: Variant, kind: str, theme: str) -> bytes | None:
 
 
 def cached(variant: Variant, name: str, make: Any) -> Path | None:
-    """A file that is made again only if the variant or the code that makes it changes; None if it cannot be made."""
+    """A file that is made again only if the variant or the code changes; None if it cannot be made."""
     files = json.dumps(variant.entry["files"], sort_keys=True).encode()
     key = hashlib.sha256(files + code_hash() + name.encode()).hexdigest()[:16]
     path = CACHE / f"{key}-{name}"
@@ -316,8 +325,7 @@ def code_hash() -> bytes:
 
 def _layers(variant: Variant) -> str:
     rows = [
-        f"| `{layer['path']}` | `{layer['kind']}` | {'×'.join(map(str, layer['output']))} "
-        f"| {layer['parameters']:,} |"
+        f"| `{layer['path']}` | `{layer['kind']}` | {shape(layer['output'])} | {layer['parameters']:,} |"
         for layer in variant.entry["layers"]
     ]
     return "\n".join(["| layer | kind | output | parameters |", "|---|---|---|---|", *rows])
@@ -330,10 +338,8 @@ def _seconds(variant: Variant) -> str:
     threads = record.get("threads")
     on = "one thread" if threads == 1 else f"{threads} threads"
     versions = record.get("versions", {})
-    return (
-        f"It took {record['seconds']:,.0f} seconds on {record.get('device')} with {on} ({record.get('platform')}, "
-        f"PyTorch {versions.get('torch', 'unknown')})."
-    )
+    where = f"{record.get('platform')}, PyTorch {versions.get('torch', 'unknown')}"
+    return f"It took {record['seconds']:,.0f} seconds on {record.get('device')} with {on} ({where})."
 
 
 def _spec(variant: Variant) -> str:
@@ -345,7 +351,8 @@ def _metrics(variant: Variant) -> str:
     later = {name for name in variant.metrics if name.endswith(".validation") or name == "train_seconds"}
     first = {name: entry for name, entry in variant.metrics.items() if name not in later}
     rest = {name: variant.metrics[name] for name in later}
-    return f"{_metrics_table(first)}\n\n:::{{dropdown}} Validation split and training time\n{_metrics_table(rest)}\n:::"
+    more = f":::{{dropdown}} Validation split and training time\n{_metrics_table(rest)}\n:::"
+    return f"{_metrics_table(first)}\n\n{more}"
 
 
 def _metrics_table(metrics: dict[str, Any]) -> str:
@@ -379,8 +386,8 @@ def _latents(variant: Variant) -> str:
     else:
         shutil.copyfile(made, EXTRA / name)
         parts.append(
-            f'```{{raw}} html\n<p><a href="{name}">The report</a> shows what each latent does, on the validation '
-            "split.</p>\n```"
+            f'```{{raw}} html\n<p><a href="{name}">The report</a> shows what each latent does, on the '
+            "validation split.</p>\n```"
         )
     return "\n\n".join(parts)
 

@@ -1,6 +1,6 @@
 """Sphinx extension: what the pages need beyond Markdown that also reads in the repository.
 
-- Links to files of variants, to the README and into the source tree lead to pages of the site where there is one.
+- Links to files of variants, to the README and into the source tree lead to pages of the site.
 - A page that is a script gets a link to itself as a notebook.
 - Docstrings, which are written to be read as text, are made valid reStructuredText.
 """
@@ -47,8 +47,8 @@ def change(app: Sphinx, name: str, source: list[str]) -> None:
     text = re.sub(r"\]\((?:\.\./)+CONTRIBUTING\.md\)", "](/contributing.md)", text)
     text = re.sub(r"\]\((?:\.\./)+plugins/aezoo-(\w+)/README\.md\)", r"](/plugins/\1.md)", text)
     if (script := (DOCS / name).with_suffix(".py")) in scripts():
-        link = f'<p><a class="notebook" href="{script.stem}.ipynb" download>Download this page as a notebook</a></p>'
-        text = re.sub(r"\A(# .+\n)", rf"\1\n```{{raw}} html\n{link}\n```\n", text, count=1)
+        link = f'<a class="notebook" href="{script.stem}.ipynb" download>Download this page as a notebook</a>'
+        text = re.sub(r"\A(# .+\n)", rf"\1\n```{{raw}} html\n<p>{link}</p>\n```\n", text, count=1)
     source[0] = text
 
 
@@ -64,7 +64,7 @@ SECTIONS = ("Args:", "Returns:", "Raises:", "Attributes:", "Yields:", "Example:"
 def change_docstring(
     app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
 ) -> None:
-    """Writes code with two backticks, escapes the asterisks of shapes, and marks indented text after a colon as code."""
+    """Writes code with two backticks, escapes the asterisks of shapes, marks indented text as code."""
     for number, line in enumerate(lines):
         parts = re.split(r"(`[^`]+`)", line)
         parts[::2] = [re.sub(r"(?<=[(, ])\*(?=[A-Za-z])", r"\\*", part) for part in parts[::2]]
@@ -82,6 +82,6 @@ def change_docstring(
 def keep_attribute(
     app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
 ) -> None:
-    """Undoes what Napoleon makes of a sentence about an attribute: it takes the text before a colon for a type."""
+    """Undoes what Napoleon makes of an attribute's sentence: it takes text before a colon for a type."""
     if name in kept:
         lines[:] = kept.pop(name)

@@ -15,11 +15,9 @@ def recipe_in_words(recipe: RecipeSpec) -> list[str]:
         sentences.insert(0, f"The training data are {_component(recipe.dataset)}.")
     if recipe.noises:
         noises = " and then ".join(_component(noise) for noise in recipe.noises)
-        sentences.append(
-            f"Each input is corrupted by {noises}, drawn again for every batch; the target is the clean sample."
-            if len(recipe.noises) > 1 or recipe.noises[0].kind_name != "grayscale"
-            else "Each input is the sample in gray; the target is the sample in colour."
-        )
+        random = any(noise.kind_name != "grayscale" for noise in recipe.noises)
+        drawn = ", drawn again for every batch" if random else ""
+        sentences.append(f"Each input is corrupted by {noises}{drawn}; the target is the clean sample.")
     if recipe.init_from:
         sentences.append(f"The initial weights are those of `{recipe.init_from}`.")
     count = len(recipe.stages)
@@ -40,8 +38,9 @@ def recipe_in_words(recipe: RecipeSpec) -> list[str]:
         sentences.append("Layers run in bfloat16 (autocast).")
     if recipe.weights_dtype != "float32":
         sentences.append(f"The weights are saved as {recipe.weights_dtype}.")
-    for callback in recipe.callbacks:
-        sentences.append(f"The callback {_component(callback)} runs during the training.")
+    sentences += [
+        f"The callback {_component(callback)} runs during the training." for callback in recipe.callbacks
+    ]
     threads = "one thread" if recipe.threads == 1 else f"{recipe.threads} threads"
     sentences.append(f"The seed is {recipe.seed}, with {threads}.")
     return sentences
@@ -94,5 +93,5 @@ def _component(spec: Any) -> str:
     text = f"`{spec.kind_name}`" + (f" ({arguments})" if arguments else "")
     weight, warmup = getattr(spec, "weight", 1.0), getattr(spec, "warmup_epochs", 0.0)
     if weight != 1:
-        text = f"{weight:g} × {text}"
+        text = f"{weight:g} times {text}"
     return f"{text} (warmed up over {warmup:g} epochs)" if warmup else text

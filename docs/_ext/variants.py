@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import aezoo
-from aezoo.plugins.registry import registry
 from aezoo.specs.variant import VariantSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
