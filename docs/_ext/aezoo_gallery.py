@@ -212,7 +212,7 @@ def preview(variant: Variant) -> str:
         width, height = image.size
     name = f"{variant.name}.png"
     shutil.copyfile(source, EXTRA / name)
-    dark = made(variant, f"{variant.name}.dark.png", lambda: _dark_preview(variant))
+    dark = made(variant, f"{variant.name}.dark.png", lambda: redraw.preview(variant.folder, "dark"))
     alt = f"Inputs, latents and reconstructions of {escape(variant.name)}"
     pictures = [(name, "preview only-light" if dark else "preview")]
     pictures += [(dark, "preview only-dark")] if dark else []
@@ -220,11 +220,6 @@ def preview(variant: Variant) -> str:
         f'<img class="{style}" src="{file}" width="{width}" height="{height}" loading="lazy" alt="{alt}">'
         for file, style in pictures
     )
-
-
-def _dark_preview(variant: Variant) -> bytes:
-    with plots.theme("dark"):
-        return redraw.preview(variant.folder)
 
 
 # -- a page for each variant --------------------------------------------------------------------------
