@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +97,12 @@ def gallery_page(found: list[Variant]) -> str:
         "plugin": sorted({variant.plugin for variant in found}, key=lambda name: (name != "aezoo", name)),
     }
     selects = "".join(
-        f'<label>{facet.capitalize()} <select name="{facet}"><option value="">all</option>'
-        + "".join(f"<option>{escape(value)}</option>" for value in values)
-        + "</select></label>"
+        _select(facet, facet.capitalize(), {"": "all"} | {value: value for value in values})
         for facet, values in facets.items()
     )
-    options = "".join(
-        f'<option value="{escape(key)}">{escape(LABELS.get(key, key))}</option>' for key in metrics
-    )
+    measured = {key: LABELS.get(key, key) for key in metrics}
+    selects += _select("sort", "Sort by", {"": "suggested order", "name": "name"} | measured)
+    selects += _select("order", "Order", {"": "smallest first", "down": "largest first"})
     cards = "\n".join(_card(variant) for variant in suggested(found))
     toctree = "\n".join(variant.name for variant in found)
     return f"""# Gallery
@@ -116,13 +113,9 @@ last. [Metrics](../metrics.md) defines the numbers.
 
 ```{{raw}} html
 <form class="gallery-controls" id="gallery-controls" role="search" hidden>
-<label class="wide">Search <input type="search" name="q" autocomplete="off"
- placeholder="name, summary, layer, paper"></label>
+<div class="wide"><label for="gallery-search">Search</label><input id="gallery-search" name="search"
+ type="search" autocomplete="off" placeholder="name, summary, layer, paper"></div>
 {selects}
-<label>Sort by <select name="sort"><option value="">suggested order</option>
-<option value="name">name</option>{options}</select></label>
-<label>Order <select name="order"><option value="">smallest first</option>
-<option value="down">largest first</option></select></label>
 <button type="reset">Reset</button>
 <button type="button" id="gallery-link">Copy link</button>
 </form>
@@ -139,6 +132,17 @@ last. [Metrics](../metrics.md) defines the numbers.
 {toctree}
 ```
 """
+
+
+def _select(name: str, label: str, options: dict[str, str]) -> str:
+    """A labelled choice between values, given with their texts."""
+    items = "".join(
+        f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options.items()
+    )
+    return (
+        f'<div><label for="gallery-{name}">{label}</label>'
+        f'<select id="gallery-{name}" name="{name}">{items}</select></div>\n'
+    )
 
 
 def suggested(found: list[Variant]) -> list[Variant]:
@@ -317,7 +321,7 @@ def cached(variant: Variant, name: str, make: Any) -> Path | None:
 def code_hash() -> bytes:
     """Hash of the code that draws pictures and reports."""
     digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("aezoo/plots/*.py"), *ROOT.glob("aezoo/report/*"), Path(__file__)]):
+    for path in sorted([*ROOT.glob("aezoo/plots/*.py"), *ROOT.glob("aezoo/report/*")]):
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.digest()
@@ -416,8 +420,3 @@ def reference(text: str) -> str:
     sites = {"arxiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}
     address = sites.get(scheme.lower())
     return f"[{text}]({address}{rest})" if address else text
-
-
-def names() -> Iterator[str]:
-    """Names of all pages of variants."""
-    return (variant.name for variant in variants())

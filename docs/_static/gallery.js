@@ -1,4 +1,4 @@
-// Search, filters, order and links of the gallery. The address keeps what is chosen: ?q=sparse&task=denoising&sort=mse
+// Search, filters, order and links of the gallery. The address keeps what is chosen: ?search=sparse&task=denoising&sort=mse
 "use strict";
 
 (() => {
@@ -25,7 +25,7 @@
 
   function read() {
     const given = new URLSearchParams(location.search);
-    form.q.value = given.get("q") ?? "";
+    form.search.value = given.get("search") ?? "";
     for (const name of [...facets, "sort", "order"]) {
       const wanted = given.get(name) ?? "";
       // A value that the page does not know, as in an old link, selects everything.
@@ -35,7 +35,7 @@
 
   function write() {
     const chosen = new URLSearchParams();
-    for (const name of ["q", ...facets, "sort", "order"]) {
+    for (const name of ["search", ...facets, "sort", "order"]) {
       if (form[name].value.trim()) chosen.set(name, form[name].value.trim());
     }
     const query = chosen.toString();
@@ -68,7 +68,7 @@
   }
 
   function update() {
-    const words = form.q.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = form.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = cards.filter(
       (card) =>
         words.every((word) => card.text.includes(word)) &&
