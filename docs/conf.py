@@ -15,6 +15,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_design",
     "sphinx_copybutton",
+    "aezoo_directives",
     "aezoo_gallery",
     "aezoo_pages",
 ]
