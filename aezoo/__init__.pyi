@@ -28,6 +28,8 @@ from .exporting.run import export as export
 from .inference.comparison import Comparison as Comparison
 from .inference.comparison import ComparisonRow as ComparisonRow
 from .inference.comparison import compare as compare
+from .inference.figures import Plot as Plot
+from .inference.figures import plot_to_file as plot_to_file
 from .inference.run import decode_to as decode_to
 from .inference.run import encode_to_file as encode_to_file
 from .inference.run import reconstruct_to as reconstruct_to
@@ -43,7 +45,7 @@ from .model.sequential import Mean as Mean
 from .model.sparse import SparseCode as SparseCode
 from .model.sparse import SparsePattern as SparsePattern
 from .model.sparse_path import sparse_kernels as sparse_kernels
-from .plots import reconstructions as reconstructions
+from .plots.reconstruction import reconstructions as reconstructions
 from .plugins.hookspecs import PLUGIN_API as PLUGIN_API
 from .plugins.hookspecs import hookimpl as hookimpl
 from .plugins.registry import list_plugins as list_plugins

@@ -15,10 +15,11 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_design",
     "sphinx_copybutton",
+    "aezoo_directives",
     "aezoo_gallery",
     "aezoo_pages",
 ]
-exclude_patterns = ["_build", "_ext", "experiments", "live/node_modules"]
+exclude_patterns = ["_build", "_ext", "_templates", "experiments", "live/node_modules"]
 nitpicky = False
 suppress_warnings = ["config.cache"]
 
@@ -33,7 +34,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_display_short_literal_types = True
-python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
@@ -43,8 +43,10 @@ napoleon_preprocess_types = True
 html_theme = "pydata_sphinx_theme"
 html_title = "aezoo"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_extra_path = ["_build/extra"]
 html_css_files = ["aezoo.css"]
+html_js_files = ["aezoo.js"]
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/icon.svg"
 html_show_sourcelink = False

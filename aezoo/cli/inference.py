@@ -237,6 +237,64 @@ def report(
     print_line(f"{found.path}: {what}, {found.n:,} samples, {found.bytes / 1e6:.1f} MB")
 
 
+FigureKind = Literal[
+    "reconstructions", "latents", "dictionary", "embedding", "l0", "activations", "walk", "samples",
+    "manifold", "class-errors", "roc", "history", "layers",
+]  # fmt: skip
+
+
+@app.command()
+def plot(
+    name: Variant,
+    kind: Annotated[FigureKind, typer.Argument(metavar="KIND", help="One of the kinds below.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="What to write: .png, .svg or .pdf.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, a file, or a split such as mnist:test. [default: the digits that ship with "
+            "aezoo, or the validation split]",
+            show_default=False,
+        ),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n", min=1, help="Number of samples. [default: depends on the kind]", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples, noises, t-SNE and UMAP.")] = 0,
+    method: Annotated[
+        Literal["auto", "pca", "tsne", "umap", "none"],
+        typer.Option(
+            help="Projection of embedding; auto: the latents themselves if they fit, otherwise PCA."
+        ),
+    ] = "auto",
+    dimensions: Annotated[int, typer.Option(min=2, max=3, help="Of embedding.")] = 2,
+    dark: Annotated[bool, typer.Option("--dark", help="Draw on a dark background.")] = False,
+    key: Key = None,
+    skip_corrupt: SkipCorrupt = False,
+    force: Force = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a figure of a variant.
+
+    KIND is one of reconstructions, latents, dictionary, embedding, l0, activations, walk, samples, manifold,
+    class-errors, roc, history, layers.
+    """
+    load_plugin_files(plugin)
+    from aezoo.inference.figures import plot_to_file
+
+    found = plot_to_file(
+        name, kind, out, data, n=n, seed=seed, method=method, dimensions=dimensions, dark=dark, key=key,
+        skip_corrupt=skip_corrupt, force=force,
+    )  # fmt: skip
+    if as_json:
+        print_json({**asdict(found), "path": str(found.path)})
+        return
+    print_line(f"{found.path}: {found.kind}" + (f", {found.n:,} samples, {found.data}" if found.n else ""))
+
+
 def _given(inputs: list[str]) -> Any:
     return inputs[0] if len(inputs) == 1 else inputs
 

@@ -32,6 +32,7 @@ from aezoo.errors import DataError, RegistryError, optional
 from aezoo.evaluation.evaluate import SPLITS, load_for
 from aezoo.model.autoencoder import Autoencoder
 from aezoo.plugins.registry import registry
+from aezoo.specs.components import DatasetSpec
 from aezoo.text import printable
 
 BATCH_SIZE = 256
@@ -108,8 +109,8 @@ def open_source(
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, found {batch_size}")
     transforms = ae.transforms()
-    if isinstance(data, str) and (found := SPLIT.fullmatch(data)) and not os.path.lexists(data):
-        return _dataset(ae, data, found["kind"], found["split"], batch_size)
+    if is_split(data):
+        return _samples(ae, str(data), split_samples(ae, str(data)), batch_size)
     if isinstance(data, str | os.PathLike):
         path = Path(cast("str | os.PathLike[str]", data)).expanduser()
         if path.is_dir():
@@ -137,6 +138,11 @@ def open_source(
         samples = as_samples(given).scaled_for(ae.scaler, ae.columns).validated_for(ae.spec)
         return _samples(ae, f"{len(samples)} samples", samples, batch_size)
     return _in_memory(transforms, str(type(given).__name__), given, batch_size)
+
+
+def is_split(data: object) -> bool:
+    """Whether data names a split, such as `mnist:test`, and not a file."""
+    return isinstance(data, str) and SPLIT.fullmatch(data) is not None and not os.path.lexists(data)
 
 
 def _unique_names(paths: list[Path]) -> list[str]:
@@ -524,7 +530,21 @@ def _series(ae: Autoencoder, path: Path, key: str | None) -> NDArray[Any] | None
     return windows[:: dataset.stride]
 
 
-def _dataset(ae: Autoencoder, text: str, kind: str, split: str, batch_size: int) -> Source:
+def split_samples(ae: Autoencoder, text: str, *, all_classes: bool = False) -> Samples:
+    """The samples of a split such as `mnist:test`, with their labels, as a network takes them.
+
+    Args:
+        ae: the network.
+        text: the kind of a dataset, a colon and a split.
+        all_classes: whether to read the classes that the recipe's dataset leaves out, too.
+
+    Raises:
+        DataError: there is no such dataset or split, or it does not fit the network.
+    """
+    found = SPLIT.fullmatch(text)
+    if found is None:
+        raise DataError(f"expected a split such as mnist:test, found {text!r}")
+    kind, split = found["kind"], found["split"]
     try:
         cls = registry.get("dataset", kind)
     except RegistryError as error:
@@ -538,8 +558,10 @@ def _dataset(ae: Autoencoder, text: str, kind: str, split: str, batch_size: int)
         dataset = own
     else:
         dataset = own if isinstance(own, cls) else cls()
-    samples = load_for(ae, cast(Any, dataset), split)
-    return _samples(ae, text, samples, batch_size)
+    chosen = cast(DatasetSpec, dataset)
+    if all_classes and getattr(chosen, "classes", None) is not None:
+        chosen = chosen.model_copy(update={"classes": None})
+    return load_for(ae, chosen, split)
 
 
 def _samples(ae: Autoencoder, text: str, samples: Samples, batch_size: int) -> Source:

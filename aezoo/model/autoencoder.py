@@ -82,6 +82,7 @@ class Autoencoder(nn.Module):
         examples: inputs of the validation split, (n, *input shape), of which `save` draws a preview; None if
             the autoencoder was not trained in this process.
         example_targets: the targets of `examples`, (n, *target shape), or None.
+        clean_examples: `examples` without the recipe's noises; None if it has none.
     """
 
     target_mean: Tensor | None
@@ -111,6 +112,7 @@ class Autoencoder(nn.Module):
         self.source = Source("built")
         self.examples: Tensor | None = None
         self.example_targets: Tensor | None = None
+        self.clean_examples: Tensor | None = None
 
     def encode(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *latents"]:
         """Encodes a batch.

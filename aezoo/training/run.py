@@ -380,10 +380,7 @@ class TrainingRun:
         self.ae.history = [record for records in self.history for record in records]
         self.ae.training_record = self._record()
         self.ae.source = Source("trained")
-        # A few points say nothing about their distribution.
-        n = 1000 if self.spec.input.shape == (2,) else 12
-        self.ae.examples = preview_inputs(self.splits.validation, self.spec, n)
-        self.ae.example_targets = self.splits.validation.batch(slice(0, n), self.spec).target
+        set_examples(self.ae, self.splits.validation, self.spec)
 
     def _record(self) -> dict[str, Any]:
         """Returns the contents of `training.json`."""
@@ -423,6 +420,16 @@ def _model_of(device: torch.device) -> str:
 def weights_of(ae: Autoencoder) -> dict[str, Tensor]:
     """Returns the tensors of an autoencoder without the data statistics, by name."""
     return {key: value for key, value in ae.state_dict().items() if key not in DATA_STATISTICS}
+
+
+def set_examples(ae: Autoencoder, validation: Samples, spec: VariantSpec) -> None:
+    """Gives an autoencoder the examples that its preview shows: the first ones of the validation split."""
+    # A few points say nothing about their distribution.
+    n = 1000 if spec.input.shape in ((2,), (3,)) else 12
+    batch = validation.batch(slice(0, n), spec)
+    ae.examples = preview_inputs(validation, spec, n)
+    ae.example_targets = batch.target
+    ae.clean_examples = batch.input if spec.recipe.noises else None
 
 
 def preview_inputs(samples: Samples, spec: VariantSpec, n: int = 12) -> Tensor:

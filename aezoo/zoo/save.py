@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import safetensors.torch
 import torch
@@ -96,7 +96,7 @@ def save(
             expected = f"{PREVIEW}, {CARD} or {ESTIMATOR}"
             raise CheckpointError("target", f"files: expected {expected}, found {name!r}; not saved")
     contents = _contents(ae, target) | dict(files or {})
-    if PREVIEW not in contents and (preview := _preview(ae)) is not None:
+    if PREVIEW not in contents and (preview := draw_preview(ae)) is not None:
         contents[PREVIEW] = preview
     if SPEC in present:
         contents.pop(SPEC)
@@ -122,11 +122,14 @@ def save(
     return target
 
 
-def _preview(ae: Autoencoder) -> bytes | None:
-    """A picture of what the autoencoder does: of its examples, or the one that it was loaded with."""
+def draw_preview(ae: Autoencoder, theme: Literal["light", "dark"] = "light") -> bytes | None:
+    """A picture of an autoencoder's examples, or the one that it was loaded with; None if it has none."""
     try:
         if ae.examples is not None:
-            return plots.png(plots.reconstructions(ae, ae.examples, target=ae.example_targets))
+            clean, noisy = ae.clean_examples, None if ae.clean_examples is None else ae.examples
+            x = ae.examples if clean is None else clean
+            with plots.theme(theme):
+                return plots.png(plots.reconstructions(ae, x, target=ae.example_targets, noisy=noisy))
         if ae.source.path is not None and ae.describes_weights("training_record"):
             return read_limited(Path(ae.source.path) / PREVIEW, sys.maxsize)
     except OSError:
