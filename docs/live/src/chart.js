@@ -8,15 +8,14 @@ const MARGIN = { left: 52, right: 12, top: 10, bottom: 38 };
  *
  * @param {SVGElement} svg
  * @param {{x: number, y: number}[]} points
- * @param {{xName: string, yName: string, now: number, marks: {x: number, text: string}[]}} options `now`: where the
- *   point is that stands out; `marks`: vertical lines.
+ * @param {{xName: string, yName: string, now: {x: number, y: number}, marks: {x: number, text: string}[]}} options `now`: a point
+ *   that stands out; `marks`: vertical lines.
  */
 export function drawLine(svg, points, { xName, yName, now, marks }) {
   const xs = points.map(({ x }) => x);
   const highest = Math.max(...points.map(({ y }) => y)) || 1;
   const x = (value) => scale(value, Math.min(...xs), Math.max(...xs), MARGIN.left, WIDTH - MARGIN.right);
   const y = (value) => scale(value, 0, highest, HEIGHT - MARGIN.bottom, MARGIN.top);
-  const nearest = points.reduce((a, b) => (Math.abs(b.x - now) < Math.abs(a.x - now) ? b : a));
   const ticks = [0, highest / 2, highest];
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   svg.replaceChildren(
@@ -34,7 +33,7 @@ export function drawLine(svg, points, { xName, yName, now, marks }) {
       node("text", { x: x(mark.x), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, mark.text),
     ]),
     node("polyline", { class: "line", points: points.map((point) => `${x(point.x)},${y(point.y)}`).join(" ") }),
-    node("circle", { class: "now", cx: x(nearest.x), cy: y(nearest.y), r: 5 }),
+    node("circle", { class: "now", cx: x(now.x), cy: y(now.y), r: 5 }),
   );
 }
 

@@ -6,28 +6,33 @@
  * @param {(isNewest: () => boolean, ...args: any[]) => Promise<void>} job is given a function that tells whether
  *   no newer request has come; it asks after each `await`, and shows nothing if one has.
  * @param {(error: Error) => void} onError called with the error of the newest job.
- * @returns {(...args: any[]) => void}
+ * @returns {((...args: any[]) => void) & {busy: boolean}} `busy` while a job waits or runs.
  */
 export function perFrame(job, onError) {
   let version = 0;
   let newest = [];
   let scheduled = false;
-  return (...args) => {
+  let running = 0;
+  const start = async () => {
+    scheduled = false;
+    running += 1;
+    const started = version;
+    const isNewest = () => started === version;
+    try {
+      await job(isNewest, ...newest);
+    } catch (error) {
+      if (isNewest()) onError(error);
+    } finally {
+      running -= 1;
+    }
+  };
+  const request = (...args) => {
     newest = args;
     version += 1;
-    if (scheduled) return;
+    if (!scheduled) requestAnimationFrame(start);
     scheduled = true;
-    requestAnimationFrame(async () => {
-      scheduled = false;
-      const started = version;
-      const isNewest = () => started === version;
-      try {
-        await job(isNewest, ...newest);
-      } catch (error) {
-        if (isNewest()) onError(error);
-      }
-    });
   };
+  return Object.defineProperty(request, "busy", { get: () => scheduled || running > 0 });
 }
 
 /** Whether the reader asked for less motion. */

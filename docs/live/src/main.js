@@ -16,7 +16,7 @@ import { Tabs } from "./tabs.js";
 const base = new URL("./", import.meta.url);
 
 async function start() {
-  const page = document.getElementById("live");
+  const page = document.getElementById("live-page");
   const networks = await Networks.open(base);
   const source = new Source(await networks.digits());
   page.hidden = false;

@@ -25,6 +25,11 @@ export class Panel {
     return this.element.querySelector(`[data-part="${name}"]`);
   }
 
+  /** Whether what is shown is what the newest image and the controls ask for. */
+  get idle() {
+    return !this.request.busy && !this.source.compute.busy;
+  }
+
   /** Computes everything anew, as the newest image asks; run by `request`. */
   async run(isNewest) {
     throw new Error(`${this.constructor.name} has nothing to run: ${isNewest}`);

@@ -15,6 +15,8 @@ export class Source extends EventTarget {
     super();
     this.image = new Uint8Array(28 * 28);
     this.exact = null; // an image that is used as it is: a sample digit, or the gray values of a picture
+    this.uploads = 0; // files that were chosen
+    this.answered = 0; // of which are shown or refused
     this.preview = document.getElementById("live-preview");
     this.status = document.getElementById("live-source-status");
     this.centre = document.getElementById("live-centre");
@@ -83,18 +85,23 @@ export class Source extends EventTarget {
 
   /** Shows a picture; after an error, the image stays what it was. */
   async upload(file) {
-    this.uploads = (this.uploads ?? 0) + 1;
+    this.uploads += 1;
     const upload = this.uploads;
     try {
       const { ink, raw, inverted } = await readPicture(file);
-      if (upload !== this.uploads) return; // a later file was faster
-      this.exact = { raw };
-      this.sheet.replace(ink);
-      this.say(`${file.name}${inverted ? ": its light background became black, as in MNIST." : " is shown."}`);
-      this.update();
+      if (upload === this.uploads) this.show(file.name, ink, raw, inverted); // no later file was faster
     } catch (error) {
       if (upload === this.uploads) this.say(`${error.message} The image is the one from before.`, true);
     }
+    this.answered += 1;
+  }
+
+  show(name, ink, raw, inverted) {
+    this.exact = { raw };
+    this.sheet.replace(ink);
+    const inks = inverted && this.centre.checked;
+    this.say(`${name}${inks ? ": its light background became black, as in MNIST." : " is shown."}`);
+    this.update();
   }
 
   say(text, isError = false) {

@@ -3,7 +3,7 @@
 import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
 import { Panel } from "../panel.js";
 
-const WIDEST = 4; // Bars end at this many times the usual error.
+const WIDEST = 10; // Bars end at this many times the usual error.
 
 export class AnomaliesPanel extends Panel {
   constructor(networks, source) {
@@ -20,7 +20,7 @@ export class AnomaliesPanel extends Panel {
       <th scope="row"><a></a></th>
       <td><canvas role="img"></canvas></td>
       <td class="live-bar" aria-hidden="true"><span></span></td>
-      <td class="live-number" data-part="error"></td>
+      <td class="live-number live-error-column" data-part="error"></td>
       <td class="live-number" data-part="ratio"></td>
       <td class="live-number live-auroc"></td>`;
     const link = row.querySelector("a");
@@ -59,6 +59,7 @@ export class AnomaliesPanel extends Panel {
     paint(row.querySelector("canvas"), toBytes(reconstruction));
     row.querySelector('[data-part="error"]').textContent = inDigits(error);
     row.querySelector('[data-part="ratio"]').textContent = `${ratio.toFixed(1)} ×`;
+    row.style.setProperty("--live-usual", 1 / WIDEST);
     row.style.setProperty("--live-ratio", Math.min(1, ratio / WIDEST));
     row.classList.toggle("best", isBest);
   }

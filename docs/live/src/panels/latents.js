@@ -1,5 +1,6 @@
 // Latents of the image; each can be changed, and the reconstruction follows.
 
+import { perFrame } from "../frame.js";
 import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
 import { LatentsView } from "../latents-view.js";
 import { fillChooser, Panel } from "../panel.js";
@@ -9,6 +10,10 @@ export class LatentsPanel extends Panel {
     super("live-panel-latents", networks, source);
     this.encoded = new Float32Array(0); // as the encoder gave them
     this.latents = new Float32Array(0); // as they are now
+    this.follow = perFrame(
+      (isNewest) => this.decodeChanged(isNewest),
+      (error) => this.fail(error),
+    );
     this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.explored, networks);
     this.view = new LatentsView(this.part("latents"), {
@@ -86,28 +91,19 @@ export class LatentsPanel extends Panel {
     if (this.latents.length === 0) return;
     this.latents = latents.slice();
     this.showChosen();
-    this.requestDecoding ??= this.followLatents();
-    this.requestDecoding();
+    this.follow();
   }
 
-  /** Decodes once a frame at most; a new image or network comes first. */
-  followLatents() {
-    let waiting = false;
-    return () => {
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(async () => {
-        waiting = false;
-        const [name, encoded, latents] = [this.name, this.encoded, this.latents];
-        const isNewest = () => this.name === name && this.encoded === encoded && this.latents === latents;
-        try {
-          const network = await this.networks.load(name);
-          if (isNewest()) await this.decode(isNewest, network, this.source.image);
-        } catch (error) {
-          if (isNewest()) this.fail(error);
-        }
-      });
-    };
+  /** Decodes latents that the reader changed; a new image or network comes first. */
+  async decodeChanged(isNewestChange) {
+    const [name, encoded] = [this.name, this.encoded];
+    const isNewest = () => isNewestChange() && this.name === name && this.encoded === encoded;
+    const network = await this.networks.load(name);
+    if (isNewest()) await this.decode(isNewest, network, this.source.image);
+  }
+
+  get idle() {
+    return super.idle && !this.follow.busy;
   }
 
   largest() {

@@ -4,7 +4,10 @@ import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
 import { Panel } from "../panel.js";
 
 const BRUSH = 2; // Radius in pixels of the brush that adds noise by hand.
-const NAMES = { gaussian: "Gaussian noise, standard deviation", masking: "pixels set to black, share" };
+const TRAINED = {
+  gaussian: (amount) => `trained with Gaussian noise, amount ${amount}`,
+  masking: (amount) => `trained with black pixels, amount ${amount}`,
+};
 
 export class NoisePanel extends Panel {
   constructor(networks, source) {
@@ -27,7 +30,7 @@ export class NoisePanel extends Panel {
     });
     this.listenForBrush(this.part("noisy"));
     this.cards = this.names.map((name) => this.card(name));
-    this.part("denoised").replaceChildren(...this.cards.map(({ figure }) => figure));
+    this.part("images").append(...this.cards.map(({ figure }) => figure));
     source.addEventListener("change", () => this.byHand.fill(0));
   }
 
@@ -71,7 +74,7 @@ export class NoisePanel extends Panel {
     const trained = document.createElement("small");
     const error = document.createElement("span");
     [link.href, link.textContent] = [`../gallery/${name}.html`, name];
-    trained.textContent = `trained on ${NAMES[noise.kind] ?? noise.kind} ${Number(noise.amount.toPrecision(2))}`;
+    trained.textContent = TRAINED[noise.kind](noise.amount.toFixed(2));
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Reconstruction of the noisy image by ${name}`);
     caption.append(link, error, trained);
@@ -96,7 +99,8 @@ export class NoisePanel extends Panel {
     paint(this.part("clean"), image);
     paint(this.part("noisy"), noisy);
     this.part("amount-text").textContent = amount.toFixed(2);
-    this.part("noisy-mse").textContent = `MSE ${inDigits(meanSquaredError(noisy.map(Number), image.map(Number)) / 255 ** 2)}`;
+    const noisyError = meanSquaredError(Float32Array.from(noisy, (value) => value / 255), image);
+    this.part("noisy-mse").textContent = `MSE ${inDigits(noisyError)}`;
     found.forEach((reconstruction, i) => {
       paint(this.cards[i].canvas, toBytes(reconstruction));
       this.cards[i].error.textContent = `MSE ${inDigits(meanSquaredError(reconstruction, image))}`;

@@ -50,17 +50,19 @@ export class SparsityPanel extends Panel {
     paint(this.part("image"), image);
     paint(this.part("reconstruction"), toBytes(reconstruction));
     this.part("k-text").textContent = k;
-    this.part("mse").textContent = inDigits(meanSquaredError(reconstruction, image));
+    const error = meanSquaredError(reconstruction, image);
+    this.part("mse").textContent = inDigits(error);
     this.part("smallest").textContent = preActivations[order[k - 1]].toFixed(2);
     this.slider.setAttribute("aria-valuetext", `${k} latents kept`);
-    await this.drawErrors(isNewest, network, preActivations, order, image);
+    await this.drawErrors(isNewest, network, preActivations, order, image, { x: k, y: error });
   }
 
   /** The error for other k; computed anew when the image or the network changed. */
-  async drawErrors(isNewest, network, preActivations, order, image) {
+  async drawErrors(isNewest, network, preActivations, order, image, now) {
     const most = Number(this.slider.max);
     if (this.line?.image !== image || this.line.network !== network) {
-      const ks = [...new Set(Array.from({ length: POINTS }, (_, i) => 1 + Math.round((i * (most - 1)) / (POINTS - 1))))];
+      // More of them where few latents are kept and one more changes most.
+      const ks = [...new Set(Array.from({ length: POINTS }, (_, i) => Math.round(most ** (i / (POINTS - 1)))))];
       const images = await network.decode(kept(preActivations, order, ks));
       if (!isNewest()) return;
       const points = ks.map((k, i) => ({ x: k, y: meanSquaredError(images, image, i * image.length) }));
@@ -69,7 +71,7 @@ export class SparsityPanel extends Panel {
     drawLine(this.part("chart"), this.line.points, {
       xName: "latents kept, k",
       yName: "MSE",
-      now: Number(this.slider.value),
+      now,
       marks: [{ x: this.entry.k, text: `${this.entry.k}` }],
     });
   }
