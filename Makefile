@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PLUGINS := $(wildcard plugins/*)
 
-.PHONY: setup demo demo-hub test check retrain bench gpu clean
+.PHONY: setup demo demo-hub test check docs linkcheck retrain bench gpu clean
 
 setup: $(STAMP)
 
@@ -26,11 +26,20 @@ test: setup
 	$(BIN)/pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(PLUGINS:=/tests)
 
-check: setup
+check: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
+
+# The site, in docs/_build/html. The live page needs npm.
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
+# Links to other sites; needs a network.
+linkcheck: setup
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 # Trains four published variants again and compares bytes: about ten minutes, on the same kind of machine.
 retrain: setup
@@ -44,4 +53,4 @@ gpu: setup
 	$(BIN)/python tests/benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV) .venv-bench dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench dist docs/_build docs/gallery docs/live/node_modules .pytest_cache .ruff_cache .hypothesis
