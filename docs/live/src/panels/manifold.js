@@ -32,6 +32,8 @@ export class ManifoldPanel extends Panel {
       this.request();
     });
     source.addEventListener("change", () => (this.follow = false));
+    surface.setAttribute("aria-valuemin", -REACH);
+    surface.setAttribute("aria-valuemax", REACH);
     this.surface = surface;
   }
 
