@@ -1,4 +1,4 @@
-"""Sphinx extension: builds the files of the live page, which `html_extra_path` copies into the site."""
+"""Sphinx extension: builds the files of the live page into the site."""
 
 import importlib.util
 import sys
@@ -16,24 +16,26 @@ APP = DOCS / "_build" / "extra" / "live" / "app"
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connects the build."""
-    app.connect("builder-inited", lambda _: write_live())
+    app.connect("builder-inited", build)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def write_live() -> None:
-    """Writes the files of the page.
+def build(app: Sphinx) -> None:
+    """Builds the files, for builders of HTML only.
 
     Raises:
-        ExtensionError: npm or the extra `onnx` is missing, or a network does not agree with aezoo.
+        ExtensionError: npm or an extra is missing, or a network cannot be exported.
     """
-    # Not by name: there is a package called `build`.
-    location = importlib.util.spec_from_file_location("live_build", DOCS / "live" / "build.py")
-    assert location is not None
-    assert location.loader is not None
-    module = importlib.util.module_from_spec(location)
-    sys.modules[location.name] = module
-    location.loader.exec_module(module)
+    if app.builder.format != "html":
+        return
+    spec = importlib.util.spec_from_file_location("live_build", DOCS / "live" / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclasses look their module up.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
     try:
         module.build(APP)
     except AezooError as error:
-        raise ExtensionError(f"the live page: {error}") from error
+        raise ExtensionError(f"the live page cannot be built: {error}") from error
