@@ -32,7 +32,7 @@ async function start() {
     shown.request();
   });
   source.addEventListener("change", () => shown?.request());
-  source.picker.pick(2);
+  source.picker.pick(7);
   tabs.showAddress();
   page.removeAttribute("aria-busy");
 

@@ -1,6 +1,7 @@
 // Ten networks, each trained on one digit: the one that reconstructs the image best knows it.
 
-import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
+import { meanSquaredError, paint, toBytes } from "../image.js";
+import { inDigits } from "../numbers.js";
 import { Panel } from "../panel.js";
 
 const QUIET = 1000; // Milliseconds without a change after which the result is spoken.

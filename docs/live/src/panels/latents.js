@@ -1,7 +1,8 @@
 // Latents of the image; each can be changed, and the reconstruction follows.
 
 import { perFrame } from "../frame.js";
-import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
+import { meanSquaredError, paint, toBytes } from "../image.js";
+import { inDigits, latentText } from "../numbers.js";
 import { LatentsView } from "../latents-view.js";
 import { fillChooser, Panel } from "../panel.js";
 
@@ -115,7 +116,7 @@ export class LatentsPanel extends Panel {
     if (value === undefined) return;
     this.number.value = this.view.chosen + 1;
     this.slider.value = value;
-    this.slider.setAttribute("aria-valuetext", `latent ${this.view.chosen + 1}: ${value.toFixed(2)}`);
-    this.part("value-text").textContent = value.toFixed(2);
+    this.slider.setAttribute("aria-valuetext", `latent ${this.view.chosen + 1}: ${latentText(value)}`);
+    this.part("value-text").textContent = latentText(value);
   }
 }

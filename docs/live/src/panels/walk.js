@@ -35,7 +35,7 @@ export class WalkPanel extends Panel {
   }
 
   async run(isNewest) {
-    if (this.goal === null) this.picker.pick(3);
+    if (this.goal === null) this.picker.pick(2);
     const loaded = await this.load([this.chooser.value], isNewest);
     if (loaded === null) return;
     const [network] = loaded;
