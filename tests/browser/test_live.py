@@ -359,6 +359,21 @@ def test_a_file_that_shows_nothing_is_refused_in_words_and_changes_nothing(
     assert (canvas(page, "#live-sheet") == sheet).all()
 
 
+def test_a_picture_that_is_dropped_is_used(pages: Pages) -> None:
+    page = opened(pages)
+    page.uncheck("#live-centre")
+    digit = aezoo.sample_digits().inputs[6].numpy()
+    page.evaluate(
+        "bytes => { const data = new DataTransfer();"
+        " data.items.add(new File([Uint8Array.from(bytes)], 'dropped.png', {type: 'image/png'}));"
+        " const event = new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true});"
+        " document.getElementById('live-sheet').dispatchEvent(event); }",
+        list(png(digit)),
+    )
+    page.wait_for_function("aezooLive.source.answered === 1")
+    assert (image(page) == digit.ravel()).all()
+
+
 def test_a_script_in_a_picture_does_not_run(pages: Pages) -> None:
     page = opened(pages)
     script = SVG.replace(
@@ -697,6 +712,41 @@ def test_tabs_by_keys_and_address(pages: Pages) -> None:
     page.keyboard.press("ArrowRight")
     assert page.locator("#live-panel-latents").is_visible()
     assert page.locator("[role=tab][tabindex='0']").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "panel", "network"),
+    [
+        ("#latents/sparse-topk16", "latents", "sparse-topk16"),
+        ("#walk/fc-64", "walk", "fc-64"),
+        ("#sparsity/overcomplete-topk", "sparsity", "overcomplete-topk"),
+        ("#walk/no-such-network", "walk", "vae-16"),
+        ("#no-such-tab/fc-64", "latents", "vae-16"),
+        ("#what-there-is-to-see", "latents", "vae-16"),
+    ],
+)
+def test_links_lead_to_a_network(pages: Pages, address: str, panel: str, network: str) -> None:
+    page = opened(pages, address[1:])
+    assert page.locator(f"#live-panel-{panel}").is_visible()
+    assert page.input_value(f"#live-{panel}-network") == network
+
+
+def test_the_address_follows_the_chooser(pages: Pages) -> None:
+    page = opened(pages)
+    page.select_option("#live-latents-network", "conv-strided")
+    settled(page)
+    assert page.url.endswith("#latents/conv-strided")
+    page.click("#live-tab-manifold")
+    assert page.url.endswith("#manifold")
+    page.click("#live-tab-latents")
+    assert page.url.endswith("#latents/conv-strided")
+
+
+def test_the_page_says_what_is_loaded(pages: Pages) -> None:
+    page = opened(pages)
+    description = json.loads((SITE / "live" / "app" / "networks.json").read_text("utf-8"))
+    detectors = sum(description["networks"][name]["bytes"] for name in description["detectors"])
+    assert f"Anomalies: {detectors / 1e6:.1f} MB." in page.locator("#live-sizes").inner_text()
 
 
 @pytest.mark.parametrize("panel", PANELS)

@@ -15,7 +15,6 @@ export class LatentsPanel extends Panel {
       (isNewest) => this.decodeChanged(isNewest),
       (error) => this.fail(error),
     );
-    this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.explored, networks);
     this.view = new LatentsView(this.part("latents"), {
       onChoose: () => this.showChosen(),

@@ -11,7 +11,6 @@ const POINTS = 32; // Of the line.
 export class SparsityPanel extends Panel {
   constructor(networks, source) {
     super("live-panel-sparsity", networks, source);
-    this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.sparse, networks);
     this.slider = this.part("k");
     this.slider.addEventListener("input", () => this.request());

@@ -11,7 +11,6 @@ const SECONDS = 2.5; // From one end to the other.
 export class WalkPanel extends Panel {
   constructor(networks, source) {
     super("live-panel-walk", networks, source);
-    this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.walk, networks);
     this.slider = this.part("position");
     this.goal = null;
