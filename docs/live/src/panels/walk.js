@@ -34,7 +34,7 @@ export class WalkPanel extends Panel {
   }
 
   async run(isNewest) {
-    if (this.goal === null) this.picker.pick(2);
+    if (this.goal === null) this.picker.pick(9);
     const loaded = await this.load([this.chooser.value], isNewest);
     if (loaded === null) return;
     const [network] = loaded;
