@@ -45,6 +45,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "aezoo"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
+# Extensions write into it, after Sphinx checked that it is there.
+(HERE / "_build" / "extra").mkdir(parents=True, exist_ok=True)
 html_extra_path = ["_build/extra"]
 html_css_files = ["aezoo.css"]
 html_js_files = ["aezoo.js"]

@@ -29,7 +29,9 @@ from tests.markdown import Session, blocks
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-MARKDOWN = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
+MARKDOWN = sorted(
+    [*ROOT.glob("*.md"), *(path for path in DOCS.glob("**/*.md") if "node_modules" not in path.parts)]
+)
 SCRIPTS = [
     path for folder in ("start", "howto", "comparisons") for path in sorted((DOCS / folder).glob("*.py"))
 ]
