@@ -59,6 +59,7 @@ def run(script: Path, folder: Path) -> str:
             with contextlib.redirect_stdout(printed), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 warnings.simplefilter("default", aezoo.DiagnosticWarning)
+                warnings.filterwarnings("ignore", module=r"ray\b")  # about itself
                 warnings.showwarning = lambda message, category, *_: print(f"{category.__name__}: {message}")
                 exec(compile(text, str(script), "exec"), names)  # noqa: S102 - our own pages
             if printed.getvalue():
