@@ -15,7 +15,9 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_design",
     "sphinx_copybutton",
+    "aezoo_directives",
     "aezoo_gallery",
+    "aezoo_live",
     "aezoo_pages",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "experiments", "live/node_modules"]

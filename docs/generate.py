@@ -1,7 +1,7 @@
 """Generates the reference pages: `python docs/generate.py`.
 
 docs/zoo.md, docs/claims.md and docs/plugin_zoo.md come from the folders of the variants, docs/metrics.md,
-docs/plugins.md and the tables of docs/specs.md from the code. No number of ours is written in this file.
+docs/plugins.md, docs/reference/spec.md, docs/reference/cli.md and the tables of docs/specs.md from the code. No number of ours is written in this file.
 """
 
 import inspect
@@ -15,8 +15,10 @@ from typing import Any
 
 import yaml
 from claims import CLAIMS, MARGIN, SIGNIFICANCE, verdict
+from cli_reference import cli_reference_page
 from comparison_tables import COMPARISONS, PCA_64, TUTORIAL, Comparison
 from kinds import specs_page
+from spec_reference import spec_reference_page
 
 HERE = Path(__file__).resolve().parent
 ZOO = HERE.parent / "zoo"
@@ -386,6 +388,8 @@ PAGES = {
     "plugin_zoo.md": plugin_zoo_page,
     "claims.md": claims_page,
     "metrics.md": metrics_page,
+    "reference/spec.md": spec_reference_page,
+    "reference/cli.md": cli_reference_page,
 }
 
 

@@ -1,16 +1,12 @@
 """The tables of docs/specs.md: every built-in kind with its fields, defaults and descriptions.
 
-They come from the classes: their docstrings and those of their fields. Fields named as in PyTorch need none.
+They come from the classes: their docstrings and those of their fields.
 """
 
-import ast
 import inspect
 import json
 import re
-import textwrap
 from collections.abc import Iterable
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -18,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from aezoo.plugins.registry import registry
-from aezoo.specs.base import RegisteredSpec, Spec
+from aezoo.specs.base import RegisteredSpec, Spec, field_docs
 from aezoo.specs.recipe import RecipeSpec
 from aezoo.specs.schema import FAMILIES
 from aezoo.specs.stages import EarlyStopSpec
@@ -38,36 +34,6 @@ COMMON = {
     "dataset": ("validation", "test", "seed"),
 }
 """Family -> fields of many kinds, which have a table of their own."""
-PYTORCH = {
-    "out_features": "Number of output features.",
-    "out_channels": "Number of output channels.",
-    "kernel_size": "Size of the window, in positions; one number for every axis, or a list.",
-    "stride": "Step of the window, in positions.",
-    "dilation": "Distance between the elements of the kernel, in positions.",
-    "groups": "Number of groups of channels that are convolved separately.",
-    "padding": "Positions added at each end.",
-    "padding_mode": "Values of the added positions.",
-    "ceil_mode": "Whether to use windows that extend beyond the end.",
-    "scale_factor": "Factor of the size of every axis.",
-    "negative_slope": "Slope for negative inputs.",
-    "alpha": "Negative limit of the output.",
-    "beta": "Steepness at 0.",
-    "approximate": "`tanh` uses the approximation of that name.",
-}
-"""Field -> description of an argument of PyTorch, for fields without a docstring."""
-
-
-@cache
-def field_docs(cls: type[Spec]) -> dict[str, str]:
-    """Field -> docstring, including the fields of base classes."""
-    found: dict[str, str] = {}
-    for base in reversed([base for base in cls.__mro__ if issubclass(base, Spec)]):
-        tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
-        body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
-        for field, text in pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(text.value)).split())
-    return found
 
 
 def field_names(cls: type[Spec]) -> list[str]:
@@ -104,7 +70,7 @@ def default_of(field: FieldInfo) -> str:
 
 def describe(cls: type[Spec], name: str) -> str:
     """The description of a field."""
-    text = field_docs(cls).get(name) or PYTORCH.get(name)
+    text = field_docs(cls).get(name)
     assert text, f"{cls.__name__}.{name} has no docstring"
     return text.replace("|", "\\|")
 
@@ -129,7 +95,8 @@ def built_in(family: type[RegisteredSpec]) -> list[type[RegisteredSpec]]:
 def common_table(family: type[RegisteredSpec]) -> list[str]:
     """A table of the fields that many kinds of a family share."""
     names = COMMON[family.family]
-    cls = next(cls for cls in built_in(family) if set(names) <= set(cls.model_fields))
+    # The root of a family has no default of a single kind.
+    cls = next(cls for cls in (family, *built_in(family)) if set(names) <= set(cls.model_fields))
     return ["| field | default | description |", "|---|---|---|", *rows(cls, names)]
 
 
@@ -140,9 +107,16 @@ def family_table(family: type[RegisteredSpec], role: str | None = None) -> list[
         if role is None or getattr(cls, "role", None) == role:
             summary = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
             found.append(f"| **`{cls.kind_name}`** | | | {summary} |")
-            common = COMMON.get(family.family, ())
-            found += rows(cls, [name for name in field_names(cls) if name not in common], " |")
+            found += rows(cls, [name for name in field_names(cls) if not is_common(family, cls, name)], " |")
     return found
+
+
+def is_common(family: type[RegisteredSpec], cls: type[Spec], name: str) -> bool:
+    """Whether a field is in the table of common fields, with the same default."""
+    if name not in COMMON.get(family.family, ()):
+        return False
+    shared = family.model_fields.get(name)
+    return shared is None or shared.default == cls.model_fields[name].default
 
 
 def tables() -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ class GaussianSpec(NoiseSpec):
     """Adds independent Gaussian noise to every value."""
 
     kind: Literal["gaussian"] = "gaussian"
+    examples = ({"std": 0.3, "clip": [0.0, 1.0]},)
     std: PositiveFloat
     """Standard deviation, in units of the scaled input."""
     clip: Interval | None = None
@@ -42,6 +43,7 @@ class MaskingSpec(NoiseSpec):
     """Sets a fixed share of each sample's values, chosen at random, to a constant."""
 
     kind: Literal["masking"] = "masking"
+    examples = ({"share": 0.25},)
     share: Share
     """Share of a sample's values, rounded to a whole number of values."""
     value: float = 0.0
@@ -64,6 +66,7 @@ class SaltPepperSpec(NoiseSpec):
     """
 
     kind: Literal["salt_pepper"] = "salt_pepper"
+    examples = ({"share": 0.1},)
     share: Share
     """Share of a sample's values, rounded to a whole number of values."""
     pepper: float = 0.0

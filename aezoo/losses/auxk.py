@@ -102,6 +102,7 @@ class AuxKSpec(LossSpec):
     """
 
     kind: Literal["auxk"] = "auxk"
+    examples = ({"k": 64, "weight": 0.03125},)
     weight: NonNegativeFloat = 1 / 32
     """Factor of the term in the objective."""
     k: Count = 32

@@ -36,6 +36,7 @@ class L1LatentsSpec(LossSpec):
     """Absolute values of the latents, summed over latents; at least 0 (Nature 381, 1996)."""
 
     kind: Literal["l1_latents"] = "l1_latents"
+    examples = ({"weight": 1e-3, "warmup_epochs": 5.0},)
 
     @override
     def __call__(self, output: Output, context: StepContext, ae: Autoencoder) -> Float[Tensor, ""]:
@@ -50,6 +51,7 @@ class KlSparsitySpec(LossSpec):
     """
 
     kind: Literal["kl_sparsity"] = "kl_sparsity"
+    examples = ({"rho": 0.05, "weight": 0.1},)
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Mean activation that latents should have."""
     outside: Literal["refuse", "clamp"] = "refuse"
@@ -92,6 +94,7 @@ class VaeKlSpec(LossSpec):
     """
 
     kind: Literal["vae_kl"] = "vae_kl"
+    examples = ({"weight": 4.0},)
     free_bits: NonNegativeFloat = 0.0
     """KL below this threshold (nats per latent, mean over the batch) is not penalized (Kingma et al.,
     arXiv:1606.04934, appendix C.8)."""
@@ -117,6 +120,7 @@ class ContractiveSpec(LossSpec):
     """
 
     kind: Literal["contractive"] = "contractive"
+    examples = ({"weight": 2e-4},)
 
     @override
     def incompatibility(self, ae: Autoencoder) -> str | None:
@@ -214,6 +218,7 @@ class WeightDecaySpec(LossSpec):
     """Squared weights of chosen layers, summed; at least 0. Biases and normalizations are left out."""
 
     kind: Literal["weight_decay"] = "weight_decay"
+    examples = ({"on": ["decoder"], "weight": 1e-4},)
     on: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=1000)] = (
         "encoder",
         "decoder",

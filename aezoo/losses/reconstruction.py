@@ -41,6 +41,7 @@ class MseSpec(LossSpec):
     """Squared error, (x_hat - target)^2; at least 0."""
 
     kind: Literal["mse"] = "mse"
+    examples = ({"reduction": "sum"},)
     role = "reconstruction"
     reduction: Reduction = "mean"
     """Over the elements of a row."""
@@ -62,6 +63,7 @@ class BceSpec(LossSpec):
     """
 
     kind: Literal["bce"] = "bce"
+    examples = ({"reduction": "sum"},)
     role = "reconstruction"
     reduction: Reduction = "mean"
     """Over the elements of a row."""
@@ -120,6 +122,7 @@ class HuberSpec(LossSpec):
     """Half the squared error up to `delta`, delta (|x_hat - target| - delta / 2) beyond; at least 0."""
 
     kind: Literal["huber"] = "huber"
+    examples = ({"delta": 0.5},)
     role = "reconstruction"
     delta: PositiveFloat = 1.0
     """Absolute error from which the loss is linear, in units of the target."""

@@ -5,8 +5,13 @@ union is fixed when its class is defined, even after `model_rebuild(force=True)`
 kinds of plugins loaded later.
 """
 
+import ast
 import copy
+import linecache
+import sys
 from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import (
@@ -110,6 +115,17 @@ class Spec(BaseModel):
             return {key: _as_tuple(value) for key, value in cast(dict[Any, Any], data).items()}
         return data
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for name, text in field_docs(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", text)
+        return found
+
     @model_serializer(mode="wrap")
     def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # `kind` always has its default, which `exclude_defaults` would drop.
@@ -130,6 +146,56 @@ class Spec(BaseModel):
         for path, value in changes.items():
             _set(data, path, _plain(value))
         return check(type(self), data)
+
+
+def field_docs(cls: type[Spec]) -> dict[str, str]:
+    """Descriptions of fields: the docstrings below them, each as one line.
+
+    They are read from the source file. A class without one, such as one of a notebook, has none.
+
+    Returns:
+        Field -> description, including the fields of base classes.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, Spec):
+            file = getattr(sys.modules.get(base.__module__), "__file__", None)
+            found |= _docs_in_file(str(file)).get(base.__qualname__, {}) if file else {}
+    return found
+
+
+@cache
+def _docs_in_file(file: str) -> dict[str, dict[str, str]]:
+    """Qualified name of each class in a file -> field -> docstring."""
+    # `inspect.getsource` would parse the file again for each class.
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    pending: list[tuple[str, ast.AST]] = [("", tree)]
+    while pending:
+        prefix, node = pending.pop()
+        body: list[ast.stmt] = getattr(node, "body", [])
+        if isinstance(node, ast.ClassDef):
+            found[prefix.removesuffix(".")] = _docs_in_class(body)
+        for child in body:
+            if isinstance(child, ast.ClassDef):
+                pending.append((f"{prefix}{child.name}.", child))
+            elif isinstance(child, ast.FunctionDef):
+                pending.append((f"{prefix}{child.name}.<locals>.", child))
+    return found
+
+
+def _docs_in_class(body: list[ast.stmt]) -> dict[str, str]:
+    return {
+        ast.unparse(field.target): " ".join(text.value.value.split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def _as_tuple(value: object) -> object:
@@ -224,7 +290,12 @@ class RegisteredSpec(Spec):
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         # A residual layer contains layers, so that expanding a family here would not end.
-        return {FAMILY_MARKER: cls.family} if _is_root(cls) else handler(schema)
+        if _is_root(cls):
+            return {FAMILY_MARKER: cls.family}
+        found = super().__get_pydantic_json_schema__(schema, handler)
+        data = [{"kind": cls.kind_name, **example} for example in cls.examples]
+        handler.resolve_ref_schema(found).setdefault("examples", data)
+        return found
 
     @classmethod
     def kinds(cls) -> tuple[str, ...]:

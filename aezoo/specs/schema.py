@@ -1,6 +1,7 @@
 """The version of documents, the hash of a spec, and its JSON Schema."""
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -84,7 +85,7 @@ def spec_sha256(spec: AutoencoderSpec) -> str:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a `spec.yaml`, including all registered kinds.
 
-    Editors use it for completion and validation.
+    Editors use it for completion and validation. Each field has its description, each kind its examples.
     """
     definitions: dict[str, Any] = {}
 
@@ -103,13 +104,18 @@ def json_schema() -> dict[str, Any]:
         choices: list[dict[str, Any]] = [{"$ref": f"#/$defs/{family.family}:{kind}"} for kind in classes]
         if bare := [kind for kind, cls in classes.items() if not _has_required_fields(cls)]:
             choices.append({"enum": bare})
-        definitions[family.family] = {"oneOf": choices} if choices else {"not": {}}
+        text = {"description": _summary(family)}
+        definitions[family.family] = {**text, **({"oneOf": choices} if choices else {"not": {}})}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "aezoo variant",
         **{key: value for key, value in root.items() if key != "title"},
         "$defs": definitions,
     }
+
+
+def _summary(cls: type[Spec]) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def _has_required_fields(cls: type[Spec]) -> bool:
@@ -126,7 +132,7 @@ def _finished(node: Any) -> Any:
     items = cast(dict[str, Any], node).items()
     found = {k: _finished(v) for k, v in items if k != "title" or not isinstance(v, str)}
     if FAMILY_MARKER in found:
-        return {"$ref": f"#/$defs/{found[FAMILY_MARKER]}"}
+        return {"$ref": f"#/$defs/{found.pop(FAMILY_MARKER)}", **found}
     if "const" in found.get("properties", {}).get("kind", {}):
         found["required"] = ["kind", *(name for name in found.get("required", []) if name != "kind")]
     return found

@@ -27,6 +27,7 @@ class AdamSpec(_AdaptiveSpec):
     """Adam (Kingma and Ba, arXiv:1412.6980), with PyTorch's fused implementation if available."""
 
     kind: Literal["adam"] = "adam"
+    examples = ({"lr": 2e-3},)
     weight_decay: NonNegativeFloat = 0.0
     """Coefficient of the L2 penalty added to the gradient."""
 
@@ -35,6 +36,7 @@ class AdamWSpec(_AdaptiveSpec):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), fused if available."""
 
     kind: Literal["adamw"] = "adamw"
+    examples = ({"lr": 1e-3, "weight_decay": 0.05},)
     weight_decay: NonNegativeFloat = 0.01
     """Fraction of each weight subtracted per step, times the learning rate."""
 
@@ -43,6 +45,7 @@ class SgdSpec(OptimizerSpec):
     """Stochastic gradient descent, optionally with momentum."""
 
     kind: Literal["sgd"] = "sgd"
+    examples = ({"lr": 0.1, "momentum": 0.9},)
     lr: PositiveFloat = 1e-2
     """Initial learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -76,6 +79,7 @@ class CosineSpec(ScheduleSpec):
     """Cosine annealing to `final` times the learning rate, updated every step (arXiv:1608.03983)."""
 
     kind: Literal["cosine"] = "cosine"
+    examples = ({"warmup_steps": 500},)
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Final learning rate as a fraction of the initial one."""
     warmup_steps: NonNegativeInt = 0
@@ -86,6 +90,7 @@ class PlateauSpec(ScheduleSpec):
     """Reduces the learning rate when the validation loss stops improving."""
 
     kind: Literal["plateau"] = "plateau"
+    examples = ({"factor": 0.5, "patience": 3},)
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Factor by which the rate is multiplied."""
     patience: NonNegativeInt = 5
@@ -130,6 +135,7 @@ class FitStage(DescentStage):
     """Gradient descent on the whole objective."""
 
     kind: Literal["fit"] = "fit"
+    examples = ({"epochs": 20, "tie": True, "schedule": "cosine"},)
     freeze: tuple[Annotated[str, Field(max_length=200)], ...] = ()
     """Paths of layers that are not trained: `encoder.1`, or `encoder` or `decoder` for all of its layers."""
 
@@ -142,6 +148,7 @@ class GreedyStage(DescentStage):
     """
 
     kind: Literal["greedy"] = "greedy"
+    examples = ({"epochs": 5, "tie": True},)
     reconstruct: Literal["own_input", "input"] = "own_input"
     """Target of each pair: the pair's own input, or the network's input, reconstructed through the pairs
     outside it."""

@@ -142,6 +142,7 @@ class HistorySpec(CallbackSpec):
     """Logs the record of every epoch as a line of JSON."""
 
     kind: Literal["history"] = "history"
+    examples = ({"path": "history.jsonl"},)
     path: OutputPath
     """The file, overwritten by each training; relative to the current folder."""
 
@@ -162,6 +163,7 @@ class LearningRateSpec(CallbackSpec):
     """Logs the learning rate of every step as a line of JSON."""
 
     kind: Literal["learning_rate"] = "learning_rate"
+    examples = ({"path": "learning_rate.jsonl"},)
     path: OutputPath
     """The file, overwritten by each training; relative to the current folder."""
 
@@ -189,6 +191,7 @@ class CheckpointSpec(CallbackSpec):
     """Saves the autoencoder every few epochs, as a folder without metrics that `aezoo.load` reads."""
 
     kind: Literal["checkpoint"] = "checkpoint"
+    examples = ({"folder": "checkpoints", "every": 10},)
     folder: OutputPath
     """Parent of the folders `epoch-NNNNNN`; epochs are counted from the start of training."""
     every: Count = 1
@@ -248,6 +251,7 @@ class ResampleDeadSpec(CallbackSpec):
     """
 
     kind: Literal["resample_dead"] = "resample_dead"
+    examples = ({"every": 1, "until": 10},)
     every: Count = 10
     """Epochs between two resamplings; a latent that was zero throughout them is dead."""
     until: Count = 1_000_000

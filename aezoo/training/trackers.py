@@ -139,6 +139,7 @@ class TensorBoardSpec(CallbackSpec):
     """Logs loss terms and the learning rate to TensorBoard; needs `aezoo[tensorboard]`."""
 
     kind: Literal["tensorboard"] = "tensorboard"
+    examples = ({"folder": "runs"},)
     folder: Annotated[str, Field(min_length=1)]
     """Folder of the event files."""
 
@@ -177,6 +178,7 @@ class TrackioSpec(CallbackSpec):
     """
 
     kind: Literal["trackio"] = "trackio"
+    examples = ({"project": "digits"},)
     project: Text = "aezoo"
     """Name of the project."""
 
@@ -218,6 +220,7 @@ class WandbSpec(CallbackSpec):
     """
 
     kind: Literal["wandb"] = "wandb"
+    examples = ({"project": "digits"},)
     project: Text = "aezoo"
     """Name of the project."""
 
@@ -266,6 +269,7 @@ class MLflowSpec(CallbackSpec):
     """
 
     kind: Literal["mlflow"] = "mlflow"
+    examples = ({"experiment": "digits"},)
     experiment: Text = "aezoo"
     """Name of the experiment, created if it does not exist."""
 

@@ -42,7 +42,11 @@ def change(app: Sphinx, name: str, source: list[str]) -> None:
     text = re.sub(
         r"```{include} (\S+)\n```", lambda match: _included((DOCS / name).parent / match[1]), source[0]
     )
-    text = re.sub(r"\]\((?:\.\./)+zoo/([\w.-]+)/(?:spec\.yaml|README\.md)\)", r"](/gallery/\1.md)", text)
+    text = re.sub(
+        r"\]\((?:\.\./)+(?:plugins/[\w-]+/\w+/)?zoo/([\w.-]+)/(?:spec\.yaml|README\.md)\)",
+        r"](/gallery/\1.md)",
+        text,
+    )
     text = re.sub(r"\]\((?:\.\./)+README\.md(?:#[\w-]+)?\)", "](/index.md)", text)
     text = re.sub(r"\]\((?:\.\./)+CONTRIBUTING\.md\)", "](/contributing.md)", text)
     text = re.sub(r"\]\((?:\.\./)+plugins/aezoo-(\w+)/README\.md\)", r"](/plugins/\1.md)", text)

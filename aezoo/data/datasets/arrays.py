@@ -33,6 +33,7 @@ class ArraySpec(ShuffledSpec):
     """
 
     kind: Literal["array"] = "array"
+    examples = ({"path": "vectors.npz", "key": "x", "scale": "standard"},)
     path: str
     """The file; relative to the current working directory."""
     key: str | None = None
@@ -72,6 +73,7 @@ class WindowsSpec(DatasetSpec):
     """
 
     kind: Literal["windows"] = "windows"
+    examples = ({"path": "sensors.csv", "length": 128, "stride": 32},)
     path: str
     """A `.npy`, `.npz` or `.safetensors` with (time,) or (time, channels), or a `.csv` or `.parquet` with one
     row per step; relative to the current working directory."""

@@ -140,6 +140,7 @@ class ImagesSpec(ShuffledSpec):
     """
 
     kind: Literal["images"] = "images"
+    examples = ({"path": "photos", "size": [64, 64]},)
     path: str
     """The folder; relative to the current working directory."""
     size: tuple[Count, Count]

@@ -29,6 +29,7 @@ class PhotoPatchesSpec(DatasetSpec):
     """
 
     kind: Literal["photo_patches"] = "photo_patches"
+    examples = ({"size": 16, "channels": 1},)
     size: Annotated[int, Field(ge=2, le=64)] = 16
     """Height and width in pixels."""
     channels: Annotated[Literal[1, 3], WholeNumber] = 3
@@ -71,6 +72,7 @@ class SwissRollSpec(ShuffledSpec):
     """
 
     kind: Literal["swiss_roll"] = "swiss_roll"
+    examples = ({"count": 5000, "noise": 0.1},)
     count: Count = 10_000
     """Number of points in all splits together."""
     noise: NonNegativeFloat = 0.0

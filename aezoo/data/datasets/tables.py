@@ -32,6 +32,7 @@ class TableSpec(ShuffledSpec):
     """
 
     kind: Literal["table"] = "table"
+    examples = ({"path": "measurements.csv", "label": "species"},)
     path: str
     """A `.csv` with a header line, or a `.parquet`; relative to the current working directory."""
     columns: NonEmpty[str] | None = None

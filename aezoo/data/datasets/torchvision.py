@@ -172,6 +172,7 @@ class MnistSpec(TorchvisionSplits):
     """
 
     kind: Literal["mnist"] = "mnist"
+    examples = ({"classes": [3]},)
     hub_id = "ylecun/mnist"
     dataset_name = "MNIST"
 
@@ -197,6 +198,7 @@ class TorchvisionSpec(TorchvisionSplits):
     """
 
     kind: Literal["torchvision"] = "torchvision"
+    examples = ({"name": "CIFAR10"},)
     name: str
     """Name of the class in `torchvision.datasets`, such as CIFAR10."""
     holdout: Count = HOLDOUT

@@ -46,7 +46,9 @@ class LeakyReluSpec(_ModuleSpec):
     """h if h is positive, else `negative_slope` h."""
 
     kind: Literal["leaky_relu"] = "leaky_relu"
+    examples = ({"negative_slope": 0.1},)
     negative_slope: NonNegativeFloat = 0.01
+    """Slope for negative inputs."""
     module = nn.LeakyReLU
 
     @override
@@ -58,7 +60,9 @@ class EluSpec(_ModuleSpec):
     """h if h is positive, else `alpha` (exp(h) - 1) (arXiv:1511.07289)."""
 
     kind: Literal["elu"] = "elu"
+    examples = ({"alpha": 0.5},)
     alpha: PositiveFloat = 1.0
+    """Negative limit of the output, as a positive number."""
     module = nn.ELU
 
     @override
@@ -70,7 +74,9 @@ class GeluSpec(_ModuleSpec):
     """h times the cumulative distribution function of the standard normal at h (arXiv:1606.08415)."""
 
     kind: Literal["gelu"] = "gelu"
+    examples = ({"approximate": "tanh"},)
     approximate: Literal["none", "tanh"] = "none"
+    """`tanh` uses the approximation of that name."""
     module = nn.GELU
     bounds = (-0.1701, math.inf)
 
@@ -87,7 +93,9 @@ class SoftplusSpec(_ModuleSpec):
     """log(1 + exp(beta h)) / beta."""
 
     kind: Literal["softplus"] = "softplus"
+    examples = ({"beta": 2.0},)
     beta: PositiveFloat = 1.0
+    """Steepness at 0."""
     module = nn.Softplus
     bounds = (0.0, math.inf)
 

@@ -64,10 +64,15 @@ def _check_kernel(kernel: tuple[int, ...], sizes: tuple[int, ...], padding: tupl
 
 class _ConvSpec(WeightedSpec):
     out_channels: Count
+    """Number of output channels."""
     kernel_size: Sizes
+    """Size of the kernel, in positions; one number for every axis, or a list."""
     stride: Sizes = 1
+    """Step of the kernel, in positions."""
     dilation: Sizes = 1
+    """Distance between the elements of the kernel, in positions."""
     groups: Count = 1
+    """Number of groups of channels that are convolved separately; divides both numbers of channels."""
 
     def _check_groups(self, channels: int) -> None:
         if self.out_channels % self.groups:
@@ -84,9 +89,12 @@ class ConvSpec(_ConvSpec):
     """
 
     kind: Literal["conv"] = "conv"
+    examples = ({"out_channels": 8, "kernel_size": 3, "stride": 2, "padding": 1, "activation": "relu"},)
+    example_shape = (1, 8, 8)
     padding: PaddingsOrSame = 0
     """Positions added at each end. `same` keeps the size and requires stride 1."""
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
+    """Values of the added positions."""
 
     @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
@@ -128,6 +136,8 @@ class ConvTransposeSpec(_ConvSpec):
     """
 
     kind: Literal["conv_transpose"] = "conv_transpose"
+    examples = ({"out_channels": 8, "kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},)
+    example_shape = (1, 8, 8)
     padding: Paddings = 0
     """Positions removed at each end."""
     output_padding: Paddings = 0
@@ -158,9 +168,11 @@ class ConvTransposeSpec(_ConvSpec):
 
 class _PoolSpec(LayerSpec):
     kernel_size: Sizes
+    """Size of the window, in positions; one number for every axis, or a list."""
     stride: Sizes | None = None
     """The kernel's size by default, so that windows do not overlap."""
     padding: Paddings = 0
+    """Positions added at each end, at most half the window."""
     ceil_mode: bool = False
     """Whether to use windows that extend beyond the end."""
 
@@ -201,6 +213,8 @@ class MaxPoolSpec(_PoolSpec):
     """The largest value of each window: (batch, channels, *sizes) -> (batch, channels, *smaller sizes)."""
 
     kind: Literal["max_pool"] = "max_pool"
+    examples = ({"kernel_size": 2},)
+    example_shape = (1, 8, 8)
     switches: SwitchName | None = None
     """A name by which a `max_unpool` in the decoder finds where the largest values were."""
 
@@ -251,6 +265,9 @@ class MaxUnpoolSpec(LayerSpec):
     """
 
     kind: Literal["max_unpool"] = "max_unpool"
+    examples = ({"switches": "pool1", "kernel_size": 2},)
+    example_before = ({"kind": "max_pool", "kernel_size": 2, "switches": "pool1"},)
+    example_shape = (1, 8, 8)
     switches: SwitchName
     """The name that the `max_pool` gives its switches."""
     kernel_size: Sizes
@@ -283,6 +300,8 @@ class AvgPoolSpec(_PoolSpec):
     """
 
     kind: Literal["avg_pool"] = "avg_pool"
+    examples = ({"kernel_size": 2},)
+    example_shape = (1, 8, 8)
 
     @override
     def output_bounds(self, given: Bounds) -> Bounds:
@@ -314,7 +333,10 @@ class UpsampleSpec(LayerSpec):
     """
 
     kind: Literal["upsample"] = "upsample"
+    examples = ({"scale_factor": 2.0, "mode": "linear"},)
+    example_shape = (1, 4, 4)
     scale_factor: PositiveFloat = 2.0
+    """Factor of the size of every axis; a whole number in mode `zeros`."""
     mode: Literal["nearest", "zeros", "linear"] = "nearest"
     """`nearest` repeats each value over its window, `zeros` puts it into the window's first corner and zeros
     elsewhere, `linear` interpolates along every axis (bilinear for images)."""

@@ -80,7 +80,9 @@ class LinearSpec(WeightedSpec):
     """PyTorch's `nn.Linear`: (batch, in_features) -> (batch, out_features)."""
 
     kind: Literal["linear"] = "linear"
+    examples = ({"out_features": 32, "activation": "relu"},)
     out_features: Count
+    """Number of output features."""
 
     @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:
@@ -119,7 +121,9 @@ class UnitNormLinearSpec(WeightedSpec):
     """
 
     kind: Literal["unit_norm_linear"] = "unit_norm_linear"
+    examples = ({"out_features": 16},)
     out_features: Count
+    """Number of output features."""
 
     @override
     def build(self, in_shape: tuple[int, ...]) -> nn.Module:

@@ -28,6 +28,7 @@ class DropoutSpec(LayerSpec):
     """Sets values to zero at random in training and scales up the others (JMLR 15, 2014)."""
 
     kind: Literal["dropout"] = "dropout"
+    examples = ({"p": 0.1},)
     limits_information = True
     p: Annotated[float, Field(gt=0, lt=1)]
     """Probability that a value is set to zero."""

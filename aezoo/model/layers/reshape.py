@@ -29,6 +29,7 @@ class UnflattenSpec(LayerSpec):
     """Reshapes each vector to the given shape: (batch, features) -> (batch, *shape)."""
 
     kind: Literal["unflatten"] = "unflatten"
+    examples = ({"shape": [2, 2, 2]},)
     shape: Shape
     """Shape of the output without the batch axis."""
 

@@ -30,6 +30,7 @@ class ResidualSpec(LayerSpec):
     """Layers that keep the shape, with a connection that adds their input (arXiv:1512.03385, 3.1)."""
 
     kind: Literal["residual"] = "residual"
+    examples = ({"layers": [{"kind": "linear", "out_features": 8, "activation": "relu"}]},)
     layers: Layers
     """Layers whose output has the shape of their input."""
     activation: ActivationSpec | None = None

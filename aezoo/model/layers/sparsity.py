@@ -55,6 +55,7 @@ class TopKSpec(LayerSpec):
     """Keeps the k largest latents of each sample (k-sparse, arXiv:1312.5663, section 2.1)."""
 
     kind: Literal["topk"] = "topk"
+    examples = ({"k": 4},)
     limits_information = True
     k: Count
     """Number of latents kept."""
@@ -103,6 +104,7 @@ class LifetimeSpec(LayerSpec):
     """Keeps each latent for few samples of a batch (winner-take-all, arXiv:1409.2752, section 2)."""
 
     kind: Literal["lifetime"] = "lifetime"
+    examples = ({"rate": 0.25},)
     limits_information = True
     rate: Share
     """Share of the batch's samples for which a latent is kept, rounded to whole samples."""
