@@ -4,7 +4,7 @@
 # Train an autoencoder on usual rows of a CSV file. It then writes for every new row how unusual it is, which column is the
 # most unusual, and whether the row is above a threshold with a chosen share of false alarms.
 #
-# Install: `pip install 'aezoo[sklearn]'`. Only the data of this page need scikit-learn.
+# Install: `pip install 'aezoo[sklearn,table]'`. Only the data of this page need scikit-learn.
 
 # %%
 import csv
@@ -124,8 +124,7 @@ print(f"{name}: {float(row[name]):.3f}, expected about {expected[ae.columns.inde
 #
 # ## Your own table
 #
-# Replace `usual.csv` by your file, and 30 by its number of columns. A `.parquet` file works in the same way
-# (`pip install 'aezoo[table]'`). `columns: [height, weight]` in the dataset selects columns, and `label: NAME` leaves one
+# Replace `usual.csv` by your file, and 30 by its number of columns. A `.parquet` file works in the same way. `columns: [height, weight]` in the dataset selects columns, and `label: NAME` leaves one
 # out and keeps it as the label. Leave out numbers that only count rows, such as an id.
 #
 # Columns must be numbers. Text is an error that names the column:

@@ -4,7 +4,7 @@
 # Draw the latents of a data set: as points by class, as a heat map, as histograms of their values, and as a walk between
 # two samples.
 #
-# Install: `pip install aezoo`. t-SNE needs `pip install 'aezoo[sklearn]'`.
+# Install: `pip install 'aezoo[sklearn]'`. Only t-SNE needs scikit-learn.
 
 # %%
 import torch

@@ -145,7 +145,7 @@ print(
 # ## Your own signals
 #
 # Replace `good.npy` by your series: an array, (time,) or (time, channels), or a CSV or Parquet table with a row for each
-# step. The input shape is (channels, length). `length` should cover the slowest event that you look for, and be divisible
+# step (`pip install 'aezoo[table]'`). The input shape is (channels, length). `length` should cover the slowest event that you look for, and be divisible
 # by the strides of the layers together.
 #
 # - **Windows overlap** if `stride` is smaller than `length`. Neighbouring windows then have similar errors, and an event is
