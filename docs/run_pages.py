@@ -91,9 +91,10 @@ def notebook(script: Path) -> str:
         if prose:
             add("markdown", re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text))
         else:
-            pictures = dict.fromkeys(re.findall(r'savefig\("([\w-]+\.png)"', text))
-            shows = "".join(f"\ndisplay(Image({name!r}))" for name in pictures)
-            add("code", text + (f"\n\nfrom IPython.display import Image, display\n{shows}" if shows else ""))
+            pictures = dict.fromkeys(re.findall(r'savefig\(\s*"([\w-]+\.png)"', text))
+            # By full names, which cannot hide a name of the page.
+            shows = (f"IPython.display.display(IPython.display.Image({name!r}))" for name in pictures)
+            add("code", "\n".join([text, *(["", "import IPython.display", "", *shows] if pictures else [])]))
         if number == 0:
             install = INSTALL.search(text)
             command = install[1] if install else "pip install aezoo"
