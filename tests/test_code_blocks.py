@@ -33,6 +33,7 @@ RUN_ELSEWHERE = {
     "docs/reference/spec.md": "tests/test_docs.py",
 }
 PLUGIN_VARIANTS = {path.parent.name for path in ROOT.glob("plugins/*/*/zoo/*/spec.yaml")}
+NEEDS_DATA = ("docs/inference.md",)
 SHELL_TOO = ("docs/air_gapped.md", "docs/start/install.md")
 """Pages whose commands are run between their Python blocks."""
 LANGUAGES = {"python", "sh", "yaml", "toml", "json", "text", ""}
@@ -52,7 +53,7 @@ def needs_plugins(path: Path) -> bool:
 def with_blocks(*languages: str) -> list[Any]:
     """The pages that have a block of these languages which is to be run, except those that other tests run."""
     return [
-        pytest.param(path, id=name_of(path))
+        pytest.param(path, id=name_of(path), marks=[pytest.mark.data] if name_of(path) in NEEDS_DATA else [])
         for path in PAGES
         if name_of(path) not in RUN_ELSEWHERE
         and any(block.language in languages and block.not_run is None for block in blocks(path))

@@ -92,3 +92,23 @@ def test_notebook_runs_as_it_is(script: Path, tmp_path: Path, monkeypatch: pytes
     page = script.with_suffix(".md").read_text("utf-8")
     assert shown == len(re.findall(r"!\[\]\(.+\)", page))
     assert any(output.output_type == "stream" for output in outputs) == ("```text" in page)
+
+
+def test_every_how_to_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "howto" / "index.md").read_text("utf-8")
+    assert set(re.findall(r"\((\w+)\.md\)", index)) == {
+        script.stem for script in SCRIPTS if script.parent.name == "howto"
+    }
+
+
+def test_pictures_belong_to_one_page() -> None:
+    for folder in FOLDERS:
+        shown = [
+            name
+            for script in SCRIPTS
+            if script.parent.name == folder
+            for name in re.findall(r"!\[\]\((.+)\)", script.with_suffix(".md").read_text("utf-8"))
+        ]
+        kept = {path.name for path in (ROOT / "docs" / folder).glob("*.png")}
+        assert len(set(shown)) == len(shown)
+        assert kept == set(shown)

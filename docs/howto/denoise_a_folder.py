@@ -92,7 +92,8 @@ import torch
 spec = aezoo.read_spec("denoise-tiles.yaml")
 test = spec.recipe.dataset.load("test")
 x = ae.transforms()(test.inputs[test.index[:48:4]])
-noisy = spec.recipe.noises[0](x, torch.Generator().manual_seed(0))
+noise = spec.recipe.noises[0]
+noisy = noise(x, torch.Generator().manual_seed(0))
 with torch.no_grad():
     rows = {"clean": x, "noisy": noisy, "denoised": ae(noisy).x_hat}
 aezoo.plots.comparison(rows, value_range=(0, 1)).savefig("tiles.png")

@@ -102,14 +102,15 @@ aezoo.plots.images(ae.transforms()(paths), columns=5, title="new image, and its 
 # %% [markdown]
 # ## Your own folder
 #
-# Replace `photos` by your folder. `channels: 1` in the dataset and `shape: [1, 32, 32]` are for gray images; `size` and
-# `shape` must agree. With larger images, add a layer of stride 2 on each side for each doubling, so that the linear layers
-# stay small.
+# Replace `photos` by your folder. For gray images, write `channels: 1` in the dataset, `shape: [1, 32, 32]`, and
+# `out_channels: 1` in the last layer. `size` and `shape` must agree. With larger images, add a layer of stride 2 on each
+# side for each doubling, so that the linear layers stay small.
 #
 # - **Few images.** A large network learns few images by heart. `ae.history[-1]` has the error on the training and on the
 #   validation images; if the first is much smaller, use fewer latents or more images.
 # - **An image that cannot be read** is an error that names the file. `skip_corrupt: true` in the dataset, and
-#   `skip_corrupt=True` in `encode_to_file`, leave it out and report it.
+#   `skip_corrupt=True` in `encode_to_file`, leave it out and report it. So are
+#   images with transparent pixels, which three channels cannot hold: paste them on a background, or use four channels.
 # - **Copies.** The splits are drawn by a hash of each file: copies of a file are in the same split, but crops or frames of
 #   the same scene are not. Put such images into subfolders `train` and `val` yourself.
 # - **Meaning.** The network keeps what lowers the squared error: colours, brightness, large shapes. For the object in an
