@@ -96,7 +96,7 @@ noise = spec.recipe.noises[0]
 noisy = noise(x, torch.Generator().manual_seed(0))
 with torch.no_grad():
     rows = {"clean": x, "noisy": noisy, "denoised": ae(noisy).x_hat}
-aezoo.plots.comparison(rows, value_range=(0, 1)).savefig("tiles.png")
+aezoo.plots.comparison(rows, value_range=(0.0, 1.0)).savefig("tiles.png")
 
 # %% [markdown]
 # ## Your own folder
