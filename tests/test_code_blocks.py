@@ -21,9 +21,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 WRITTEN = [
     path
-    for path in (*DOCS.glob("*.md"), *DOCS.glob("*/*.md"))
+    for path in DOCS.glob("**/*.md")
     # Pages of variants are generated when the site is built; pages that are scripts are run by test_docs.py.
-    if path.parent.name not in ("_build", "gallery") and not path.with_suffix(".py").exists()
+    if not {"node_modules", "_build", "gallery"} & {*path.parts} and not path.with_suffix(".py").exists()
 ]
 PAGES = sorted([*ROOT.glob("*.md"), *WRITTEN, *ROOT.glob("plugins/*/README.md")])
 RUN_ELSEWHERE = {
