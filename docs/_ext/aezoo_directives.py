@@ -25,7 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 from variants import ROOT, Variant, variants
 
 TRIALS = ROOT / "docs" / "experiments" / "trials.json"
-MISSING = "–"
+MISSING = "-"
 """Shown for a number that was not measured, or that does not apply."""
 
 
