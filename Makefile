@@ -30,7 +30,7 @@ check: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 # The site, in docs/_build/html. The live page needs npm.
 docs: setup

@@ -17,6 +17,7 @@ extensions = [
     "sphinx_copybutton",
     "aezoo_directives",
     "aezoo_gallery",
+    "aezoo_live",
     "aezoo_pages",
 ]
 exclude_patterns = ["_build", "_ext", "_templates", "experiments", "live/node_modules"]

@@ -6,6 +6,7 @@ and then, for every zoo, the model cards and the index. It needs the datasets un
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import aezoo
 from aezoo.evaluation.evaluate import load_split
@@ -18,12 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ZOOS = [ROOT / "zoo", *sorted(ROOT.glob("plugins/*/*/zoo"))]
 
 
-def preview(folder: Path) -> bytes:
+def preview(folder: Path, theme: Literal["light", "dark"] = "light") -> bytes:
     """The preview of the variant in a folder."""
     ae = aezoo.load(str(folder))
     assert isinstance(ae.spec, aezoo.VariantSpec)
     set_examples(ae, load_split(ae, "validation"), ae.spec)
-    picture = draw_preview(ae)
+    picture = draw_preview(ae, theme)
     assert picture is not None
     return picture
 

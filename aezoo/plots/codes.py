@@ -14,6 +14,7 @@ from aezoo.plots.style import (
     class_style,
     current,
     frame,
+    log_ticks,
     new_figure,
     number,
     place,
@@ -138,6 +139,8 @@ def activation_histogram(latents: Tensor, *, title: str = "values of active late
     Raises:
         DataError: no samples, or values that are not finite.
     """
+    from matplotlib.ticker import MaxNLocator
+
     x = checked_latents(latents).flatten()
     active = x[x != 0].numpy()
     figure, axes = _axes(title)
@@ -150,6 +153,8 @@ def activation_histogram(latents: Tensor, *, title: str = "values of active late
         at = low + edges * (high - low) if np.isfinite(high - low) else edges
         axes.bar(at[:-1], counts, width=np.diff(at), align="edge", color=current().accent)
         axes.set_yscale("log")
+        log_ticks(axes.yaxis)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         if not np.isfinite(high - low):
             axes.set_xticks([0, 1], [number(low), number(high)])
         frame(axes)
@@ -167,7 +172,7 @@ def _around(low: int, high: int) -> tuple[float, float]:
 
 def _axes(title: str) -> tuple[Any, Any]:
     figure = new_figure(2.7, title=shortened(title, 60))
-    axes: Any = place(figure, 0.72, TITLE + 0.25, WIDTH - 0.87, 1.65)
+    axes: Any = place(figure, 0.85, TITLE + 0.25, WIDTH - 1.1, 1.65)
     axes.grid(axis="y")
     frame(axes)
     return figure, axes

@@ -305,7 +305,7 @@ def draw_lines(axes: Any, series: Sequence[Series], index: int, scale: tuple[flo
         marker = "o" if values.shape[1] == 1 else ""
         axes.plot(values.T, color=one.colour, linewidth=wide, marker=marker, markersize=3)
     axes.set_ylim(*with_margin(*scale))
-    axes.set_xlim(*with_margin(0, series[0].values.shape[2] - 1)) if series[0].values.shape[2] > 1 else None
+    axes.set_xlim(*with_margin(0.0, float(series[0].values.shape[2] - 1)))
     frame(axes, bare=True)
 
 
@@ -330,7 +330,8 @@ def draw_panels(
     bars = kind == "bars"
     values = series[0].values.shape[1]
     shown = [shortened(name, 18) for name in names] if len(names) == values else []
-    left = MARGIN + (0.085 * max([5, *map(len, shown)]) if bars else 0.45)
+    ends = [number(value) for value in scale]
+    left = MARGIN + 0.08 + 0.085 * max([5, *map(len, shown if bars else ends)])
     head = (TITLE if title else MARGIN) + 0.22
     height = 0.19 * values + 0.1 if bars else 0.85
     strip = 0.0 if strips is None else 0.17

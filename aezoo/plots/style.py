@@ -226,9 +226,9 @@ def _diverging(name: str, zero: float, ends: float) -> "ListedColormap":
     from matplotlib.colors import ListedColormap
 
     at = np.linspace(-1, 1, 257)[:, None]
-    hues = np.where(at < 0, np.array([[-0.035, -0.155]]), np.array([[0.155, 0.085]]))
+    hues = np.where(at < 0, np.array([[-0.034, -0.151]]), np.array([[0.151, 0.083]]))
     if ends > zero:
-        hues = np.where(at < 0, np.array([[-0.06, -0.11]]), np.array([[0.10, 0.085]]))
+        hues = np.where(at < 0, np.array([[-0.052, -0.096]]), np.array([[0.089, 0.076]]))
     lab = np.concatenate([zero + (ends - zero) * abs(at), hues * abs(at)], 1)
     return ListedColormap(_srgb(lab), name=f"aezoo_{name}")
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import safetensors.torch
 import torch
@@ -122,13 +122,13 @@ def save(
     return target
 
 
-def draw_preview(ae: Autoencoder) -> bytes | None:
+def draw_preview(ae: Autoencoder, theme: Literal["light", "dark"] = "light") -> bytes | None:
     """A picture of an autoencoder's examples, or the one that it was loaded with; None if it has none."""
     try:
         if ae.examples is not None:
             clean, noisy = ae.clean_examples, None if ae.clean_examples is None else ae.examples
             x = ae.examples if clean is None else clean
-            with plots.theme("light"):
+            with plots.theme(theme):
                 return plots.png(plots.reconstructions(ae, x, target=ae.example_targets, noisy=noisy))
         if ae.source.path is not None and ae.describes_weights("training_record"):
             return read_limited(Path(ae.source.path) / PREVIEW, sys.maxsize)

@@ -11,25 +11,34 @@ import json
 import os
 import re
 import shutil
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import redraw
+import torch
 from recipe_words import recipe_in_words
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from torch import Tensor
 from variants import ROOT, Variant, variants
 
 import aezoo
 from aezoo import plots
-from aezoo.errors import AezooError, DataError, NotSupportedError
+from aezoo.errors import DataError, MissingExtraError, NotSupportedError
+from aezoo.evaluation.evaluate import load_split
 from aezoo.evaluation.metrics.latents import decoder_atoms
+from aezoo.files import write_atomically
 from aezoo.specs.yaml import to_yaml
 from aezoo.text import markdown
+from aezoo.training.run import preview_inputs
 
 DOCS = ROOT / "docs"
 PAGES = DOCS / "gallery"
 EXTRA = DOCS / "_build" / "extra" / "gallery"
 CACHE = DOCS / "_build" / "cache"
+SAMPLES = 2000
+"""Samples of the validation split that pictures of latents show."""
 MAIN_METRICS = ("mse", "fvu", "l0", "dead_latents", "parameters")
 """Numbers on every card."""
 LABELS = {
@@ -182,34 +191,35 @@ def _card(variant: Variant) -> str:
         "numbers": json.dumps(numbers),
     }
     attributes = " ".join(f'data-{key}="{escape(value)}"' for key, value in data.items())
-    picture = picture_file(variant)
-    image = (
-        f'<img src="{picture[0]}" width="{picture[1]}" height="{picture[2]}" loading="lazy" '
-        f'alt="Inputs, latents and reconstructions of {escape(variant.name)}">'
-        if picture
-        else ""
-    )
     tags = [*variant.tasks, variant.dataset, variant.architecture]
     tags += [] if variant.plugin == "aezoo" else [variant.plugin]
     items = "".join(f"<li>{escape(tag)}</li>" for tag in tags)
     name = escape(variant.name)
     return (
-        f'<li class="gallery-card" {attributes}><h2><a href="{name}.html">{name}</a></h2>{image}'
+        f'<li class="gallery-card" {attributes}><h2><a href="{name}.html">{name}</a></h2>{preview(variant)}'
         f'<p>{escape(variant.entry["summary"])}</p><ul class="tags">{items}</ul><dl>{shown}</dl></li>'
     )
 
 
-def picture_file(variant: Variant) -> tuple[str, int, int] | None:
-    """Copies the preview into the site; its address below `gallery/`, width and height."""
+def preview(variant: Variant) -> str:
+    """Puts the preview into the site, in both themes if the data are here; the HTML that shows it."""
     from PIL import Image
 
     source = variant.folder / "preview.png"
     if not source.is_file():
-        return None
+        return ""
     with Image.open(source) as image:
         width, height = image.size
-    shutil.copyfile(source, EXTRA / f"{variant.name}.png")
-    return f"{variant.name}.png", width, height
+    name = f"{variant.name}.png"
+    shutil.copyfile(source, EXTRA / name)
+    dark = made(variant, f"{variant.name}.dark.png", lambda: redraw.preview(variant.folder, "dark"))
+    alt = f"Inputs, latents and reconstructions of {escape(variant.name)}"
+    pictures = [(name, "preview only-light" if dark else "preview")]
+    pictures += [(dark, "preview only-dark")] if dark else []
+    return "".join(
+        f'<img class="{style}" src="{file}" width="{width}" height="{height}" loading="lazy" alt="{alt}">'
+        for file, style in pictures
+    )
 
 
 # -- a page for each variant --------------------------------------------------------------------------
@@ -221,7 +231,7 @@ def variant_page(variant: Variant) -> str:
         f"# {variant.name}",
         markdown(variant.entry["summary"]),
         _facts(variant),
-        _picture(variant),
+        raw(preview(variant)),
         f'```python\nimport aezoo\n\nae = aezoo.load("{variant.name}")\nout = ae(ae.transforms()(image))  '
         "# Output(x_hat, latents, aux)\n```",
         "" if variant.plugin == "aezoo" else f"This variant needs the plugin `{variant.plugin}`.",
@@ -263,32 +273,20 @@ def shape(sizes: list[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-def _picture(variant: Variant) -> str:
-    picture = picture_file(variant)
-    if picture is None:
-        return ""
-    return (
-        '```{raw} html\n<p><img class="preview" '
-        f'src="{picture[0]}" width="{picture[1]}" height="{picture[2]}" '
-        f'alt="Inputs, latents and reconstructions of {escape(variant.name)}"></p>\n```'
-    )
+def raw(html: str) -> str:
+    """HTML as part of a page; empty for none."""
+    return f"```{{raw}} html\n<p>{html}</p>\n```" if html else ""
 
 
 def drawn(variant: Variant, kind: str, label: str) -> str:
-    """Draws a picture in both themes; the raw HTML that shows the one of the page's theme."""
-    names: list[str] = []
+    """Draws a picture in both themes; the part of the page that shows it. Empty if it cannot be drawn."""
+    html = ""
     for theme in ("light", "dark"):
         name = f"{variant.name}.{kind}.{theme}.png"
-        made = cached(variant, name, lambda theme=theme: _draw(variant, kind, theme))
-        if made is None:
+        if made(variant, name, lambda theme=theme: _draw(variant, kind, theme)) is None:
             return ""
-        shutil.copyfile(made, EXTRA / name)
-        names.append(name)
-    images = "".join(
-        f'<img class="only-{theme} preview" loading="lazy" src="{name}" alt="{escape(label)}">'
-        for theme, name in zip(("light", "dark"), names, strict=True)
-    )
-    return f"```{{raw}} html\n<p>{images}</p>\n```"
+        html += f'<img class="only-{theme} preview" loading="lazy" src="{name}" alt="{escape(label)}">'
+    return raw(html)
 
 
 def _draw(variant: Variant, kind: str, theme: str) -> bytes | None:
@@ -299,31 +297,56 @@ def _draw(variant: Variant, kind: str, theme: str) -> bytes | None:
             history = variant.training.get("history", [])
             return plots.png(plots.history(history)) if history else None
         ae = aezoo.load(variant.name)
-        return plots.png(plots.dictionary(ae))
+        if kind == "samples":
+            return plots.png(plots.samples(ae, 60))
+        latents, labels = _some_latents(variant, ae)
+        if kind == "dictionary":
+            return plots.png(plots.dictionary(ae, use=(latents != 0).double().mean(0)))
+        assert kind == "embedding"
+        return plots.png(plots.embedding(latents, labels, method="none", title=f"{variant.name}: latents"))
 
 
-def cached(variant: Variant, name: str, make: Any) -> Path | None:
-    """A file that is made again only if the variant or the code changes; None if it cannot be made."""
+def _some_latents(variant: Variant, ae: aezoo.Autoencoder) -> tuple[Tensor, Tensor]:
+    """Latents of the first samples of the validation split, (samples, latents), and their labels."""
+    samples = load_split(ae, "validation")
+    x = preview_inputs(samples, variant.spec, SAMPLES)
+    labels = torch.zeros(len(x)) if samples.labels is None else samples.labels[: len(x)]
+    with torch.no_grad():
+        return ae.encode(x), labels
+
+
+def made(variant: Variant, name: str, make: Callable[[], bytes | None]) -> str | None:
+    """Puts a file into the site, and makes it only if the variant or the code changed since the last build.
+
+    Returns:
+        Its name, or None if it cannot be made, as without the data.
+    """
     files = json.dumps(variant.entry["files"], sort_keys=True).encode()
     key = hashlib.sha256(files + code_hash() + name.encode()).hexdigest()[:16]
     path = CACHE / f"{key}-{name}"
     if not path.exists():
-        content = make()
+        try:
+            content = make()
+        except (DataError, NotSupportedError, MissingExtraError, OSError) as error:
+            logger.info("no %s: %s", name, error)
+            content = None
         if content is None:
+            (EXTRA / name).unlink(missing_ok=True)
             return None
         CACHE.mkdir(parents=True, exist_ok=True)
         for old in CACHE.glob(f"*-{name}"):
             old.unlink()
-        path.write_bytes(content)
-    return path
+        write_atomically(path, content)
+    shutil.copyfile(path, EXTRA / name)
+    return name
 
 
+@cache
 def code_hash() -> bytes:
     """Hash of the code that draws pictures and reports."""
     digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("aezoo/plots/*.py"), *ROOT.glob("aezoo/report/*")]):
-        if path.is_file():
-            digest.update(path.read_bytes())
+    for path in sorted([*ROOT.glob("aezoo/plots/*.py"), *ROOT.glob("aezoo/report/*.*")]):
+        digest.update(path.read_bytes())
     return digest.digest()
 
 
@@ -370,30 +393,23 @@ def _metrics_table(metrics: dict[str, Any]) -> str:
 
 
 def _latents(variant: Variant) -> str:
-    """The dictionary and the report; without the data, the command that writes the report."""
+    """Pictures of the latents, and the report; without the data, the command that writes it."""
     ae = aezoo.load(variant.name)
     parts = ["## Latents"]
-    atoms = decoder_atoms(ae)
-    if atoms is not None and atoms.ndim == 4 and atoms.shape[1] == 1:
-        parts.append(drawn(variant, "dictionary", f"Dictionary of {variant.name}"))
+    if decoder_atoms(ae) is not None:
+        parts.append(drawn(variant, "dictionary", f"Dictionary of {variant.name}, sorted by use"))
+    if ae.latent_shape in ((2,), (3,)):
+        parts.append(drawn(variant, "embedding", f"Latents of {variant.name} by class"))
+    if "generation" in variant.tasks:
+        parts.append(drawn(variant, "samples", f"Samples of {variant.name} from the prior"))
     name = f"{variant.name}.report.html"
-    try:
-        made = cached(variant, name, lambda: _report(ae))
-    except (AezooError, OSError) as error:
-        if not isinstance(error, DataError | NotSupportedError | OSError):
-            raise
-        logger.info("no report of %s: %s", variant.name, error)
-        made = None
-    if made is None:
-        parts.append(f"`aezoo report {variant.name} -o report.html` shows what each latent does.")
-        (EXTRA / name).unlink(missing_ok=True)
-    else:
-        shutil.copyfile(made, EXTRA / name)
+    if made(variant, name, lambda: _report(ae)):
         parts.append(
-            f'```{{raw}} html\n<p><a href="{name}">The report</a> shows what each latent does, on the '
-            "validation split.</p>\n```"
+            raw(f'<a href="{name}">The report</a> shows what each latent does, on the validation split.')
         )
-    return "\n\n".join(parts)
+    else:
+        parts.append(f"`aezoo report {variant.name} -o report.html` shows what each latent does.")
+    return "\n\n".join(part for part in parts if part)
 
 
 def _report(ae: aezoo.Autoencoder) -> bytes:
