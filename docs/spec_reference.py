@@ -105,9 +105,9 @@ def type_of(node: Node) -> str:
     """The type of a value, in words."""
     if reference := node.get("$ref"):
         name = str(reference).rpartition("/")[2]
-        document = next((title for key, title in DOCUMENTS.items() if CLASSES[key].__name__ == name), None)
-        title = document or TITLES[name]
-        return f"[{name if document is None else title.lower()}](#{title.lower().replace(' ', '-')})"
+        document = next((key for key in DOCUMENTS if CLASSES[key].__name__ == name), None)
+        title = TITLES[name] if document is None else DOCUMENTS[document]
+        return f"[{document or name}](#{title.lower().replace(' ', '-')})"
     if options := node.get("anyOf"):
         return " or ".join(type_of(option) for option in options)
     if "enum" in node or "const" in node:

@@ -14,10 +14,12 @@ What changes of a recipe do, measured by docs/experiments/trials.py on the valid
 """
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from aezoo_gallery import preview
 from comparison_tables import TUTORIAL
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -26,6 +28,7 @@ from sphinx.util.docutils import SphinxDirective
 from variants import ROOT, Variant, variants
 
 TRIALS = ROOT / "docs" / "experiments" / "trials.json"
+PREVIEW = re.compile(r"^!\[[^\]]*\]\(\S*/zoo/([\w.-]+)/preview\.png\)$", re.MULTILINE)
 MISSING = "-"
 """Shown for a number that was not measured, or that does not apply."""
 
@@ -34,7 +37,26 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Registers the directives."""
     app.add_directive("aezoo-metrics", MetricsDirective)
     app.add_directive("aezoo-trials", TrialsDirective)
+    app.connect("source-read", show_previews)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def show_previews(app: Sphinx, name: str, source: list[str]) -> None:
+    """Shows previews of variants in the theme of the page, as the gallery does.
+
+    In the repository, these pictures are ordinary images of Markdown.
+    """
+    if "aezoo_gallery" not in app.extensions:
+        return
+    gallery = "../" * name.count("/") + "gallery/"
+
+    def themed(match: re.Match[str]) -> str:
+        html = preview(variants_by_name()[match[1]]).replace('src="', f'src="{gallery}')
+        return f"```{{raw}} html\n<p>{html}</p>\n```"
+
+    source[0] = re.sub(
+        r"^!\[[^\]]*\]\(\S*/zoo/([\w.-]+)/preview\.png\)$", themed, source[0], flags=re.MULTILINE
+    )
 
 
 @cache

@@ -127,15 +127,15 @@ TRIALS = {
     "swissroll-2": Trial(
         (30,), one("encoder.0.activation=relu", "encoder.4.out_features=1", "recipe.dataset.noise=0.5")
     ),
-    "vq": Trial((1,), one("encoder.3.codes=32", "recipe.penalties.0.weight=1.0")),
+    "vq": Trial((4,), one("encoder.3.codes=32", "recipe.penalties.0.weight=1.0")),
     "fsq": Trial(
-        (1,),
+        (4,),
         (("encoder.3.levels=[4, 4, 4]",), ("encoder.2.out_channels=4", "encoder.3.levels=[8, 5, 5, 5]")),
     ),
     "denoise-mixture": Trial(
         (3,), one("recipe.noises.0.of=[corruptions.affine]", "encoder.2.out_features=32")
     ),
-    "colorize": Trial((1,), one("encoder.3.out_channels=8", "recipe.noises=[]")),
+    "colorize": Trial((6,), one("encoder.3.out_channels=8", "recipe.noises=[]")),
     "conv-fc": Trial((1,), one("encoder.4={kind: avg_pool, kernel_size: 2}", "encoder.3.out_channels=4")),
     "conv-unpool-nearest": Trial((1,), one("decoder.0.mode=zeros", "encoder.2.out_channels=8")),
     "conv-unpool-max": Trial((1,), one("encoder.2.out_channels=2", "encoder.2.out_channels=8")),
