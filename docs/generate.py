@@ -1,7 +1,8 @@
 """Generates the reference pages: `python docs/generate.py`.
 
 docs/zoo.md, docs/claims.md and docs/plugin_zoo.md come from the folders of the variants, docs/metrics.md,
-docs/plugins.md, docs/reference/spec.md, docs/reference/cli.md and the tables of docs/specs.md from the code. No number of ours is written in this file.
+docs/plugins.md, docs/reference/spec.md, docs/reference/cli.md and the tables of docs/specs.md from the code.
+No number of ours is written in this file.
 """
 
 import inspect

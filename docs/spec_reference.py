@@ -1,4 +1,4 @@
-"""docs/reference/spec.md: every field of a spec with type, default, range and description, and an example of each kind.
+"""docs/reference/spec.md: every field of a spec, and an example of each kind.
 
 All of it comes from the JSON Schema that `aezoo schema` prints. The examples are those of the classes.
 """
@@ -71,7 +71,7 @@ def spec_reference_page() -> str:
         parts += [f"## {title}", WHERE[name]]
         for cls in built_in(family):
             node = definitions[f"{name}:{cls.kind_name}"]
-            parts += [f"### `{cls.kind_name}`", *described(node, cls), example(name, cls)]
+            parts += [f"### `{cls.kind_name}`", *described(node, cls), example(cls)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,8 +84,7 @@ def described(node: Node, cls: type[Spec]) -> list[str]:
 def markdown(text: str) -> str:
     """A docstring as Markdown: shapes such as (batch, *sizes) have no emphasis."""
     return "\n\n".join(
-        " ".join(paragraph.split()).replace("*", "\\*").replace("|", "\\|")
-        for paragraph in text.split("\n\n")
+        " ".join(part.split()).replace("*", "\\*").replace("|", "\\|") for part in text.split("\n\n")
     )
 
 
@@ -106,9 +105,9 @@ def type_of(node: Node) -> str:
     """The type of a value, in words."""
     if reference := node.get("$ref"):
         name = str(reference).rpartition("/")[2]
-        document = next((title for key, title in DOCUMENTS.items() if CLASSES[key].__name__ == name), None)
-        title = document or TITLES[name]
-        return f"[{name if document is None else title.lower()}](#{title.lower().replace(' ', '-')})"
+        document = next((key for key in DOCUMENTS if CLASSES[key].__name__ == name), None)
+        title = TITLES[name] if document is None else DOCUMENTS[document]
+        return f"[{document or name}](#{title.lower().replace(' ', '-')})"
     if options := node.get("anyOf"):
         return " or ".join(type_of(option) for option in options)
     if "enum" in node or "const" in node:
@@ -177,7 +176,7 @@ def bounds(low: int | None, high: int | None, what: str) -> str:
     return f"at least {low:,} {what}" if low else ""
 
 
-def example(family: str, cls: type[RegisteredSpec]) -> str:
+def example(cls: type[RegisteredSpec]) -> str:
     """The last example of a kind, as it is written in YAML."""
     data = {"kind": cls.kind_name, **cls.examples[-1]}
     value: object = cls.kind_name if len(data) == 1 else data

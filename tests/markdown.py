@@ -20,7 +20,7 @@ class Block:
     """A fenced code block.
 
     Attributes:
-        language: the word after the opening fence.
+        language: what follows the opening fence: a language, or a directive and its argument.
         text: the contents.
         not_run: the reason in a comment `<!-- not run: REASON -->` above the block; None if there is none.
     """

@@ -3,10 +3,14 @@
 import importlib
 import inspect
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
+from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +42,9 @@ MARKDOWN = sorted(
 SCRIPTS = [
     path for folder in ("start", "howto", "comparisons") for path in sorted((DOCS / folder).glob("*.py"))
 ]
+AUTOENCODERS = sorted((DOCS / "autoencoders").glob("*.md"))
+OF_PLUGINS = [path for path in AUTOENCODERS if "It needs the plugin" in path.read_text("utf-8")]
+OF_THE_ZOO = [path for path in AUTOENCODERS if path not in OF_PLUGINS]
 
 
 def import_script(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -156,7 +163,14 @@ def test_commands_that_are_not_run_exist(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fresh_registry")
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(path, marks=[pytest.mark.data] if '"mnist"' in path.read_text() else [])
+        for path in SCRIPTS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_page_that_is_a_script_runs_and_its_markdown_is_current(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +208,79 @@ def test_layer_of_the_extending_page_works_as_written() -> None:
     )
     assert aezoo.build(spec)(torch.ones(2, *shape)).latents.shape == (2, 36)
     assert f"AEZOO_PLUGIN_API = {aezoo.PLUGIN_API}" in (DOCS / "extending.md").read_text()
+
+
+# -- docs/autoencoders ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", OF_THE_ZOO, ids=lambda page: page.stem)
+def test_code_of_a_page_about_an_autoencoder_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(tmp_path, monkeypatch)
+    for block in blocks(page, "python"):
+        session.execute(block)
+    assert page.stem == "index" or session.names["ae"].spec.name in page.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_code_of_pages_about_variants_of_plugins_runs() -> None:
+    for page in OF_PLUGINS:
+        (plugin,) = set(re.findall(r"It needs the plugin \[([\w-]+)\]", page.read_text("utf-8")))
+        if not any(found.name == plugin for found in metadata.distributions()):
+            pytest.skip(f"{plugin} is not installed")
+    code = "\n".join(block.text for page in OF_PLUGINS for block in blocks(page, "python"))
+    environment = {name: value for name, value in os.environ.items() if name != "AEZOO_PLUGINS"}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("page", OF_THE_ZOO, ids=lambda page: page.stem)
+def test_changes_that_a_page_suggests_are_valid_and_measured(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = import_script(DOCS / "experiments" / "trials.py", monkeypatch)
+    text = page.read_text("utf-8")
+    shown = set(re.findall(r"^```\{aezoo-trials\} (\S+)$", text, flags=re.MULTILINE))
+    suggested: dict[str, list[tuple[str, ...]]] = {}
+    for block in blocks(page, "sh"):
+        for _, command, name, *words in block.commands:
+            assert command == "train"
+            changes = tuple(after for word, after in pairwise(words) if word == "--set")
+            if changes:
+                suggested.setdefault(name, []).append(changes)
+                aezoo.build(trials.changed(name, trials.TRIALS[name], changes))
+    assert shown == set(suggested)
+    for name, changes in suggested.items():
+        assert set(changes) <= set(trials.TRIALS[name].changes), name
+
+
+def test_every_trial_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = import_script(DOCS / "experiments" / "trials.py", monkeypatch)
+    found = json.loads(trials.RESULTS.read_text("utf-8"))
+    expected = {
+        name: [list(trial.epochs), ["", *(trials.key(changes) for changes in trial.changes)]]
+        for name, trial in trials.TRIALS.items()
+    }
+    assert {name: [entry["epochs"], list(entry["runs"])] for name, entry in found.items()} == expected
+
+
+def test_tables_of_the_pages_name_variants_and_metrics_that_exist() -> None:
+    roots = ("zoo", "docs/experiments", "plugins/*/*/zoo", "plugins/*/experiments")
+    folders = {path.parent.name: path for root in roots for path in ROOT.glob(f"{root}/*/metrics.json")}
+    for page in AUTOENCODERS:
+        found = re.findall(
+            r"^```\{aezoo-metrics\} (.+)\n:metrics: (.+)$", page.read_text(), flags=re.MULTILINE
+        )
+        assert found or page.stem == "index", page.stem
+        for names, metrics in found:
+            measured = {key for name in names.split() for key in json.loads(folders[name].read_text())}
+            assert set(metrics.split()) <= measured, page.stem
+
+
+def test_every_variant_is_on_a_page() -> None:
+    text = "".join(page.read_text("utf-8") for page in AUTOENCODERS)
+    for path in [*ROOT.glob("zoo/*/spec.yaml"), *ROOT.glob("plugins/*/*/zoo/*/spec.yaml")]:
+        assert re.search(rf"^```\{{aezoo-metrics\}} .*\b{re.escape(path.parent.name)}\b", text, re.MULTILINE)
 
 
 # -- pages and the code they describe -----------------------------------------------------------------

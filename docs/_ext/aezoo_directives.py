@@ -14,9 +14,12 @@ What changes of a recipe do, measured by docs/experiments/trials.py on the valid
 """
 
 import json
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
+from aezoo_gallery import preview
 from comparison_tables import TUTORIAL
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -25,7 +28,8 @@ from sphinx.util.docutils import SphinxDirective
 from variants import ROOT, Variant, variants
 
 TRIALS = ROOT / "docs" / "experiments" / "trials.json"
-MISSING = "–"
+PREVIEW = re.compile(r"^!\[[^\]]*\]\(\S*/zoo/([\w.-]+)/preview\.png\)$", re.MULTILINE)
+MISSING = "-"
 """Shown for a number that was not measured, or that does not apply."""
 
 
@@ -33,7 +37,26 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Registers the directives."""
     app.add_directive("aezoo-metrics", MetricsDirective)
     app.add_directive("aezoo-trials", TrialsDirective)
+    app.connect("source-read", show_previews)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def show_previews(app: Sphinx, name: str, source: list[str]) -> None:
+    """Shows previews of variants in the theme of the page, as the gallery does.
+
+    In the repository, these pictures are ordinary images of Markdown.
+    """
+    if "aezoo_gallery" not in app.extensions:
+        return
+    gallery = "../" * name.count("/") + "gallery/"
+
+    def themed(match: re.Match[str]) -> str:
+        html = preview(variants_by_name()[match[1]]).replace('src="', f'src="{gallery}')
+        return f"```{{raw}} html\n<p>{html}</p>\n```"
+
+    source[0] = re.sub(
+        r"^!\[[^\]]*\]\(\S*/zoo/([\w.-]+)/preview\.png\)$", themed, source[0], flags=re.MULTILINE
+    )
 
 
 @cache
@@ -49,6 +72,11 @@ def number(value: float | None) -> str:
     if value == int(value) and abs(value) >= 1:
         return f"{value:,.0f}"
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def link(name: str) -> str:
+    """A name that leads to the page of the variant, if it is one."""
+    return f"[`{name}`](/gallery/{name}.md)" if name in variants_by_name() else f"`{name}`"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -78,29 +106,34 @@ class NumbersDirective(SphinxDirective):
 
 
 class MetricsDirective(NumbersDirective):
-    """A table of published metrics: a row for each variant."""
+    """A table of published metrics: a row for each variant, or for each experiment, which has no weights."""
 
     required_arguments = 1
     optional_arguments = 100
 
+    def file(self, name: str) -> Path:
+        """The metrics.json of a variant or of an experiment."""
+        for folder in ("docs/experiments", "plugins/*/experiments"):
+            for file in ROOT.glob(f"{folder}/{name}/metrics.json"):
+                return file
+        return self.variant(name).folder / "metrics.json"
+
     def run(self) -> list[nodes.Node]:
         """Returns the table and a sentence about it."""
-        found = [self.variant(name) for name in self.arguments]
-        for variant in found:
-            self.env.note_dependency(str(variant.folder / "metrics.json"))
-        metrics = self.metrics({metric for variant in found for metric in variant.metrics})
+        files = {name: self.file(name) for name in self.arguments}
+        for file in files.values():
+            self.env.note_dependency(str(file))
+        values = {name: json.loads(file.read_text("utf-8")) for name, file in files.items()}
+        metrics = self.metrics({metric for entries in values.values() for metric in entries})
         rows = [
-            [
-                f"[`{variant.name}`](/gallery/{variant.name}.md)",
-                *(number(variant.metrics.get(metric, {}).get("value")) for metric in metrics),
-            ]
-            for variant in found
+            [link(name), *(number(entries.get(metric, {}).get("value")) for metric in metrics)]
+            for name, entries in values.items()
         ]
         note = "Measured on the test split; [Metrics](/metrics.md) has the definitions."
         figures = [
-            f"{number(TUTORIAL[variant.name][1])} (`{TUTORIAL[variant.name][0]}` of `{variant.name}`)"
-            for variant in found
-            if variant.name in TUTORIAL and variant.kinds.isdisjoint({"pca"})
+            f"{number(TUTORIAL[name][1])} (`{TUTORIAL[name][0]}` of `{name}`)"
+            for name in files
+            if name in TUTORIAL and "pca" not in variants_by_name()[name].kinds
         ]
         if figures:
             note += f" For comparison, the tutorials' own recipes reach {', '.join(figures)}."

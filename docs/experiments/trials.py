@@ -1,4 +1,6 @@
-"""Measures the changes that the pages under docs/autoencoders/ suggest: `python docs/experiments/trials.py [NAME ...]`.
+"""Measures the changes that the pages under docs/autoencoders/ suggest.
+
+    python docs/experiments/trials.py [NAME ...]
 
 Each variant is trained for the given number of epochs per stage, unchanged and with each change, without a
 refit, and measured on the validation split. docs/experiments/trials.json keeps the numbers, and the directive
@@ -49,7 +51,11 @@ TRIALS = {
         (15,),
         (
             ("recipe.callbacks=[]", "recipe.stages.0.schedule.warmup_steps=0"),
-            ("encoder.1.activation=leaky_relu",),
+            (
+                "recipe.callbacks=[]",
+                "recipe.stages.0.schedule.warmup_steps=0",
+                "encoder.1.activation=leaky_relu",
+            ),
             ("encoder.1.out_features=64",),
         ),
     ),
@@ -91,17 +97,17 @@ TRIALS = {
         (10, 10),
         one("encoder.2.k=4", "encoder.2.k=32", "encoder.2.by=magnitude", "recipe.stages.0.tie=false"),
     ),
-    "overcomplete-topk": Trial((8,), one("recipe.penalties=[]", "encoder.2.k=16")),
-    "sparse-lifetime25": Trial((10, 10), one("encoder.2.rate=0.05", "encoder.2.rate=0.5")),
-    "deep-sparse": Trial((4, 10, 12), one("encoder.3.k=8", "encoder.3.k=32")),
+    "overcomplete-topk": Trial((8,), one("recipe.penalties=[]")),
+    "sparse-lifetime25": Trial((4, 4), one("encoder.2.rate=0.05", "encoder.2.rate=0.5")),
+    "deep-sparse": Trial((2, 4, 4), one("encoder.3.k=8", "encoder.3.k=32")),
     "contractive": Trial((15,), one("recipe.penalties=[]", "recipe.penalties.0.weight=2e-3")),
-    "conv-strided": Trial((4,), one("encoder.1.out_channels=2", "encoder.1.out_channels=8")),
+    "conv-strided": Trial((1,), one("encoder.1.out_channels=2", "encoder.1.out_channels=8")),
     "denoise-gaussian": Trial(
-        (10, 10),
+        (8, 8),
         one("recipe.noises.0.std=0.1", "recipe.noises.0.std=0.6", "encoder.1.out_features=256"),
     ),
     "denoise-mask": Trial(
-        (10, 10),
+        (4, 4),
         one(
             "recipe.noises.0.share=0.5",
             "recipe.noises=[{kind: salt_pepper, share: 0.25}]",
@@ -114,29 +120,25 @@ TRIALS = {
             "encoder.2.out_features=64", "recipe.penalties.0.free_bits=0.5", "recipe.penalties.0.weight=0.25"
         ),
     ),
-    "vae-bce": Trial((10,), one("encoder.2.out_features=8", "encoder.2.out_features=64")),
-    "beta-vae": Trial((10,), one("recipe.penalties.0.weight=1", "recipe.penalties.0.weight=10")),
-    "vae-2": Trial((15,), one("encoder.2.out_features=8", "recipe.penalties.0.weight=0.25")),
+    "vae-bce": Trial((5,), one("encoder.2.out_features=8", "encoder.2.out_features=64")),
+    "beta-vae": Trial((5,), one("recipe.penalties.0.weight=1", "recipe.penalties.0.weight=10")),
+    "vae-2": Trial((6,), one("encoder.2.out_features=8", "recipe.penalties.0.weight=0.25")),
     "anomaly-3": Trial((20,), one("encoder.2.out_features=4", "encoder.2.out_features=64")),
     "swissroll-2": Trial(
-        (30,), one("encoder.0.activation=relu", "encoder.1.out_features=1", "recipe.dataset.noise=0.5")
+        (30,), one("encoder.0.activation=relu", "encoder.4.out_features=1", "recipe.dataset.noise=0.5")
     ),
-    "sae-batchtopk32": Trial((4,), one("encoder.3.k=8", "encoder.3.k=64")),
-    "sae-jumprelu32": Trial((4,), one("recipe.penalties.0.target=16", "recipe.penalties.0.weight=1e-3")),
-    "sae-gated": Trial((4,), one("recipe.penalties.0.sparsity=5e-3", "recipe.penalties.0.sparsity=3e-4")),
-    "sae-matryoshka32": Trial((4,), one("recipe.reconstruction.prefixes=[16]", "recipe.reconstruction=mse")),
-    "vq": Trial((2,), one("encoder.3.codes=32", "recipe.penalties.0.weight=1.0")),
+    "vq": Trial((4,), one("encoder.3.codes=32", "recipe.penalties.0.weight=1.0")),
     "fsq": Trial(
-        (2,),
+        (4,),
         (("encoder.3.levels=[4, 4, 4]",), ("encoder.2.out_channels=4", "encoder.3.levels=[8, 5, 5, 5]")),
     ),
     "denoise-mixture": Trial(
-        (5,), one("recipe.noises.0.of=[corruptions.affine]", "encoder.2.out_features=32")
+        (3,), one("recipe.noises.0.of=[corruptions.affine]", "encoder.2.out_features=32")
     ),
-    "colorize": Trial((3,), one("encoder.3.out_channels=8", "recipe.noises=[]")),
-    "conv-fc": Trial((2,), one("encoder.4={kind: avg_pool, kernel_size: 2}", "encoder.3.out_channels=4")),
-    "conv-unpool-nearest": Trial((2,), one("decoder.0.mode=zeros", "encoder.2.out_channels=8")),
-    "conv-unpool-max": Trial((2,), one("encoder.2.out_channels=2", "encoder.2.out_channels=8")),
+    "colorize": Trial((6,), one("encoder.3.out_channels=8", "recipe.noises=[]")),
+    "conv-fc": Trial((1,), one("encoder.4={kind: avg_pool, kernel_size: 2}", "encoder.3.out_channels=4")),
+    "conv-unpool-nearest": Trial((1,), one("decoder.0.mode=zeros", "encoder.2.out_channels=8")),
+    "conv-unpool-max": Trial((1,), one("encoder.2.out_channels=2", "encoder.2.out_channels=8")),
 }
 
 
