@@ -129,7 +129,7 @@ TRIALS = {
     ),
     "vq": Trial((4,), one("encoder.3.codes=32", "recipe.penalties.0.weight=1.0")),
     "fsq": Trial(
-        (4,),
+        (10,),
         (("encoder.3.levels=[4, 4, 4]",), ("encoder.2.out_channels=4", "encoder.3.levels=[8, 5, 5, 5]")),
     ),
     "denoise-mixture": Trial(
