@@ -23,7 +23,10 @@ EXAMPLES = {
     "reconstruct": ("aezoo reconstruct denoise-gaussian scans/ --out clean/",),
     "score": ("aezoo score anomaly-3 digits/ --out scores.csv",),
     "compare": ("aezoo compare fc-64 conv-fc deep-64",),
-    "plot": ("aezoo plot sparse-topk16 dictionary --out atoms.png",),
+    "plot": (
+        "aezoo plot sparse-topk16 dictionary -o dictionary.png",
+        "aezoo plot fc-64 embedding --method tsne --dark -o embedding.svg",
+    ),
     "report": ("aezoo report sparse-topk16 --out report.html",),
     "export": ("aezoo export fc-64 --out fc-64.onnx",),
     "validate": ("aezoo validate my-sparse.yaml",),

@@ -45,7 +45,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "aezoo"
 html_static_path = ["_static"]
 templates_path = ["_templates"]
-# The extensions fill it; Sphinx leaves out an entry that does not exist when it starts.
+# Extensions write into it, after Sphinx checked that it is there.
 (HERE / "_build" / "extra").mkdir(parents=True, exist_ok=True)
 html_extra_path = ["_build/extra"]
 html_css_files = ["aezoo.css"]

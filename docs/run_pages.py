@@ -59,6 +59,7 @@ def run(script: Path, folder: Path) -> str:
             with contextlib.redirect_stdout(printed), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 warnings.simplefilter("default", aezoo.DiagnosticWarning)
+                warnings.filterwarnings("ignore", module=r"ray\b")  # about itself
                 warnings.showwarning = lambda message, category, *_: print(f"{category.__name__}: {message}")
                 exec(compile(text, str(script), "exec"), names)  # noqa: S102 - our own pages
             if printed.getvalue():
@@ -69,29 +70,38 @@ def run(script: Path, folder: Path) -> str:
     return "\n\n".join(page) + "\n"
 
 
+INSTALL = re.compile(r"^Install: `(pip install [^`]+)`", re.MULTILINE)
+"""The line of a page that says what it needs."""
+
+
 def notebook(script: Path) -> str:
     """A script as a Jupyter notebook (format 4.5), without output.
 
-    A cell that saves pictures shows them too. Links to other pages have no target outside the site and become
-    text.
+    The title is followed by a cell that installs what the page needs, as a comment. A cell that saves figures
+    shows them as well. Links to other pages have no target outside the site and become text.
     """
     made: list[dict[str, Any]] = []
-    for number, (prose, text) in enumerate(cells(script)):
-        cell: dict[str, Any] = {
-            "cell_type": "markdown" if prose else "code",
-            "id": f"cell-{number}",
-            "metadata": {},
-        }
-        if prose:
-            text = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text)
-        else:
-            pictures = re.findall(r'"([\w-]+\.png)"', text)
-            shows = "".join(f"\ndisplay(Image({name!r}))" for name in dict.fromkeys(pictures))
-            text += f"\n\nfrom IPython.display import Image, display\n{shows}" if shows else ""
-            cell |= {"execution_count": None, "outputs": []}
+
+    def add(kind: str, text: str) -> None:
+        cell = {"cell_type": kind, "id": f"cell-{len(made)}", "metadata": {}}
+        cell |= {"execution_count": None, "outputs": []} if kind == "code" else {}
         made.append({**cell, "source": text.splitlines(keepends=True)})
+
+    for number, (prose, text) in enumerate(cells(script)):
+        if prose:
+            add("markdown", re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text))
+        else:
+            pictures = dict.fromkeys(re.findall(r'savefig\(\s*"([\w-]+\.png)"', text))
+            # By full names, which cannot hide a name of the page.
+            shows = (f"IPython.display.display(IPython.display.Image({name!r}))" for name in pictures)
+            add("code", "\n".join([text, *(["", "import IPython.display", "", *shows] if pictures else [])]))
+        if number == 0:
+            install = INSTALL.search(text)
+            command = install[1] if install else "pip install aezoo"
+            add("code", f"# Remove the # of the next line to install what this notebook needs.\n# %{command}")
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    whole = {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    whole = {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from aezoo import cli
 
-FENCE = re.compile(r"(?:^<!-- not run: ([^\n]+) -->\n)?^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"(?:^<!-- not run: ([^\n]+) -->\n)?^```(\{?[\w-]*\}?)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,11 @@ class _Given:
 
     @property
     def labels(self) -> Tensor:
-        """The labels of the samples, which must be known."""
-        if self.samples.labels is None:
-            raise DataError(
-                f"{self.samples.text}: expected data with labels, found none; choose a dataset's split"
-            )
-        return self.samples.labels
+        """The classes of the samples, which must be known."""
+        if self.classes is None:
+            found = "none" if self.samples.labels is None else "labels that are not whole numbers"
+            raise DataError(f"{self.samples.text}: expected samples with labels of classes, found {found}")
+        return self.classes
 
     @property
     def classes(self) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure as MatplotlibFigure
 
-from aezoo.plots.style import png
+from aezoo.plots.rendering import png
 
 
 class Figure(MatplotlibFigure):

@@ -3,6 +3,8 @@
 #
 # A denoising autoencoder is trained to reconstruct the clean image from a corrupted one. The rows show the corrupted
 # images and their reconstructions, first for Gaussian noise, then for masked pixels.
+#
+# Install: `pip install 'aezoo[sklearn]'`.
 
 # %%
 import torch

@@ -1,8 +1,8 @@
 """Builds the files of the live page: `python docs/live/build.py OUT` writes them into the folder OUT.
 
 The folder holds the page's own modules and style sheet as they are in `src/`, ONNX Runtime Web from its npm
-package, each network as two ONNX files, `encoder` and `decoder`, the sample digits, and `networks.json`, which
-describes them. Files of networks are kept between builds in `docs/_build/cache/live/`.
+package, each network as two ONNX files, `encoder` and `decoder`, the sample digits, and `networks.json` with
+what the page says of them. Files of networks are kept between builds in `docs/_build/cache/live/`.
 """
 
 import gzip
@@ -160,7 +160,9 @@ def _network(name: str) -> tuple[dict[str, Any], Cut]:
     ae = aezoo.load(name)
     digits = aezoo.sample_digits().inputs
     if ae.spec.input.shape != (1, *digits.shape[1:]) or ae.spec.output.shape != ae.spec.input.shape:
-        raise NotSupportedError(f"{name}: the live page expects gray images of 28 x 28 pixels, input and output")
+        raise NotSupportedError(
+            f"{name}: the live page expects gray images of 28 x 28 pixels, input and output"
+        )
     cut = _cut(name)
     with torch.no_grad():
         latents = ae.encode(ae.transforms()(digits))
@@ -188,8 +190,8 @@ def _network(name: str) -> tuple[dict[str, Any], Cut]:
 def _unusual(share: float = 0.95) -> dict[str, float]:
     """How far from every detector's usual error an image must be to stand out.
 
-    For each sample digit, the smallest ratio of its error to the usual error of a detector is found. `share` of
-    the digits have a smaller one than `ratio`.
+    For each sample digit, the smallest ratio of its error to the usual error of a detector is found. `share`
+    of the digits have a smaller one than `ratio`.
     """
     digits = aezoo.sample_digits().inputs
     ratios: list[Tensor] = []
@@ -222,7 +224,11 @@ def _noise(spec: VariantSpec) -> dict[str, Any] | None:
 def _cut(name: str) -> Cut:
     """The ONNX file of a network as encoder and decoder, from the cache if nothing changed."""
     entry = hashlib.sha256()
-    for content in (Path(__file__).read_bytes(), aezoo.__version__.encode(), aezoo.load(name).fingerprint().encode()):
+    for content in (
+        Path(__file__).read_bytes(),
+        aezoo.__version__.encode(),
+        aezoo.load(name).fingerprint().encode(),
+    ):
         entry.update(hashlib.sha256(content).digest())
     folder = CACHE / f"{name}-{entry.hexdigest()[:16]}"
     if not folder.is_dir():

@@ -2,6 +2,8 @@
 # # A first autoencoder
 #
 # Load a trained autoencoder, look at its latents and reconstructions, measure it, and train a smaller one.
+#
+# Install: `pip install aezoo`.
 
 # %%
 import aezoo

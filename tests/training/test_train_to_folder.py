@@ -181,8 +181,8 @@ def test_preview_shows_the_first_validation_rows(
 ) -> None:
     drawn: list[Tensor] = []
 
-    def draw(ae: object, x: Tensor, target: Tensor) -> None:
-        drawn.extend([x, target])
+    def draw(ae: object, x: Tensor, target: Tensor, noisy: Tensor | None) -> None:
+        drawn.extend([x if noisy is None else noisy, target, x])
 
     monkeypatch.setattr(plots, "reconstructions", draw)
     monkeypatch.setattr(plots, "png", cast(Any, lambda figure: b"picture"))
@@ -194,6 +194,7 @@ def test_preview_shows_the_first_validation_rows(
     assert torch.equal(drawn[0], rows) is (not noises)
     assert drawn[0].shape == rows.shape
     assert torch.equal(drawn[1], rows)
+    assert torch.equal(drawn[2], rows)
 
 
 def test_preview_applies_the_noises_in_order_and_reproducibly() -> None:

@@ -30,7 +30,9 @@ class GaussianSample(nn.Module):
 
     @override
     def forward(self, h: Float[Tensor, "batch *params"], aux: Aux) -> Float[Tensor, "batch *latents"]:
-        mean, log_var = h.chunk(2, dim=1)
+        # Slices and not chunks: PyTorch refuses to change a chunk in place, such as one latent of a sample.
+        half = h.shape[1] // 2
+        mean, log_var = h[:, :half], h[:, half:]
         aux["mean"], aux["log_var"] = mean, log_var
         return mean + torch.exp(0.5 * log_var) * torch.randn_like(mean) if self.training else mean
 

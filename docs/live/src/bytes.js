@@ -23,6 +23,9 @@ export async function readBytes(url) {
   }
   const bytes = new Uint8Array(await response.arrayBuffer());
   if (bytes[0] !== GZIP[0] || bytes[1] !== GZIP[1]) return bytes;
+  if (typeof DecompressionStream === "undefined") {
+    throw new Error("This browser cannot decompress files; use a version from 2023 or later.");
+  }
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

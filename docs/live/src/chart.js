@@ -27,7 +27,7 @@ export function drawLine(svg, points, { xName, yName, now, marks }) {
       return node("text", { x: x(value), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, String(value));
     }),
     node("text", { x: (MARGIN.left + WIDTH - MARGIN.right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, xName),
-    node("text", { x: MARGIN.left + 6, y: MARGIN.top + 14, class: "name" }, yName),
+    node("text", { x: WIDTH - MARGIN.right, y: MARGIN.top + 16, "text-anchor": "end", class: "name" }, yName),
     ...marks.flatMap((mark) => [
       node("line", { class: "mark", x1: x(mark.x), x2: x(mark.x), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }),
       node("text", { x: x(mark.x), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, mark.text),

@@ -97,8 +97,3 @@ export function paint(canvas, values, width = SIDE, height = SIDE, white = 1) {
   }
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
-
-/** A mean squared error as text. */
-export function inDigits(value) {
-  return Number.isFinite(value) ? value.toFixed(4) : "";
-}

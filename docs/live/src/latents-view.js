@@ -1,6 +1,7 @@
 // Latents as bars, cells or maps on a canvas, which a pointer and keys change.
 
 import { lessMotion } from "./frame.js";
+import { latentText } from "./numbers.js";
 
 const BARS = 64; // Vectors of at most this many latents are shown as bars.
 const STEPS = 20; // Presses of a key from the lowest to the highest value.
@@ -157,8 +158,8 @@ export class LatentsView {
     const value = this.values[this.chosen];
     this.canvas.setAttribute("aria-valuemin", this.low.toFixed(2));
     this.canvas.setAttribute("aria-valuemax", this.high.toFixed(2));
-    this.canvas.setAttribute("aria-valuenow", value.toFixed(2));
-    this.canvas.setAttribute("aria-valuetext", `latent ${this.chosen + 1} of ${this.values.length}: ${value.toFixed(2)}`);
+    this.canvas.setAttribute("aria-valuenow", latentText(value));
+    this.canvas.setAttribute("aria-valuetext", `latent ${this.chosen + 1} of ${this.values.length}: ${latentText(value)}`);
   }
 
   // -- drawing --------------------------------------------------------------------------------------------

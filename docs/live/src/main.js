@@ -3,6 +3,7 @@
 // Tests use `window.aezooLive`: `source`, `panels` by name, `networks`, and `run(name, bytes)`, which gives
 // `{latents, reconstruction}` of an image as the page computes them.
 
+import { inWords } from "./bytes.js";
 import { Networks } from "./networks.js";
 import { AnomaliesPanel } from "./panels/anomalies.js";
 import { LatentsPanel } from "./panels/latents.js";
@@ -27,13 +28,17 @@ async function start() {
     }),
   );
   let shown = null;
-  const tabs = new Tabs(page.querySelector('[role="tablist"]'), (id) => {
+  const show = (id, network) => {
     shown = panels[id];
+    shown.useNetwork(network);
     shown.request();
-  });
+  };
+  const tabs = new Tabs(page.querySelector('[role="tablist"]'), show, (id) => panels[id].chooser?.value ?? "");
+  for (const { chooser } of Object.values(panels)) chooser?.addEventListener("change", () => tabs.keepAddress());
   source.addEventListener("change", () => shown?.request());
-  source.picker.pick(2);
+  source.picker.pick(7);
   tabs.showAddress();
+  document.getElementById("live-sizes").textContent = sizes(networks);
   page.removeAttribute("aria-busy");
 
   const run = async (name, bytes) => {
@@ -42,6 +47,19 @@ async function start() {
     return { latents, preActivations, reconstruction: await network.decode(latents) };
   };
   window.aezooLive = { source, panels, networks, run };
+}
+
+/** What is loaded when, in words. */
+function sizes(networks) {
+  const { runtime, explored, manifold, denoisers, detectors } = networks.description;
+  const bytes = (names) => names.map((name) => networks.entry(name).bytes).sort((a, b) => a - b);
+  const sum = (names) => inWords(bytes(names).reduce((total, one) => total + one, 0));
+  const each = bytes(explored);
+  return (
+    `${runtime.name} ${runtime.version}, once: ${inWords(runtime.bytes)}. A network that is chosen: ` +
+    `${inWords(each[0])} to ${inWords(each[each.length - 1])}. Manifold: ${sum([manifold])}. Noise: ${sum(denoisers)}. ` +
+    `Anomalies: ${sum(detectors)}.`
+  );
 }
 
 start().catch((error) => {

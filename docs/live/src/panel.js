@@ -13,6 +13,7 @@ export class Panel {
     this.element = document.getElementById(id);
     this.networks = networks;
     this.source = source;
+    this.chooser = this.part("network"); // null where nothing is chosen
     this.note = this.element.querySelector(".live-note");
     this.request = perFrame(
       (isNewest, ...args) => this.run(isNewest, ...args),
@@ -28,6 +29,14 @@ export class Panel {
   /** Whether what is shown is what the newest image and the controls ask for. */
   get idle() {
     return !this.request.busy && !this.source.compute.busy;
+  }
+
+  /** Chooses a network; a name that the chooser lacks changes nothing. */
+  useNetwork(name) {
+    const names = [...(this.chooser?.options ?? [])].map((option) => option.value);
+    if (!names.includes(name) || name === this.chooser.value) return;
+    this.chooser.value = name;
+    this.chooser.dispatchEvent(new Event("change"));
   }
 
   /** Computes everything anew, as the newest image asks; run by `request`. */

@@ -136,3 +136,10 @@ def test_training_of_a_variational_autoencoder_is_reproducible() -> None:
     assert torch.equal(first(x).x_hat, second(x).x_hat)
     for split in ("train", "validation"):
         assert first.history[-1][split] == second.history[-1][split]
+
+
+def test_latents_can_be_changed_in_place() -> None:
+    ae = aezoo.load("vae-2")
+    latents = ae.encode(torch.zeros(3, 1, 28, 28))
+    latents[0, 1] = 2.0
+    assert ae.decode(latents).requires_grad

@@ -1,8 +1,10 @@
 // Ten networks, each trained on one digit: the one that reconstructs the image best knows it.
 
-import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
+import { meanSquaredError, paint, toBytes } from "../image.js";
+import { inDigits } from "../numbers.js";
 import { Panel } from "../panel.js";
 
+const QUIET = 1000; // Milliseconds without a change after which the result is spoken.
 const WIDEST = 10; // Bars end at this many times the usual error.
 
 export class AnomaliesPanel extends Panel {
@@ -25,7 +27,7 @@ export class AnomaliesPanel extends Panel {
       <td class="live-number live-auroc"></td>`;
     const link = row.querySelector("a");
     [link.href, link.textContent] = [`../gallery/${name}.html`, name];
-    row.querySelector(".live-auroc").textContent = metrics.auroc.toFixed(3);
+    row.querySelector(".live-auroc").textContent = metrics.auroc?.toFixed(3) ?? "–";
     row.querySelector("canvas").setAttribute("aria-label", `Reconstruction by ${name}`);
     row.dataset.network = name;
     return { row, digit: classes[0], usual: metrics["mse.validation"] };
@@ -45,7 +47,11 @@ export class AnomaliesPanel extends Panel {
     }
     const best = results.reduce((a, b) => (b.ratio < a.ratio ? b : a));
     for (const result of results) this.showRow(result, result === best);
-    this.part("verdict").textContent = image.some((value) => value > 0) ? this.verdict(best) : "Draw something first.";
+    const verdict = image.some((value) => value > 0) ? this.verdict(best) : "Draw something first.";
+    this.part("verdict").textContent = verdict;
+    // Screen readers are told once the drawing rests, not at every point of it.
+    clearTimeout(this.speaking);
+    this.speaking = setTimeout(() => (this.part("spoken").textContent = verdict), QUIET);
   }
 
   verdict({ digit, ratio }) {

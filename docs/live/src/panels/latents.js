@@ -1,7 +1,8 @@
 // Latents of the image; each can be changed, and the reconstruction follows.
 
 import { perFrame } from "../frame.js";
-import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
+import { meanSquaredError, paint, toBytes } from "../image.js";
+import { inDigits, latentText } from "../numbers.js";
 import { LatentsView } from "../latents-view.js";
 import { fillChooser, Panel } from "../panel.js";
 
@@ -14,7 +15,6 @@ export class LatentsPanel extends Panel {
       (isNewest) => this.decodeChanged(isNewest),
       (error) => this.fail(error),
     );
-    this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.explored, networks);
     this.view = new LatentsView(this.part("latents"), {
       onChoose: () => this.showChosen(),
@@ -115,7 +115,7 @@ export class LatentsPanel extends Panel {
     if (value === undefined) return;
     this.number.value = this.view.chosen + 1;
     this.slider.value = value;
-    this.slider.setAttribute("aria-valuetext", `latent ${this.view.chosen + 1}: ${value.toFixed(2)}`);
-    this.part("value-text").textContent = value.toFixed(2);
+    this.slider.setAttribute("aria-valuetext", `latent ${this.view.chosen + 1}: ${latentText(value)}`);
+    this.part("value-text").textContent = latentText(value);
   }
 }

@@ -1,6 +1,7 @@
 // The plane of the two latents of vae-2: a grid of decoded images, and the image under the pointer.
 
 import { paint, toBytes } from "../image.js";
+import { latentText } from "../numbers.js";
 import { Panel } from "../panel.js";
 
 const GRID = 16; // Images per axis.
@@ -32,6 +33,8 @@ export class ManifoldPanel extends Panel {
       this.request();
     });
     source.addEventListener("change", () => (this.follow = false));
+    surface.setAttribute("aria-valuemin", -REACH);
+    surface.setAttribute("aria-valuemax", REACH);
     this.surface = surface;
   }
 
@@ -108,11 +111,11 @@ export class ManifoldPanel extends Panel {
     };
     set(this.part("here"), this.place);
     set(this.part("encoded"), this.encoded);
-    const text = `${this.place.x.toFixed(2)}, ${this.place.y.toFixed(2)}`;
+    const text = `${latentText(this.place.x)}, ${latentText(this.place.y)}`;
     this.part("place").textContent = text;
     const outside = this.part("encoded").hidden ? " (outside of the plane shown)" : "";
-    this.part("encoded-place").textContent = `${this.encoded.x.toFixed(2)}, ${this.encoded.y.toFixed(2)}${outside}`;
-    this.surface.setAttribute("aria-valuenow", this.place.x.toFixed(2));
+    this.part("encoded-place").textContent = `${latentText(this.encoded.x)}, ${latentText(this.encoded.y)}${outside}`;
+    this.surface.setAttribute("aria-valuenow", latentText(this.place.x));
     this.surface.setAttribute("aria-valuetext", `latents ${text}`);
   }
 }

@@ -1,6 +1,7 @@
 // Noise on the image, and what the denoisers make of it.
 
-import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
+import { meanSquaredError, paint, toBytes } from "../image.js";
+import { inDigits } from "../numbers.js";
 import { Panel } from "../panel.js";
 
 const BRUSH = 2; // Radius in pixels of the brush that adds noise by hand.

@@ -1,7 +1,8 @@
 // Networks with a top-k layer, decoded from more or fewer latents than they were trained to keep.
 
 import { drawLine } from "../chart.js";
-import { inDigits, meanSquaredError, paint, toBytes } from "../image.js";
+import { meanSquaredError, paint, toBytes } from "../image.js";
+import { inDigits, latentText } from "../numbers.js";
 import { fillChooser, Panel } from "../panel.js";
 
 const MOST = 4; // The slider ends at this many times the k of the training, or at all latents.
@@ -10,7 +11,6 @@ const POINTS = 32; // Of the line.
 export class SparsityPanel extends Panel {
   constructor(networks, source) {
     super("live-panel-sparsity", networks, source);
-    this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.sparse, networks);
     this.slider = this.part("k");
     this.slider.addEventListener("input", () => this.request());
@@ -52,7 +52,7 @@ export class SparsityPanel extends Panel {
     this.part("k-text").textContent = k;
     const error = meanSquaredError(reconstruction, image);
     this.part("mse").textContent = inDigits(error);
-    this.part("smallest").textContent = preActivations[order[k - 1]].toFixed(2);
+    this.part("smallest").textContent = latentText(preActivations[order[k - 1]]);
     this.slider.setAttribute("aria-valuetext", `${k} latents kept`);
     await this.drawErrors(isNewest, network, preActivations, order, image, { x: k, y: error });
   }

@@ -11,7 +11,6 @@ const SECONDS = 2.5; // From one end to the other.
 export class WalkPanel extends Panel {
   constructor(networks, source) {
     super("live-panel-walk", networks, source);
-    this.chooser = this.part("network");
     fillChooser(this.chooser, networks.description.walk, networks);
     this.slider = this.part("position");
     this.goal = null;
@@ -35,7 +34,7 @@ export class WalkPanel extends Panel {
   }
 
   async run(isNewest) {
-    if (this.goal === null) this.picker.pick(3);
+    if (this.goal === null) this.picker.pick(9);
     const loaded = await this.load([this.chooser.value], isNewest);
     if (loaded === null) return;
     const [network] = loaded;
