@@ -259,7 +259,11 @@ def plot(
     n: Annotated[
         int | None,
         typer.Option(
-            "-n", min=1, help="Number of samples. [default: depends on the kind]", show_default=False
+            "-n",
+            min=1,
+            max=10_000,
+            help="Number of samples. [default: depends on the kind]",
+            show_default=False,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of samples, noises, t-SNE and UMAP.")] = 0,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 SUFFIXES = (".png", ".svg", ".pdf")
+MOST = 10_000
+"""Samples in a figure at most; more take minutes and show nothing else."""
 
 
 class _Kind(NamedTuple):
@@ -149,7 +151,7 @@ def plot_to_file(
         kind: one of `KINDS`.
         out: a `.png`, `.svg` or `.pdf` file.
         data: as for `aezoo.encode_to_file`.
-        n: number of samples, the first ones; each kind has a default.
+        n: number of samples, the first ones, at most 10,000; each kind has a default.
         seed: of samples from the prior, of noises, of t-SNE and of UMAP.
         method: of `embedding`; see `aezoo.plots.embedding`.
         dimensions: of `embedding`, 2 or 3.
@@ -169,6 +171,8 @@ def plot_to_file(
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DataError(f"{name}: expected a whole number of at least {least}, found {value!r}")
+    if n is not None and n > MOST:
+        raise DataError(f"n: expected at most {MOST:,} samples in a figure, found {n:,}")
     check_output(path, force=force, suffixes=SUFFIXES)
     if reason := KINDS[kind].reason(ae):
         known = ", ".join(applicable_kinds(ae))

@@ -214,6 +214,7 @@ REFUSED = {
     "odd walk": (("fc-64", "walk"), {"n": 3}, aezoo.DataError, "n: expected an even number"),
     "unknown": (("fc-64", "histogram"), {}, aezoo.DataError, "kind: expected reconstructions, latents,.*found 'histogram'"),
     "n": (("fc-64", "latents"), {"n": 0}, aezoo.DataError, "n: expected a whole number of at least 1, found 0"),
+    "many": (("fc-64", "latents"), {"n": 10_001}, aezoo.DataError, "n: expected at most 10,000 samples in a figure"),
     "seed": (("fc-64", "latents"), {"seed": -1}, aezoo.DataError, "seed: expected a whole number of at least 0"),
     "dimensions": (("fc-64", "embedding"), {"dimensions": 4}, aezoo.DataError, "dimensions: expected 2, 3, found 4"),
     "no file": (("fc-64", "latents", None, "nowhere.npy"), {}, aezoo.DataError, "nowhere.npy"),
