@@ -106,7 +106,7 @@ class Pages:
         page.on("request", self._request)
         # Chromium reports scripts as failed where it does not run them.
         if options.get("java_script_enabled", True):
-            page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+            page.on("requestfailed", self._failed)
         page.on(
             "response",
             lambda response: (
@@ -124,6 +124,11 @@ class Pages:
     def _console(self, message: Any) -> None:
         if message.type == "error":
             self.problems.append(f"console: {message.text}")
+
+    def _failed(self, request: Any) -> None:
+        # A page that is left stops what it still loads.
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"failed: {request.url} {request.failure}")
 
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.site, "data:", "blob:")):
