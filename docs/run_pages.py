@@ -91,10 +91,18 @@ def notebook(script: Path) -> str:
         if prose:
             add("markdown", re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text))
         else:
-            pictures = dict.fromkeys(re.findall(r'savefig\(\s*"([\w-]+\.png)"', text))
-            # By full names, which cannot hide a name of the page.
-            shows = (f"IPython.display.display(IPython.display.Image({name!r}))" for name in pictures)
-            add("code", "\n".join([text, *(["", "import IPython.display", "", *shows] if pictures else [])]))
+            pictures = dict.fromkeys(re.findall(r'savefig\(\s*f?"([\w{}-]+\.png)"', text))
+            # By full names, which cannot hide a name of the page. A name with a value stands for many files.
+            shows = [
+                f"for picture in sorted(glob.glob({re.sub(r'{.*?}', '*', name)!r})):\n"
+                "    IPython.display.display(IPython.display.Image(picture))"
+                if "{" in name
+                else f"IPython.display.display(IPython.display.Image({name!r}))"
+                for name in pictures
+            ]
+            imports = ["import glob", ""] if any("{" in name for name in pictures) else []
+            more = ["", *imports, "import IPython.display", "", *shows]
+            add("code", "\n".join([text, *(more if pictures else [])]))
         if number == 0:
             install = INSTALL.search(text)
             command = install[1] if install else "pip install aezoo"

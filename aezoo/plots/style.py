@@ -177,10 +177,13 @@ def _plain(value: float, _: object) -> str:
 
 
 def log_ticks(axis: Any) -> None:
-    """Plain numbers at 1, 2 and 5 times the powers of ten of a logarithmic axis."""
+    """Plain numbers at powers of ten on a logarithmic axis; on a short one, also at 2 and 5 times these."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.axes.autoscale_view()
+    low, high = sorted(map(float, axis.get_view_interval()))
+    short = high < 60 * low
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,), numticks=8 if short else 5))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(_plain))
 

@@ -57,7 +57,8 @@ def history(records: Sequence[Mapping[str, Any]], *, title: str = "") -> "Figure
     figure = new_figure(head + rows * (height + below + 0.22) - 0.02, title=title)
     t = current()
     left = 0.55
-    width = (WIDTH - columns * left - MARGIN) / columns
+    # The last number of an axis stands half to the right of it.
+    width = (WIDTH - columns * left - 2 * MARGIN) / columns
     for index, name in enumerate(terms):
         row, column = divmod(index, columns)
         axes: Any = place(
