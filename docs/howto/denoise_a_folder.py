@@ -47,7 +47,7 @@ aezoo.reconstructions(ae, x, noisy=x_noisy).savefig("denoised.png")
 #
 # ## Train a denoiser on your own images
 #
-# A denoiser needs clean images. The recipe's `noises` corrupt the input of every batch anew, and the target stays clean.
+# A denoiser needs clean images. The recipe's `noises` corrupt each input again in every epoch; targets stay clean.
 # The network here keeps the size of the image and has no narrow layer: with noise on its input, copying does not help it.
 # The images are tiles of scikit-learn's two photographs; a tenth of them is the test split.
 

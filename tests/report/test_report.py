@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -365,7 +366,9 @@ const pre = document.createElement("pre"); pre.id = "out"; pre.textContent = JSO
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.skipif(
+    shutil.which("chromium") is None and not os.environ.get("CI"), reason="chromium is not installed"
+)
 def test_sorting_and_paging_in_a_browser(tmp_path: Path) -> None:
     ae = vectors(60, {"kind": "topk", "k": 20})
     found, _ = write(ae, tmp_path, samples(6))
